@@ -1,0 +1,12 @@
+//! What every service stands on: the clock, the signed context of a call, logs, and serving until told to stop.
+
+pub mod clock;
+pub mod context;
+pub mod observe;
+pub mod seal;
+pub mod serve;
+pub mod upstream;
+
+pub use clock::Clock;
+pub use context::{Caller, ContextSigner};
+pub use upstream::Upstream;

@@ -1,0 +1,85 @@
+//! The client of all services.
+
+use runnel_contracts::proto::{
+    admin::v1::admin_service_client::AdminServiceClient,
+    catalog::v1::catalog_service_client::CatalogServiceClient,
+    funnel::v1::funnel_service_client::FunnelServiceClient,
+    ingest::v1::ingest_service_client::IngestServiceClient,
+};
+use tonic::transport::Channel;
+
+use crate::{Bearer, ConnectError, KeyError, Keyed, RetryPolicy, Transport, endpoint};
+
+/// Largest answer that is read, in bytes: a verdict on each of 10,000 events with the longest texts.
+pub(crate) const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// A client of one tenant with one key. Cheap to clone; clones share the connection.
+#[derive(Clone, Debug)]
+pub struct Client<S> {
+    pub(crate) transport: Keyed<S>,
+    pub(crate) policy: RetryPolicy,
+}
+
+impl Client<Channel> {
+    /// Connects to a server at `http://host:port`. Fails when nobody answers; later the connection heals itself.
+    pub async fn connect(endpoint: &str, key: &str) -> Result<Client<Channel>, ConnectError> {
+        let bearer = Bearer::new(key)?;
+        let settings = self::endpoint(endpoint)?;
+        let channel = settings
+            .connect()
+            .await
+            .map_err(|source| ConnectError::Unreachable { endpoint: endpoint.to_owned(), source })?;
+        Ok(Client { transport: Keyed::new(channel, bearer), policy: RetryPolicy::default() })
+    }
+
+    /// As [`connect`](Client::connect), but the connection is made by the first call. Must be called inside a tokio runtime.
+    pub fn connect_lazy(endpoint: &str, key: &str) -> Result<Client<Channel>, ConnectError> {
+        let bearer = Bearer::new(key)?;
+        let channel = self::endpoint(endpoint)?.connect_lazy();
+        Ok(Client { transport: Keyed::new(channel, bearer), policy: RetryPolicy::default() })
+    }
+}
+
+impl<S: Transport> Client<S> {
+    /// A client over any transport, for example a server in the same process.
+    pub fn over(service: S, key: &str) -> Result<Client<S>, KeyError> {
+        Ok(Client { transport: Keyed::new(service, Bearer::new(key)?), policy: RetryPolicy::default() })
+    }
+
+    /// Changes when and how long appends are sent again.
+    #[must_use]
+    pub fn with_policy(mut self, policy: RetryPolicy) -> Client<S> {
+        self.policy = policy;
+        self
+    }
+
+    /// When and how long appends are sent again.
+    #[must_use]
+    pub fn policy(&self) -> &RetryPolicy {
+        &self.policy
+    }
+
+    /// The generated client of the ingest service.
+    #[must_use]
+    pub fn ingest(&self) -> IngestServiceClient<Keyed<S>> {
+        IngestServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The generated client of the funnel service.
+    #[must_use]
+    pub fn funnel(&self) -> FunnelServiceClient<Keyed<S>> {
+        FunnelServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The generated client of the catalogue.
+    #[must_use]
+    pub fn catalog(&self) -> CatalogServiceClient<Keyed<S>> {
+        CatalogServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The generated client of the control plane.
+    #[must_use]
+    pub fn admin(&self) -> AdminServiceClient<Keyed<S>> {
+        AdminServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+}

@@ -1,0 +1,113 @@
+//! A transport that carries a key on every call.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
+use tonic::body::Body;
+use tower::Service;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// What calls travel over: a network channel, a generated tonic server in the same process, or either under tower layers.
+///
+/// It is implemented for every fitting service; `Wire` is the body of its responses.
+pub trait Transport:
+    Service<
+        Request<Body>,
+        Response = Response<<Self as Transport>::Wire>,
+        Error: Into<BoxError> + Send,
+        Future: Send,
+    > + Clone
+    + Send
+    + 'static
+{
+    /// The body of responses.
+    type Wire: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static;
+}
+
+impl<S, B> Transport for S
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError> + Send,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError> + Send,
+{
+    type Wire = B;
+}
+
+/// The key cannot be sent as metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key has only visible ASCII characters, as `runnel keys create` shows it; this one has others")]
+pub struct KeyError;
+
+/// The metadata `authorization: Bearer rk_…`. Never shown.
+#[derive(Clone)]
+pub struct Bearer(HeaderValue);
+
+impl Bearer {
+    /// Takes a key as it was shown when it was made. Surrounding white space, such as the end of a file's line, is dropped.
+    pub fn new(key: &str) -> Result<Bearer, KeyError> {
+        let key = key.trim();
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(KeyError);
+        }
+        let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| KeyError)?;
+        value.set_sensitive(true);
+        Ok(Bearer(value))
+    }
+}
+
+impl std::fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Bearer(…)")
+    }
+}
+
+/// A transport with a key.
+#[derive(Clone, Debug)]
+pub struct Keyed<S> {
+    inner: S,
+    bearer: Bearer,
+}
+
+impl<S> Keyed<S> {
+    /// Puts the key on every call over `inner`.
+    pub fn new(inner: S, bearer: Bearer) -> Keyed<S> {
+        Keyed { inner, bearer }
+    }
+}
+
+impl<S, B> Service<Request<Body>> for Keyed<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> S::Future {
+        request.headers_mut().insert(AUTHORIZATION, self.bearer.0.clone());
+        self.inner.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_checked_and_never_shown() {
+        let bearer = Bearer::new(" rk_write_x\n").unwrap();
+        assert_eq!(bearer.0, "Bearer rk_write_x");
+        assert_eq!(format!("{bearer:?} {:?}", bearer.0), "Bearer(…) Sensitive");
+        for bad in ["", "  ", "rk_ä", "rk a", "rk\nb"] {
+            assert_eq!(Bearer::new(bad).unwrap_err(), KeyError, "{bad:?}");
+        }
+    }
+}

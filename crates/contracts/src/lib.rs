@@ -1,0 +1,55 @@
+//! The contract between services and with clients: code generated from `proto/`, conversion between wire and model, and the closed list of refusals.
+
+pub mod frame;
+pub mod protobuf;
+pub mod question;
+pub mod receive;
+pub mod refusal;
+
+/// Generated messages and services, one module a proto package.
+#[expect(missing_docs, reason = "generated code; the documentation is in the proto files")]
+pub mod proto {
+    pub mod event {
+        pub mod v1 {
+            tonic::include_proto!("runnel.event.v1");
+        }
+    }
+    pub mod query {
+        pub mod v1 {
+            tonic::include_proto!("runnel.query.v1");
+        }
+    }
+    pub mod ingest {
+        pub mod v1 {
+            tonic::include_proto!("runnel.ingest.v1");
+        }
+    }
+    pub mod catalog {
+        pub mod v1 {
+            tonic::include_proto!("runnel.catalog.v1");
+        }
+    }
+    pub mod funnel {
+        pub mod v1 {
+            tonic::include_proto!("runnel.funnel.v1");
+        }
+    }
+    pub mod admin {
+        pub mod v1 {
+            tonic::include_proto!("runnel.admin.v1");
+        }
+    }
+    pub mod journal {
+        pub mod v1 {
+            tonic::include_proto!("runnel.journal.v1");
+        }
+    }
+}
+
+/// The ingest service with requests that stay undecoded.
+pub mod frames {
+    include!(concat!(env!("OUT_DIR"), "/runnel.ingest.v1.IngestService.rs"));
+}
+
+/// The encoded descriptor set of every package, with comments.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

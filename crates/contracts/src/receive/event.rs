@@ -1,0 +1,311 @@
+//! Decodes and checks one event without copying it.
+
+use runnel_model::{EventRef, Field, ValueRef, limits};
+
+use super::Fielded;
+use crate::{
+    protobuf::{Fields, Malformed, Wire},
+    refusal::{Reason, Refusal},
+};
+
+/// Room for one event's fields and properties, reused from event to event.
+#[derive(Default)]
+pub(super) struct Scratch<'a> {
+    fields: Vec<Fielded<'a>>,
+    properties: Vec<(&'a str, ValueRef<'a>)>,
+}
+
+impl<'a> Scratch<'a> {
+    /// Reads an event. The refusal names the field, the limit and the value.
+    pub(super) fn read(&mut self, wire: &'a [u8], now_ms: i64) -> Result<EventRef<'_>, Refusal> {
+        self.fields.clear();
+        self.properties.clear();
+        if wire.len() > limits::EVENT_BYTES {
+            let text =
+                format!("An event has at most {} bytes; this one has {}.", limits::EVENT_BYTES, wire.len());
+            return Err(Refusal::new(Reason::EventTooLarge, text));
+        }
+        let (mut visitor, mut name, mut event_id) = (&[][..], &[][..], &[][..]);
+        let (mut time_ms, mut sequence, mut properties) = (None, 0, 0usize);
+        let mut fields = Fields::new(wire);
+        while let Some((number, value)) = fields.next()? {
+            match (number, value) {
+                (1, Wire::Bytes(bytes)) => event_id = bytes,
+                (2, Wire::Bytes(bytes)) => visitor = bytes,
+                (3, Wire::Varint(value)) => time_ms = Some(value as i64),
+                (4, Wire::Bytes(bytes)) => name = bytes,
+                (5, Wire::Varint(value)) => sequence = value as i64,
+                (6, Wire::Bytes(bytes)) => {
+                    properties += 1;
+                    if properties <= limits::PROPERTIES {
+                        self.properties.push(property(bytes)?);
+                    }
+                }
+                (7, Wire::Bytes(bytes)) => {
+                    self.money("value", bytes, Field::ValueMicros, Field::ValueCurrency)?
+                }
+                (8, Wire::Bytes(bytes)) => self.consent(bytes)?,
+                (9, Wire::Bytes(bytes)) => self.campaign(bytes)?,
+                (10, Wire::Bytes(bytes)) => {
+                    self.money("cost", bytes, Field::CostMicros, Field::CostCurrency)?
+                }
+                (11, Wire::Varint(value)) => {
+                    self.choice("outcome", Field::Outcome, value, &["SUCCESS", "FAILURE"])?
+                }
+                (12, Wire::Bytes(bytes)) => self.text("error_code", Field::ErrorCode, bytes)?,
+                (13, Wire::Varint(value)) => self.latency(value as i64)?,
+                (14, Wire::Varint(value)) => self.set(Field::Attempt, ValueRef::Int(i64::from(value as u32))),
+                (15, Wire::Varint(value)) => self.choice("off_site", Field::OffSite, value, &OFF_SITE)?,
+                (1..=15, _) => return Err(Malformed.into()),
+                _ => {}
+            }
+        }
+        if properties > limits::PROPERTIES {
+            let text =
+                format!("An event has at most {} properties; this one has {properties}.", limits::PROPERTIES);
+            return Err(Refusal::field(Reason::PropertiesTooMany, "properties", text));
+        }
+        self.keep_last_of_each_name();
+        Ok(EventRef {
+            visitor: required("visitor_id", visitor)?,
+            time_ms: time(time_ms, now_ms)?,
+            name: required("name", name)?,
+            event_id: text("event_id", event_id, limits::ID_BYTES)?,
+            sequence,
+            fields: &self.fields,
+            properties: &self.properties,
+        })
+    }
+
+    /// A map's entry may be on the wire more than once; the last one is the map's.
+    fn keep_last_of_each_name(&mut self) {
+        let properties = &mut self.properties;
+        let mut at = 0;
+        while at < properties.len() {
+            let name = properties[at].0;
+            if properties[at + 1..].iter().any(|(later, _)| *later == name) {
+                properties.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    fn set(&mut self, field: Field, value: ValueRef<'a>) {
+        match self.fields.iter_mut().find(|(there, _)| *there == field) {
+            Some(there) => there.1 = value,
+            None => self.fields.push((field, value)),
+        }
+    }
+
+    fn text(&mut self, name: &str, field: Field, bytes: &'a [u8]) -> Result<(), Refusal> {
+        if !bytes.is_empty() {
+            self.set(field, ValueRef::String(text(name, bytes, limits::ID_BYTES)?));
+        }
+        Ok(())
+    }
+
+    fn choice(
+        &mut self,
+        name: &str,
+        field: Field,
+        value: u64,
+        names: &[&'static str],
+    ) -> Result<(), Refusal> {
+        match usize::try_from(value)
+            .ok()
+            .map(|value| (value, value.checked_sub(1).and_then(|at| names.get(at))))
+        {
+            Some((0, _)) => Ok(()),
+            Some((_, Some(choice))) => {
+                self.set(field, ValueRef::String(choice));
+                Ok(())
+            }
+            _ => {
+                Err(Refusal::field(Reason::EnumUnknown, name, format!("{name} has no value number {value}.")))
+            }
+        }
+    }
+
+    fn latency(&mut self, value: i64) -> Result<(), Refusal> {
+        if value < 0 {
+            let text = format!("latency_ms is at least 0; it is {value}.");
+            return Err(Refusal::field(Reason::NumberOutOfRange, "latency_ms", text));
+        }
+        self.set(Field::LatencyMs, ValueRef::Int(value));
+        Ok(())
+    }
+
+    fn money(&mut self, name: &str, wire: &'a [u8], micros: Field, currency: Field) -> Result<(), Refusal> {
+        let (mut amount, mut code) = (0, &[][..]);
+        let mut fields = Fields::new(wire);
+        while let Some((number, value)) = fields.next()? {
+            match (number, value) {
+                (1, Wire::Varint(value)) => amount = value as i64,
+                (2, Wire::Bytes(bytes)) => code = bytes,
+                (1..=2, _) => return Err(Malformed.into()),
+                _ => {}
+            }
+        }
+        let field = format!("{name}.currency");
+        let code = text(&field, code, limits::ID_BYTES)?;
+        if code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            let shown: String = code.chars().take(10).collect();
+            let text = format!("A currency is three upper-case letters; {field} is {shown:?}.");
+            return Err(Refusal::field(Reason::CurrencyMalformed, field, text));
+        }
+        self.set(micros, ValueRef::Int(amount));
+        self.set(currency, ValueRef::String(code));
+        Ok(())
+    }
+
+    fn consent(&mut self, wire: &'a [u8]) -> Result<(), Refusal> {
+        const PURPOSES: [(&str, Field); 3] = [
+            ("consent.analytics", Field::ConsentAnalytics),
+            ("consent.ads", Field::ConsentAds),
+            ("consent.personalization", Field::ConsentPersonalization),
+        ];
+        let mut fields = Fields::new(wire);
+        while let Some((number, value)) = fields.next()? {
+            let Some((name, field)) = PURPOSES.get((number as usize).wrapping_sub(1)) else { continue };
+            let Wire::Varint(value) = value else { return Err(Malformed.into()) };
+            self.choice(name, *field, value, &["GRANTED", "DENIED"])?;
+        }
+        Ok(())
+    }
+
+    fn campaign(&mut self, wire: &'a [u8]) -> Result<(), Refusal> {
+        const PARTS: [(&str, Field); 7] = [
+            ("campaign.source", Field::CampaignSource),
+            ("campaign.medium", Field::CampaignMedium),
+            ("campaign.name", Field::CampaignName),
+            ("campaign.term", Field::CampaignTerm),
+            ("campaign.content", Field::CampaignContent),
+            ("campaign.id", Field::CampaignId),
+            ("campaign.click_id", Field::CampaignClickId),
+        ];
+        let mut fields = Fields::new(wire);
+        while let Some((number, value)) = fields.next()? {
+            let Some((name, field)) = PARTS.get((number as usize).wrapping_sub(1)) else { continue };
+            let Wire::Bytes(bytes) = value else { return Err(Malformed.into()) };
+            self.text(name, *field, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+const OFF_SITE: [&str; 9] = [
+    "AD_IMPRESSION",
+    "AD_CLICK",
+    "EMAIL_DELIVERED",
+    "EMAIL_OPENED",
+    "EMAIL_CLICKED",
+    "CALL",
+    "PAYMENT",
+    "SHIPMENT",
+    "REFUND",
+];
+
+impl From<Malformed> for Refusal {
+    fn from(_: Malformed) -> Refusal {
+        Refusal::new(Reason::EventMalformed, "The event's bytes are damaged.")
+    }
+}
+
+/// One entry of `Event.properties`.
+fn property(entry: &[u8]) -> Result<(&str, ValueRef<'_>), Refusal> {
+    let (mut name, mut value) = (&[][..], None);
+    let mut fields = Fields::new(entry);
+    while let Some((number, content)) = fields.next()? {
+        match (number, content) {
+            (1, Wire::Bytes(bytes)) => name = bytes,
+            (2, Wire::Bytes(bytes)) => value = Some(bytes),
+            (1..=2, _) => return Err(Malformed.into()),
+            _ => {}
+        }
+    }
+    let name = required("properties", name)?;
+    let field = || format!("properties[{name}]");
+    let mut found = None;
+    let mut fields = Fields::new(value.unwrap_or_default());
+    while let Some((number, content)) = fields.next()? {
+        found = Some(match (number, content) {
+            (1, Wire::Bytes(bytes)) => match plain(bytes, limits::VALUE_BYTES) {
+                Some(text) => ValueRef::String(text),
+                None => ValueRef::String(text(&field(), bytes, limits::VALUE_BYTES)?),
+            },
+            (2, Wire::Varint(value)) => ValueRef::Int(value as i64),
+            (3, Wire::Fixed64(bits)) => ValueRef::Double(f64::from_bits(bits)),
+            (4, Wire::Varint(value)) => ValueRef::Bool(value != 0),
+            (1..=4, _) => return Err(Malformed.into()),
+            _ => continue,
+        });
+    }
+    match found {
+        None => {
+            let text = format!("The property {name:?} has no value of a known type.");
+            Err(Refusal::field(Reason::PropertyTypeUnknown, field(), text))
+        }
+        Some(ValueRef::Double(number)) if !number.is_finite() => {
+            let text = format!("The property {name:?} is {number}.");
+            Err(Refusal::field(Reason::NumberNotFinite, field(), text))
+        }
+        Some(value) => Ok((name, value)),
+    }
+}
+
+fn time(time_ms: Option<i64>, now_ms: i64) -> Result<i64, Refusal> {
+    let Some(time_ms) = time_ms else {
+        return Err(Refusal::field(Reason::FieldMissing, "time_ms", "time_ms is missing."));
+    };
+    if !limits::TIME_RANGE_MS.contains(&time_ms) {
+        let text = format!("time_ms lies in the years 1 to 9999; it is {time_ms}.");
+        return Err(Refusal::field(Reason::EventTimeOutOfRange, "time_ms", text));
+    }
+    let ahead = time_ms.saturating_sub(now_ms);
+    if ahead > limits::FUTURE_REFUSED_MS {
+        let text = format!(
+            "time_ms is at most 24 hours ahead of the server; {time_ms} is {} hours ahead.",
+            ahead / 3_600_000
+        );
+        return Err(Refusal::field(Reason::EventTimeInFuture, "time_ms", text));
+    }
+    Ok(time_ms)
+}
+
+fn required<'a>(field: &str, bytes: &'a [u8]) -> Result<&'a str, Refusal> {
+    if bytes.is_empty() {
+        let text = if field == "properties" {
+            "A property has no name.".to_owned()
+        } else {
+            format!("{field} is missing.")
+        };
+        return Err(Refusal::field(Reason::FieldMissing, field, text));
+    }
+    match plain(bytes, limits::ID_BYTES) {
+        Some(text) => Ok(text),
+        None => text(field, bytes, limits::ID_BYTES),
+    }
+}
+
+/// The text, if nothing is wrong with it.
+#[inline]
+fn plain(bytes: &[u8], most: usize) -> Option<&str> {
+    if bytes.len() > most || bytes.contains(&0) { None } else { std::str::from_utf8(bytes).ok() }
+}
+
+/// Checks a text: length, UTF-8, no NUL.
+pub(super) fn text<'a>(field: &str, bytes: &'a [u8], most: usize) -> Result<&'a str, Refusal> {
+    if bytes.len() > most {
+        let text = format!("{field} has at most {most} bytes; it has {}.", bytes.len());
+        return Err(Refusal::field(Reason::TextTooLong, field, text));
+    }
+    let checked = std::str::from_utf8(bytes).map_err(|fault| {
+        let text = format!("{field} is not UTF-8 from byte {} on.", fault.valid_up_to());
+        Refusal::field(Reason::TextNotUtf8, field, text)
+    })?;
+    if checked.contains('\0') {
+        return Err(Refusal::field(Reason::TextHasNul, field, format!("{field} holds a NUL character.")));
+    }
+    Ok(checked)
+}

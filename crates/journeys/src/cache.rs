@@ -1,0 +1,222 @@
+//! The cache of journeys: one slot a tenant, a byte budget over all, cold tenants evicted first.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use runnel_model::{Selector, TenantName};
+use runnel_storage::Store;
+
+use crate::{
+    load::{LoadError, Refreshed, load, refresh},
+    loaded::Loaded,
+};
+
+/// How the cache behaves.
+#[derive(Debug, Clone)]
+pub struct JourneysOptions {
+    /// Bytes that journeys may take in memory. A tenant that is larger alone is still loaded; all others are then evicted.
+    pub budget_bytes: usize,
+    /// Threads that decode, merge and count.
+    pub threads: usize,
+    /// How long a tenant that is not asked about is kept fresh.
+    pub followed: Duration,
+}
+
+impl Default for JourneysOptions {
+    fn default() -> JourneysOptions {
+        JourneysOptions {
+            budget_bytes: 4 << 30,
+            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            followed: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Bursts of commits are taken in together after this long.
+const GATHERED: Duration = Duration::from_millis(10);
+
+/// The journeys of all tenants of a store. Clones share one cache.
+#[derive(Debug, Clone)]
+pub struct Journeys {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    options: JourneysOptions,
+    pool: Arc<rayon::ThreadPool>,
+    slots: Mutex<HashMap<TenantName, Arc<Slot>>>,
+    uses: AtomicU64,
+}
+
+/// One tenant's place in the cache.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Held by whoever loads or refreshes.
+    work: tokio::sync::Mutex<()>,
+    loaded: Mutex<Option<Arc<Loaded>>>,
+    /// When it was last asked for, as a count of uses.
+    used: AtomicU64,
+    /// When it was last asked for.
+    asked: Mutex<Option<tokio::time::Instant>>,
+    followed: Mutex<bool>,
+}
+
+impl Slot {
+    fn current(&self) -> Option<Arc<Loaded>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it was not asked for in a while.
+    fn cold(&self, patience: Duration) -> bool {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.is_none_or(|asked| asked.elapsed() > patience)
+    }
+
+    fn put(&self, loaded: Option<Arc<Loaded>>) {
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+    }
+}
+
+/// The computing threads could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the computing threads could not be started")]
+pub struct PoolError(#[from] rayon::ThreadPoolBuildError);
+
+impl Journeys {
+    /// An empty cache over a store.
+    pub fn new(store: Store, options: JourneysOptions) -> Result<Journeys, PoolError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .thread_name(|at| format!("journeys-{at}"))
+            .build()?;
+        let inner =
+            Inner { store, options, pool: Arc::new(pool), slots: Mutex::default(), uses: AtomicU64::new(0) };
+        Ok(Journeys { inner: Arc::new(inner) })
+    }
+
+    /// The computing threads.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<rayon::ThreadPool> {
+        &self.inner.pool
+    }
+
+    /// The store below.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// A tenant's journeys with at least these columns, holding every batch that was committed before the call.
+    pub async fn at(
+        &self,
+        tenant: &TenantName,
+        columns: &BTreeSet<Selector>,
+    ) -> Result<Arc<Loaded>, LoadError> {
+        let slot = self.slot(tenant);
+        slot.used.store(self.inner.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        *slot.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokio::time::Instant::now());
+        let loaded = self.freshen(tenant, &slot, columns).await?;
+        self.follow(tenant, &slot);
+        Ok(loaded)
+    }
+
+    fn slot(&self, tenant: &TenantName) -> Arc<Slot> {
+        let mut slots = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.entry(tenant.clone()).or_default().clone()
+    }
+
+    async fn freshen(
+        &self,
+        tenant: &TenantName,
+        slot: &Slot,
+        columns: &BTreeSet<Selector>,
+    ) -> Result<Arc<Loaded>, LoadError> {
+        let _work = slot.work.lock().await;
+        let (store, pool) = (&self.inner.store, &self.inner.pool);
+        let mut wanted = columns.clone();
+        let mut identities = false;
+        if let Some(current) = slot.current() {
+            identities = current.identities;
+            if columns.iter().all(|selector| current.column(selector).is_some()) {
+                match refresh(store, tenant, &current, pool.clone()).await? {
+                    None => return Ok(current),
+                    Some(Refreshed::Done(loaded)) => {
+                        let loaded = Arc::new(loaded);
+                        slot.put(Some(loaded.clone()));
+                        return Ok(loaded);
+                    }
+                    Some(Refreshed::NeedsIdentities) => identities = true,
+                }
+            }
+            wanted.extend(current.columns.iter().map(|(selector, _)| selector.clone()));
+        }
+        let loaded = Arc::new(load(store, tenant, &wanted, identities, pool.clone()).await?);
+        slot.put(Some(loaded.clone()));
+        self.evict(tenant);
+        Ok(loaded)
+    }
+
+    /// Frees the tenants that were not asked for the longest, but for `kept`, until the budget holds.
+    fn evict(&self, kept: &TenantName) {
+        let slots = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held: Vec<(u64, usize, &TenantName, &Arc<Slot>)> = slots
+            .iter()
+            .filter_map(|(name, slot)| {
+                Some((slot.used.load(Ordering::Relaxed), slot.current()?.memory(), name, slot))
+            })
+            .collect();
+        held.sort_unstable_by_key(|(used, ..)| *used);
+        let mut total: usize = held.iter().map(|(_, bytes, ..)| bytes).sum();
+        for (_, bytes, name, slot) in held {
+            if total <= self.inner.options.budget_bytes {
+                return;
+            }
+            if name != kept {
+                slot.put(None);
+                total -= bytes;
+            }
+        }
+    }
+
+    /// Keeps a tenant fresh in the background while it is asked about, so that a question finds little to do.
+    fn follow(&self, tenant: &TenantName, slot: &Arc<Slot>) {
+        let mut followed = slot.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *followed, true) {
+            return;
+        }
+        let (inner, slot, tenant) = (Arc::downgrade(&self.inner), slot.clone(), tenant.clone());
+        let (store, patience) = (self.inner.store.clone(), self.inner.options.followed);
+        tokio::spawn(async move {
+            loop {
+                let Some(sequence) = slot.current().map(|loaded| loaded.sequence) else { break };
+                let committed = async {
+                    let beyond = store.wait_beyond(&tenant, sequence).await;
+                    tokio::time::sleep(GATHERED).await;
+                    beyond.is_ok()
+                };
+                match tokio::time::timeout(patience, committed).await {
+                    Ok(false) => break,
+                    _ if slot.cold(patience) => break,
+                    Err(_) => continue,
+                    Ok(true) => {}
+                }
+                let Some(inner) = inner.upgrade() else { break };
+                let journeys = Journeys { inner };
+                if slot.current().is_none()
+                    || journeys.freshen(&tenant, &slot, &BTreeSet::new()).await.is_err()
+                {
+                    break;
+                }
+            }
+            *slot.followed.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        });
+    }
+}

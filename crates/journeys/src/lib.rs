@@ -1,0 +1,28 @@
+//! Journeys in memory: the events of a tenant as columns sorted by visitor, cached under a byte budget, kept fresh by deltas.
+//!
+//! ```text
+//! journal rows ─┐                    ┌─ base     one run a shard, from the last load
+//!               ├─ Rows ── merge ──► │
+//! blocks ───────┘                    └─ overlay  whole journeys of visitors with newer events; they are skipped in base
+//! ```
+//! [`Journeys::at`] gives an immutable [`Loaded`] that holds every batch committed before the call. Every identity is in it once, whatever lies in the store:
+//! copies are dropped where rows of several origins meet, the lowest number wins. Nothing here is the truth; all of it is rebuilt from the store.
+
+mod cache;
+mod load;
+mod loaded;
+mod merge;
+mod names;
+mod question;
+mod rows;
+mod run;
+mod values;
+
+pub use cache::{Journeys, JourneysOptions, PoolError};
+pub use load::LoadError;
+pub use loaded::{Loaded, Properties, Shard};
+pub use names::Names;
+pub use question::{ColumnsFor, CountError, Derived, PredicateError, RunColumns, regex};
+pub use rows::TooManyNames;
+pub use run::{Arena, Identities, KindColumn, Run, TimeColumn};
+pub use values::ValueDictionary;

@@ -1,0 +1,338 @@
+//! Loads a tenant's journeys from the store, and brings them up to date.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use rayon::prelude::*;
+use runnel_model::{ColumnKey, EventBatch, SHARDS, Selector, TenantName};
+use runnel_storage::{Block, BlockError, FetchError, Store, Unavailable};
+
+use crate::{
+    loaded::{Loaded, Properties, Shard},
+    merge::{MissingIdentity, Part, merge},
+    names::Names,
+    rows::{LoadedColumns, Rows, RowsError, TooManyNames},
+    run::{Run, RunBuilder},
+    values::ValueDictionary,
+};
+
+/// How often a listing may turn out to be outdated before loading gives up; compaction retires rows minutes after they were replaced.
+const ATTEMPTS: usize = 5;
+/// Journal rows fetched at a time.
+const FETCHED: usize = 256;
+/// An overlay of this many events is never folded into its base.
+const SMALL_OVERLAY: usize = 4_096;
+
+/// Why journeys could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store failed.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// A payload could not be read.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// A block is damaged inside.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// More names than codes.
+    #[error(transparent)]
+    Names(#[from] TooManyNames),
+    /// The computing threads were stopped.
+    #[error("the computation was stopped")]
+    Stopped,
+}
+
+impl From<RowsError> for LoadError {
+    fn from(fault: RowsError) -> LoadError {
+        match fault {
+            RowsError::Block(fault) => LoadError::Block(fault),
+            RowsError::Names(fault) => LoadError::Names(fault),
+        }
+    }
+}
+
+/// Payloads of the store, fetched and not yet decoded.
+struct Fetched {
+    sequence: u64,
+    batches: Vec<(u64, EventBatch)>,
+    blocks: Vec<Block>,
+}
+
+/// Decoded rows with the place that more of them can be read from.
+struct Origin {
+    rows: Rows,
+    /// Position of the block and the row group; `None` for a journal batch.
+    place: Option<(usize, usize)>,
+}
+
+async fn fetch(store: &Store, tenant: &TenantName, after: u64) -> Result<Fetched, LoadError> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match fetch_once(store, tenant, after).await {
+            Err(LoadError::Fetch(FetchError::Missing | FetchError::Damaged { .. })) if attempt < ATTEMPTS => {
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn fetch_once(store: &Store, tenant: &TenantName, after: u64) -> Result<Fetched, LoadError> {
+    let listing = store.list(tenant, after).await?;
+    let sequences: Vec<u64> = listing.journal.iter().map(|row| row.sequence).collect();
+    let mut fetched = Fetched { sequence: listing.sequence, batches: Vec::new(), blocks: Vec::new() };
+    for some in sequences.chunks(FETCHED) {
+        fetched.batches.extend(store.fetch_journal(tenant, some).await?);
+    }
+    for block in &listing.blocks {
+        fetched.blocks.push(store.fetch_block(tenant, block.id).await?);
+    }
+    Ok(fetched)
+}
+
+/// Notes which properties there are.
+fn discover(fetched: &Fetched, properties: &Properties) {
+    for info in fetched.blocks.iter().flat_map(Block::columns) {
+        if let Selector::Property(name) = &info.selector {
+            properties.add(name, info.value_type);
+        }
+    }
+    for (_, batch) in &fetched.batches {
+        for column in &batch.columns {
+            if let ColumnKey::Property(name) = column.key {
+                properties.add(batch.strings.get(name), column.values.value_type());
+            }
+        }
+    }
+}
+
+/// Decodes everything in parallel.
+fn decode(
+    fetched: &Fetched,
+    after: u64,
+    names: &Names,
+    columns: &LoadedColumns,
+    identities: bool,
+) -> Result<Vec<Origin>, LoadError> {
+    let groups: Vec<(usize, usize)> = fetched
+        .blocks
+        .iter()
+        .enumerate()
+        .flat_map(|(at, block)| (0..block.row_groups().len()).map(move |group| (at, group)))
+        .collect();
+    let of_blocks = groups.into_par_iter().map(|(at, group)| {
+        let rows = Rows::of_block(&fetched.blocks[at], group, after, names, columns, identities)?;
+        Ok(Origin { rows, place: Some((at, group)) })
+    });
+    let of_batches = fetched.batches.par_iter().map(|(number, batch)| {
+        Ok(Origin { rows: Rows::of_batch(batch, *number, names, columns)?, place: None })
+    });
+    of_blocks.chain(of_batches).collect()
+}
+
+/// The parts of one shard.
+fn parts<'a>(origins: &'a [Origin], shard: usize) -> Vec<(usize, Part<'a>)> {
+    let part = |(at, origin): (usize, &'a Origin)| {
+        let (from, until) = (origin.rows.shards[shard] as usize, origin.rows.shards[shard + 1] as usize);
+        (from < until).then_some((at, Part::Rows { rows: &origin.rows, from, until }))
+    };
+    origins.iter().enumerate().filter_map(part).collect()
+}
+
+/// Reads the identities that merges asked for: `(position in origins, row)`.
+fn read_identities(
+    fetched: &Fetched,
+    origins: &mut [Origin],
+    mut wanted: Vec<(usize, u32)>,
+) -> Result<(), LoadError> {
+    wanted.sort_unstable();
+    wanted.dedup();
+    for some in wanted.chunk_by(|left, right| left.0 == right.0) {
+        let origin = &mut origins[some[0].0];
+        if let Some((block, group)) = origin.place {
+            let rows: Vec<u32> = some.iter().map(|(_, row)| *row).collect();
+            origin.rows.read_identities(&fetched.blocks[block], group, &rows)?;
+        }
+    }
+    Ok(())
+}
+
+/// Merges every shard of what was decoded, reading identities where copies are possible.
+fn merge_shards(
+    fetched: &Fetched,
+    mut origins: Vec<Origin>,
+    columns: usize,
+    identities: bool,
+) -> Result<Vec<Run>, LoadError> {
+    let mut runs: Vec<Option<Run>> = (0..SHARDS).map(|_| None).collect();
+    loop {
+        let outcomes: Vec<(usize, Result<Run, Vec<(usize, u32)>>)> = runs
+            .par_iter()
+            .enumerate()
+            .filter(|(_, run)| run.is_none())
+            .map(|(shard, _)| {
+                let (places, parts): (Vec<usize>, Vec<Part<'_>>) = parts(&origins, shard).into_iter().unzip();
+                let wanted = |missing: Vec<MissingIdentity>| {
+                    missing.into_iter().map(|event| (places[event.part], event.row as u32)).collect()
+                };
+                (shard, merge(&parts, columns, identities).map_err(wanted))
+            })
+            .collect();
+        let mut wanted = Vec::new();
+        for (shard, outcome) in outcomes {
+            match outcome {
+                Ok(run) => runs[shard] = Some(run),
+                Err(missing) => wanted.extend(missing),
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(runs.into_iter().flatten().collect());
+        }
+        read_identities(fetched, &mut origins, wanted)?;
+    }
+}
+
+/// Loads everything with some columns.
+pub(crate) async fn load(
+    store: &Store,
+    tenant: &TenantName,
+    wanted: &BTreeSet<Selector>,
+    identities: bool,
+    pool: Arc<rayon::ThreadPool>,
+) -> Result<Loaded, LoadError> {
+    let fetched = fetch(store, tenant, 0).await?;
+    let columns: Vec<_> =
+        wanted.iter().map(|selector| (selector.clone(), Arc::new(ValueDictionary::default()))).collect();
+    let work = move || {
+        let (names, properties) = (Arc::new(Names::default()), Arc::new(Properties::default()));
+        discover(&fetched, &properties);
+        let origins = decode(&fetched, 0, &names, &columns, identities)?;
+        let runs = merge_shards(&fetched, origins, columns.len(), identities)?;
+        let empty = Arc::new(RunBuilder::new(columns.len(), true, 0).finish());
+        let shard =
+            |base: Run| Shard { base: Arc::new(base), superseded: Arc::default(), overlay: empty.clone() };
+        let shards = runs.into_iter().map(shard).collect();
+        Ok(Loaded { sequence: fetched.sequence, names, properties, columns, identities, shards })
+    };
+    tokio::task::spawn_blocking(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?
+}
+
+/// What bringing journeys up to date came to.
+pub(crate) enum Refreshed {
+    /// They are up to date.
+    Done(Loaded),
+    /// Copies are possible whose ids are not resident: everything must be loaded with identities.
+    NeedsIdentities,
+}
+
+/// Adds what was committed since.
+pub(crate) async fn refresh(
+    store: &Store,
+    tenant: &TenantName,
+    loaded: &Arc<Loaded>,
+    pool: Arc<rayon::ThreadPool>,
+) -> Result<Option<Refreshed>, LoadError> {
+    let fetched = fetch(store, tenant, loaded.sequence).await?;
+    if fetched.sequence <= loaded.sequence {
+        return Ok(None);
+    }
+    let loaded = loaded.clone();
+    let work = move || apply(&loaded, &fetched);
+    tokio::task::spawn_blocking(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?.map(Some)
+}
+
+fn apply(loaded: &Loaded, fetched: &Fetched) -> Result<Refreshed, LoadError> {
+    discover(fetched, &loaded.properties);
+    let mut origins = decode(fetched, loaded.sequence, &loaded.names, &loaded.columns, false)?;
+    let mut shards: Vec<Option<Shard>> = (0..SHARDS).map(|_| None).collect();
+    loop {
+        let outcomes: Vec<(usize, Result<Shard, Vec<(usize, u32)>>)> = shards
+            .par_iter()
+            .enumerate()
+            .filter(|(_, shard)| shard.is_none())
+            .map(|(at, _)| (at, apply_shard(loaded, &loaded.shards[at], parts(&origins, at))))
+            .collect();
+        let mut wanted = Vec::new();
+        for (at, outcome) in outcomes {
+            match outcome {
+                Ok(shard) => shards[at] = Some(shard),
+                Err(missing) => wanted.extend(missing),
+            }
+        }
+        if wanted.iter().any(|(origin, _)| *origin == RESIDENT) {
+            return Ok(Refreshed::NeedsIdentities);
+        }
+        if wanted.is_empty() {
+            let shards = shards.into_iter().flatten().collect();
+            return Ok(Refreshed::Done(Loaded { sequence: fetched.sequence, shards, ..loaded.clone() }));
+        }
+        read_identities(fetched, &mut origins, wanted)?;
+    }
+}
+
+/// Stands for what is in memory where an origin is named.
+const RESIDENT: usize = usize::MAX;
+
+/// Moves the journeys of visitors with new events into the overlay, which is folded into the base when it grows.
+fn apply_shard(
+    loaded: &Loaded,
+    shard: &Shard,
+    fresh: Vec<(usize, Part<'_>)>,
+) -> Result<Shard, Vec<(usize, u32)>> {
+    if fresh.is_empty() {
+        return Ok(shard.clone());
+    }
+    let touched = touched(shard, &fresh);
+    let columns = loaded.columns.len();
+    let mut origins = vec![RESIDENT, RESIDENT];
+    let mut parts = vec![
+        Part::Run { run: &shard.overlay, skip: None },
+        Part::Picked { run: &shard.base, visitors: &touched },
+    ];
+    for (origin, part) in fresh {
+        origins.push(origin);
+        parts.push(part);
+    }
+    let wanted = |missing: Vec<MissingIdentity>| {
+        missing.into_iter().map(|event| (origins[event.part], event.row as u32)).collect::<Vec<_>>()
+    };
+    let overlay = merge(&parts, columns, true).map_err(wanted)?;
+    let mut superseded = shard.superseded.to_vec();
+    if !touched.is_empty() {
+        superseded.resize(shard.base.visitors.len().div_ceil(64), 0);
+    }
+    touched.iter().for_each(|&visitor| superseded[visitor as usize / 64] |= 1 << (visitor % 64));
+    if overlay.events() <= SMALL_OVERLAY.max(shard.base.events() / 8) {
+        return Ok(Shard {
+            base: shard.base.clone(),
+            superseded: Arc::new(superseded),
+            overlay: Arc::new(overlay),
+        });
+    }
+    let both =
+        [Part::Run { run: &shard.base, skip: Some(&superseded) }, Part::Run { run: &overlay, skip: None }];
+    let base = merge(&both, columns, true)
+        .map_err(|missing| missing.iter().map(|_| (RESIDENT, 0)).collect::<Vec<_>>())?;
+    let empty = RunBuilder::new(columns, true, 0).finish();
+    Ok(Shard { base: Arc::new(base), superseded: Arc::default(), overlay: Arc::new(empty) })
+}
+
+/// Visitors of the base that have new events and are not in the overlay yet, ascending.
+fn touched(shard: &Shard, fresh: &[(usize, Part<'_>)]) -> Vec<u32> {
+    let mut touched = Vec::new();
+    for (_, part) in fresh {
+        let Part::Rows { rows, from, until } = *part else { continue };
+        let order = &rows.order[from..until];
+        for some in
+            order.chunk_by(|&left, &right| rows.visitors[left as usize] == rows.visitors[right as usize])
+        {
+            let visitor = rows.visitor(some[0] as usize);
+            if shard.overlay.find(visitor).is_none() {
+                touched.extend(shard.base.find(visitor).map(|at| at as u32));
+            }
+        }
+    }
+    touched.sort_unstable();
+    touched.dedup();
+    touched
+}

@@ -1,0 +1,122 @@
+//! A tenant's journeys at one sequence number, immutable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use runnel_model::{Selector, ValueType};
+
+use crate::{names::Names, run::Run, values::ValueDictionary};
+
+/// The journeys of one shard: `base` without the superseded visitors, and `overlay`.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    /// What was loaded.
+    pub base: Arc<Run>,
+    /// Bit per visitor of `base`: the whole journey is in `overlay`.
+    pub superseded: Arc<Vec<u64>>,
+    /// Whole journeys of visitors that have newer events.
+    pub overlay: Arc<Run>,
+}
+
+/// The properties that a tenant's events carry.
+#[derive(Debug, Default)]
+pub struct Properties {
+    types: Mutex<BTreeMap<String, BTreeSet<ValueType>>>,
+}
+
+impl Properties {
+    /// Notes that a property was seen.
+    pub fn add(&self, name: &str, value_type: ValueType) {
+        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        match types.get_mut(name) {
+            Some(known) => drop(known.insert(value_type)),
+            None => drop(types.insert(name.to_owned(), BTreeSet::from([value_type]))),
+        }
+    }
+
+    /// Names from behind `after`, in order, at most `limit`, each with its types.
+    #[must_use]
+    pub fn page(&self, after: &str, limit: usize) -> Vec<(String, Vec<ValueType>)> {
+        let types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = types.iter().filter(|(name, _)| name.as_str() > after);
+        later.take(limit).map(|(name, types)| (name.clone(), types.iter().copied().collect())).collect()
+    }
+}
+
+/// A tenant's journeys.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Every batch up to this sequence number is in.
+    pub sequence: u64,
+    /// Event names.
+    pub names: Arc<Names>,
+    /// Property names seen, with their types.
+    pub properties: Arc<Properties>,
+    /// Loaded columns, in the order of the runs' columns.
+    pub columns: Vec<(Selector, Arc<ValueDictionary>)>,
+    /// Whether the ids of all events are resident.
+    pub identities: bool,
+    /// The shards.
+    pub shards: Vec<Shard>,
+}
+
+impl Loaded {
+    /// All runs, each with the visitors to skip.
+    pub fn runs(&self) -> impl Iterator<Item = (&Run, Option<&[u64]>)> {
+        self.shards.iter().flat_map(|shard| {
+            let skip = (!shard.superseded.is_empty()).then(|| shard.superseded.as_slice());
+            [(&*shard.base, skip), (&*shard.overlay, None)]
+        })
+    }
+
+    /// The position of a loaded column.
+    #[must_use]
+    pub fn column(&self, selector: &Selector) -> Option<usize> {
+        self.columns.iter().position(|(loaded, _)| loaded == selector)
+    }
+
+    /// The run and position that hold a visitor.
+    #[must_use]
+    pub fn find(&self, visitor: &str) -> Option<(&Run, usize)> {
+        let shard = self.shards.get(runnel_model::shard_of(visitor))?;
+        let overlay = shard.overlay.find(visitor.as_bytes()).map(|at| (&*shard.overlay, at));
+        overlay.or_else(|| shard.base.find(visitor.as_bytes()).map(|at| (&*shard.base, at)))
+    }
+
+    /// Distinct events.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| {
+                let gone: usize =
+                    ones(&shard.superseded).map(|visitor| shard.base.range(visitor).len()).sum();
+                (shard.base.events() - gone + shard.overlay.events()) as u64
+            })
+            .sum()
+    }
+
+    /// Bytes held in memory, approximately.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.runs().map(|(run, _)| run.memory()).sum()
+    }
+
+    /// Bytes of kinds and times.
+    #[must_use]
+    pub fn event_bytes(&self) -> usize {
+        self.runs().map(|(run, _)| run.event_bytes()).sum()
+    }
+}
+
+/// The positions of set bits.
+pub(crate) fn ones(words: &[u64]) -> impl Iterator<Item = usize> {
+    words.iter().enumerate().flat_map(|(at, &word)| {
+        std::iter::successors((word != 0).then_some(word), |rest| {
+            Some(rest & (rest - 1)).filter(|rest| *rest != 0)
+        })
+        .map(move |rest| at * 64 + rest.trailing_zeros() as usize)
+    })
+}

@@ -1,0 +1,257 @@
+//! From conditions and column names to the bit and code columns that the kernel reads, and a run of the kernel over all journeys.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use hashbrown::HashMap;
+use rayon::prelude::*;
+use regex::{Regex, RegexBuilder};
+use runnel_kernel::{Columns, Counts, Plan, RunError};
+use runnel_model::{Operator, Predicate, Selector, Value, ValueRef, compare_numbers, values_equal};
+
+use crate::{loaded::Loaded, run::Run};
+
+/// Memory that one compiled regular expression may take, in bytes.
+const REGEX_MEMORY: usize = 1 << 20;
+
+/// What a question needs to know of events beside their names and times.
+#[derive(Debug, Clone, Default)]
+pub struct ColumnsFor {
+    /// Conditions, in the order of the kernel's predicate indices.
+    pub predicates: Vec<Predicate>,
+    /// Held columns.
+    pub hold: Vec<Selector>,
+    /// The column of a break-down.
+    pub break_down: Option<Selector>,
+}
+
+/// A condition cannot be evaluated.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PredicateError {
+    /// The regular expression is none, or too large.
+    #[error("the regular expression {pattern:?} cannot be used: {fault}")]
+    Regex {
+        /// The expression.
+        pattern: String,
+        /// What is wrong with it.
+        fault: String,
+    },
+}
+
+/// Why counting failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CountError {
+    /// The kernel refused.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A run's columns do not fit together.
+    #[error(transparent)]
+    Slice(#[from] runnel_kernel::SliceError),
+}
+
+impl ColumnsFor {
+    /// Every column that must be loaded.
+    #[must_use]
+    pub fn selectors(&self) -> BTreeSet<Selector> {
+        let mut selectors: BTreeSet<Selector> = self.hold.iter().chain(&self.break_down).cloned().collect();
+        for predicate in &self.predicates {
+            predicate.columns(&mut |selector| drop(selectors.insert(selector.clone())));
+        }
+        selectors
+    }
+
+    /// Resolves names and constants against loaded journeys, each distinct value being tested once.
+    pub fn derive(&self, loaded: &Loaded) -> Result<Derived, PredicateError> {
+        let place = |selector: &Selector| loaded.column(selector).unwrap_or(usize::MAX);
+        Ok(Derived {
+            predicates: self
+                .predicates
+                .iter()
+                .map(|predicate| compile(predicate, loaded))
+                .collect::<Result<_, _>>()?,
+            hold: self.hold.iter().map(place).collect(),
+            break_down: self.break_down.as_ref().map(place),
+        })
+    }
+}
+
+/// A question's needs, resolved against loaded journeys.
+#[derive(Debug)]
+pub struct Derived {
+    predicates: Vec<Test>,
+    hold: Vec<usize>,
+    break_down: Option<usize>,
+}
+
+/// A condition as tests of value codes.
+#[derive(Debug)]
+enum Test {
+    All(Vec<Test>),
+    Any(Vec<Test>),
+    Not(Box<Test>),
+    Code { column: usize, holds: Vec<bool> },
+}
+
+/// The columns of one run, owned.
+#[derive(Debug)]
+pub struct RunColumns<'a> {
+    predicates: Vec<Vec<u64>>,
+    hold: Option<Cow<'a, [u32]>>,
+    break_down: Option<&'a [u32]>,
+}
+
+impl Derived {
+    /// Derives the columns of a run.
+    #[must_use]
+    pub fn columns<'a>(&self, run: &'a Run) -> RunColumns<'a> {
+        let codes = |column: usize| run.columns.get(column).map_or(&[][..], Vec::as_slice);
+        let hold = match self.hold.as_slice() {
+            [] => None,
+            [one] => Some(Cow::Borrowed(codes(*one))),
+            several => {
+                Some(Cow::Owned(tuples(&several.iter().map(|column| codes(*column)).collect::<Vec<_>>())))
+            }
+        };
+        RunColumns {
+            predicates: self.predicates.iter().map(|test| test.bits(run)).collect(),
+            hold,
+            break_down: self.break_down.map(codes),
+        }
+    }
+
+    /// Runs a plan over all journeys, in parallel over runs. The sum does not depend on the order.
+    pub fn count(&self, loaded: &Loaded, plan: &Plan) -> Result<Counts, CountError> {
+        let runs: Vec<_> = loaded.runs().filter(|(run, _)| run.events() > 0).collect();
+        runs.into_par_iter()
+            .map(|(run, skip)| {
+                let columns = self.columns(run);
+                let predicates = columns.predicates();
+                Ok(plan.run(&run.slice(skip)?, &columns.kernel(&predicates))?)
+            })
+            .try_reduce_with(|mut left, right| {
+                left.merge(&right);
+                Ok(left)
+            })
+            .unwrap_or_else(|| Ok(Counts::empty(plan)))
+    }
+}
+
+impl RunColumns<'_> {
+    /// The bit columns as slices.
+    #[must_use]
+    pub fn predicates(&self) -> Vec<&[u64]> {
+        self.predicates.iter().map(Vec::as_slice).collect()
+    }
+
+    /// The columns as the kernel reads them.
+    #[must_use]
+    pub fn kernel<'a>(&'a self, predicates: &'a [&'a [u64]]) -> Columns<'a> {
+        Columns { predicates, hold: self.hold.as_deref(), break_down: self.break_down, scope: None }
+    }
+}
+
+/// Codes of tuples: equal tuples have equal codes, 0 where a part is missing.
+fn tuples(columns: &[&[u32]]) -> Vec<u32> {
+    let mut codes: HashMap<Vec<u32>, u32> = HashMap::new();
+    let events = columns.first().map_or(0, |codes| codes.len());
+    let mut tuple = Vec::with_capacity(columns.len());
+    (0..events)
+        .map(|event| {
+            tuple.clear();
+            tuple.extend(columns.iter().map(|codes| codes[event]));
+            if tuple.contains(&0) {
+                return 0;
+            }
+            let next = codes.len() as u32 + 1;
+            *codes.entry_ref(&tuple).or_insert(next)
+        })
+        .collect()
+}
+
+impl Test {
+    fn bits(&self, run: &Run) -> Vec<u64> {
+        let combine = |tests: &[Test], with: fn(u64, u64) -> u64| {
+            let mut parts = tests.iter().map(|test| test.bits(run));
+            let mut first = parts.next().unwrap_or_default();
+            parts.for_each(|part| {
+                first.iter_mut().zip(part).for_each(|(word, other)| *word = with(*word, other))
+            });
+            first
+        };
+        match self {
+            Test::All(tests) => combine(tests, |left, right| left & right),
+            Test::Any(tests) => combine(tests, |left, right| left | right),
+            Test::Not(test) => test.bits(run).into_iter().map(|word| !word).collect(),
+            Test::Code { column, holds } => {
+                let codes = run.columns.get(*column).map_or(&[][..], Vec::as_slice);
+                let pack = |some: &[u32]| {
+                    let bit = |(at, code): (usize, &u32)| {
+                        u64::from(holds.get(*code as usize).copied().unwrap_or(false)) << at
+                    };
+                    some.iter().enumerate().map(bit).sum()
+                };
+                codes.chunks(64).map(pack).collect()
+            }
+        }
+    }
+}
+
+fn compile(predicate: &Predicate, loaded: &Loaded) -> Result<Test, PredicateError> {
+    Ok(match predicate {
+        Predicate::All(parts) => {
+            Test::All(parts.iter().map(|part| compile(part, loaded)).collect::<Result<_, _>>()?)
+        }
+        Predicate::Any(parts) => {
+            Test::Any(parts.iter().map(|part| compile(part, loaded)).collect::<Result<_, _>>()?)
+        }
+        Predicate::Not(part) => Test::Not(Box::new(compile(part, loaded)?)),
+        Predicate::Compare { column, operator, values } => {
+            let regex = match (operator, values.first()) {
+                (Operator::Regex, Some(Value::String(pattern))) => Some(self::regex(pattern)?),
+                _ => None,
+            };
+            let missing = matches!(operator, Operator::NotEqual | Operator::NotIn | Operator::Missing);
+            let place = loaded.column(column).unwrap_or(usize::MAX);
+            let holds = match loaded.columns.get(place) {
+                Some((_, dictionary)) => {
+                    dictionary.test(missing, |value| holds(*operator, value, values, regex.as_ref()))
+                }
+                None => vec![missing],
+            };
+            Test::Code { column: place, holds }
+        }
+    })
+}
+
+/// Whether a condition's regular expression can be used. To be asked before a question is admitted.
+pub fn regex(pattern: &str) -> Result<Regex, PredicateError> {
+    RegexBuilder::new(pattern)
+        .size_limit(REGEX_MEMORY)
+        .build()
+        .map_err(|fault| PredicateError::Regex { pattern: pattern.to_owned(), fault: fault.to_string() })
+}
+
+/// What a comparison says about a value that is there.
+fn holds(operator: Operator, value: ValueRef<'_>, constants: &[Value], regex: Option<&Regex>) -> bool {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    let equal = || constants.iter().any(|constant| values_equal(value, constant.as_ref()));
+    let order = || constants.first().and_then(|constant| compare_numbers(value, constant.as_ref()));
+    let text = |test: fn(&str, &str) -> bool| match (value, constants.first()) {
+        (ValueRef::String(value), Some(Value::String(constant))) => test(value, constant),
+        _ => false,
+    };
+    match operator {
+        Operator::Equal | Operator::In => equal(),
+        Operator::NotEqual | Operator::NotIn => !equal(),
+        Operator::Less => order() == Some(Less),
+        Operator::LessOrEqual => matches!(order(), Some(Less | Equal)),
+        Operator::Greater => order() == Some(Greater),
+        Operator::GreaterOrEqual => matches!(order(), Some(Greater | Equal)),
+        Operator::Prefix => text(|value, constant| value.starts_with(constant)),
+        Operator::Contains => text(|value, constant| value.contains(constant)),
+        Operator::Regex => {
+            matches!((value, regex), (ValueRef::String(value), Some(regex)) if regex.is_match(value))
+        }
+        Operator::Exists => true,
+        Operator::Missing => false,
+    }
+}

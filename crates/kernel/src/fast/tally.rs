@@ -1,0 +1,280 @@
+//! Sums over units in flat arrays, and the [`Counts`] made of them at the end.
+
+use std::collections::BTreeMap;
+
+use super::codes::Kind;
+use super::scan::{Bounds, Found, Instant, Places, Scan};
+use crate::Counts;
+use crate::counts::{BreakDownRow, Levels};
+use crate::histogram::{BUCKETS, Histogram, bucket};
+use crate::outcome::State;
+use crate::plan::Plan;
+use crate::question::{BreakDown, Trend};
+use crate::slice::Columns;
+
+/// Break-down codes and trend buckets below this number have a row in a flat table, others in a map.
+const FLAT: usize = 1 << 12;
+
+/// One count per histogram bucket.
+type Buckets = Box<[u64; BUCKETS]>;
+
+/// Sums over units.
+pub(super) struct Tally<'a> {
+    steps: usize,
+    window: i64,
+    visible_until_ms: i64,
+    step_times: bool,
+    break_down: Option<BreakDown>,
+    values: &'a [u32],
+    trend: Option<Trend>,
+    /// Whether the places of later steps are needed.
+    places_needed: bool,
+    /// Units per level and state.
+    levels: Box<[[u64; 4]; 64]>,
+    /// Places of the steps of the unit that is being counted.
+    places: Places,
+    time_to_convert: Buckets,
+    /// Per step, from the second on.
+    between: Vec<Buckets>,
+    converted: Buckets,
+    censored: Buckets,
+    /// Units followed for their whole window, which needs no look at their first entry.
+    censored_at_window: u64,
+    /// Whether every entry of the range is followed for its whole window.
+    follow_up_is_window: bool,
+    by_value: Rows,
+    /// Conversions as value << 16 | bucket.
+    conversions: BTreeMap<u64, u64>,
+    recent: Vec<u64>,
+    by_bucket: Rows,
+    first_bucket: i64,
+}
+
+/// Units per row, level and state.
+struct Rows {
+    width: usize,
+    flat: Vec<u64>,
+    sparse: BTreeMap<u64, Vec<u64>>,
+}
+
+impl Rows {
+    fn new(steps: usize) -> Self {
+        Self { width: (steps + 1) * 4, flat: Vec::new(), sparse: BTreeMap::new() }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, row: u64, level: usize, state: State) {
+        let cell = level * 4 + state as usize;
+        if row < FLAT as u64 {
+            let at = row as usize * self.width + cell;
+            if at >= self.flat.len() {
+                self.flat.resize((row as usize + 1) * self.width, 0);
+            }
+            self.flat[at] += 1;
+        } else {
+            self.sparse.entry(row).or_insert_with(|| vec![0; self.width])[cell] += 1;
+        }
+    }
+
+    /// The rows that hold a unit.
+    fn levels(&self) -> impl Iterator<Item = (u64, Levels)> + '_ {
+        let levels = |cells: &[u64]| Levels {
+            cells: cells.chunks_exact(4).map(|cell| [cell[0], cell[1], cell[2], cell[3]]).collect(),
+        };
+        let flat = self.flat.chunks_exact(self.width).enumerate();
+        let flat = flat.filter(|(_, cells)| cells.iter().any(|count| *count != 0));
+        let sparse = self.sparse.iter().map(move |(row, cells)| (*row, levels(cells)));
+        flat.map(move |(row, cells)| (row as u64, levels(cells))).chain(sparse)
+    }
+}
+
+fn buckets() -> Buckets {
+    Box::new([0; BUCKETS])
+}
+
+#[inline(always)]
+fn record(buckets: &mut Buckets, duration_ms: i64) {
+    buckets[usize::from(bucket(duration_ms)) % BUCKETS] += 1;
+}
+
+fn histogram(buckets: &Buckets) -> Histogram {
+    let mut histogram = Histogram::default();
+    buckets.iter().zip(0..).for_each(|(count, at)| histogram.add(at, *count));
+    histogram
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(plan: &Plan, columns: &Columns<'a>) -> Self {
+        let question = plan.question();
+        let steps = question.steps.len();
+        let later = matches!(question.break_down, Some(BreakDown::AtStep(1..) | BreakDown::FirstDefined));
+        Self {
+            steps,
+            window: question.window_ms,
+            visible_until_ms: plan.visible_until_ms,
+            step_times: question.step_times,
+            break_down: question.break_down,
+            values: columns.break_down.unwrap_or_default(),
+            trend: question.trend,
+            places_needed: question.step_times || later,
+            levels: Box::new([[0; 4]; 64]),
+            places: [0; 64],
+            time_to_convert: buckets(),
+            between: (1..steps).map(|_| buckets()).collect(),
+            converted: buckets(),
+            censored: buckets(),
+            censored_at_window: 0,
+            follow_up_is_window: plan.visible_until_ms - question.until_ms >= question.window_ms,
+            by_value: Rows::new(steps),
+            conversions: BTreeMap::new(),
+            recent: Vec::new(),
+            by_bucket: Rows::new(steps),
+            first_bucket: question.trend.map_or(0, |trend| bucket_of(trend, question.from_ms)),
+        }
+    }
+
+    /// Counts one visitor, whose first event is `base` in the slice and whose chain is found. `order` holds the place in
+    /// the slice of each event, if that is another one.
+    #[inline(never)]
+    pub(super) fn record<K: Kind, T: Instant>(
+        &mut self,
+        scan: Scan<'_, K, T>,
+        bounds: &Bounds,
+        base: usize,
+        found: Found,
+        order: Option<&[u32]>,
+    ) {
+        let state = if found.level == self.steps {
+            State::Converted
+        } else if scan.time(found.newest) >= bounds.open_from {
+            State::Open
+        } else {
+            State::Dropped
+        };
+        self.levels[found.level % 64][state as usize] += 1;
+        let entry = scan.time(found.entry);
+        // The first and the last place are known; only chains of three steps and more need another look.
+        self.places[0] = found.entry as u32;
+        if self.places_needed && found.level > 2 {
+            scan.follow(found.entry, found.completion, found.level, &mut self.places);
+        }
+        self.places[(found.level - 1) % 64] = found.completion as u32;
+        if self.step_times {
+            let mut before = entry;
+            for (buckets, place) in self.between.iter_mut().zip(&self.places[1..found.level]) {
+                let time = scan.time(*place as usize);
+                record(buckets, time - before);
+                before = time;
+            }
+        }
+        self.follow_first(scan, bounds, found, state);
+        if let Some(trend) = self.trend {
+            // Entries are in the range, so no bucket comes before that of its first instant.
+            let row = bucket_of(trend, entry + bounds.epoch_ms) - self.first_bucket;
+            self.by_bucket.add(row as u64, found.level, state);
+        }
+        let duration = scan.time(found.completion) - entry;
+        if state == State::Converted {
+            record(&mut self.time_to_convert, duration);
+        }
+        if let Some(break_down) = self.break_down {
+            if let Some(order) = order {
+                for place in &mut self.places[..found.level] {
+                    *place = order.get(*place as usize).copied().unwrap_or(0);
+                }
+            }
+            let value = self.value(break_down, base, &self.places[..found.level], scan.times.len());
+            self.by_value.add(u64::from(value), found.level, state);
+            if state == State::Converted {
+                self.recent.push(u64::from(value) << 16 | u64::from(bucket(duration)));
+                if self.recent.len() == 1 << 16 {
+                    self.fold();
+                }
+            }
+        }
+    }
+
+    /// What became of the first entry.
+    #[inline(always)]
+    fn follow_first<K: Kind, T: Instant>(
+        &mut self,
+        scan: Scan<'_, K, T>,
+        bounds: &Bounds,
+        found: Found,
+        state: State,
+    ) {
+        if state != State::Converted && bounds.mature && self.follow_up_is_window {
+            self.censored_at_window += 1;
+            return;
+        }
+        // A unit that stays at level 1 has its first entry for its chain: it is the earliest completion of level 1.
+        let place = if found.level == 1 { found.entry } else { scan.first_entry(bounds) };
+        let first = scan.time(place);
+        if state == State::Converted {
+            let mut places: Places = [0; 64];
+            let end = scan.times.len() - 1;
+            if scan.follow(place, end, self.steps, &mut places) == self.steps {
+                let at = scan.time(places[self.steps - 1] as usize);
+                if at - first <= self.window {
+                    record(&mut self.converted, at - first);
+                    return;
+                }
+            }
+        }
+        let follow_up = self.visible_until_ms - (first + bounds.epoch_ms);
+        record(&mut self.censored, follow_up.min(self.window));
+    }
+
+    #[inline(always)]
+    fn value(&self, break_down: BreakDown, base: usize, reached: &[u32], visible: usize) -> u32 {
+        let at = |place: &u32| self.values.get(base + *place as usize).copied();
+        let touches = || self.values.get(base..base + visible).unwrap_or_default().iter().copied();
+        match break_down {
+            BreakDown::AtStep(step) => reached.get(step).and_then(at),
+            BreakDown::FirstDefined => reached.iter().filter_map(at).find(|value| *value != 0),
+            BreakDown::FirstTouch => touches().find(|value| *value != 0),
+            BreakDown::LastTouch => touches().rfind(|value| *value != 0),
+        }
+        .unwrap_or(0)
+    }
+
+    fn fold(&mut self) {
+        self.recent.sort_unstable();
+        for same in self.recent.chunk_by(|left, right| left == right) {
+            *self.conversions.entry(same[0]).or_default() += same.len() as u64;
+        }
+        self.recent.clear();
+    }
+
+    pub(super) fn counts(mut self, plan: &Plan) -> Counts {
+        self.fold();
+        let mut counts = Counts::empty(plan);
+        counts.levels.cells.copy_from_slice(&self.levels[..=self.steps]);
+        for step in 0..self.steps {
+            counts.reached[step] = counts.levels.at_least(step + 1);
+        }
+        counts.entered_here[0] = counts.levels.units();
+        counts.time_to_convert = histogram(&self.time_to_convert);
+        for (step, buckets) in counts.step_times.iter_mut().skip(1).zip(&self.between) {
+            *step = histogram(buckets);
+        }
+        counts.survival.converted = histogram(&self.converted);
+        counts.survival.censored = histogram(&self.censored);
+        counts.survival.censored.add(bucket(self.window), self.censored_at_window);
+        for (row, levels) in self.by_bucket.levels() {
+            counts.trend.insert(row as i64 + self.first_bucket, levels);
+        }
+        for (value, levels) in self.by_value.levels() {
+            counts.break_down.insert(value as u32, BreakDownRow { levels, ..Default::default() });
+        }
+        for (key, count) in &self.conversions {
+            let row = counts.break_down.entry((key >> 16) as u32).or_default();
+            row.time_to_convert.insert((key & 0xFFFF) as u16, *count);
+        }
+        counts
+    }
+}
+
+fn bucket_of(trend: Trend, instant_ms: i64) -> i64 {
+    (instant_ms - trend.origin_ms).div_euclid(trend.bucket_ms)
+}

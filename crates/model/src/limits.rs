@@ -1,0 +1,73 @@
+//! Every bound of the product. A refusal names one of these and the value that was given.
+
+/// Longest visitor id, event id, event name, property name or request id, in bytes.
+pub const ID_BYTES: usize = 256;
+/// Most properties of an event.
+pub const PROPERTIES: usize = 64;
+/// Longest property value, in bytes.
+pub const VALUE_BYTES: usize = 8 * 1024;
+/// Largest event on the wire, in bytes.
+pub const EVENT_BYTES: usize = 64 * 1024;
+/// Most events of a batch.
+pub const BATCH_EVENTS: usize = 10_000;
+/// Largest message on the wire, in bytes, after decompression.
+pub const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Most event names of a tenant.
+pub const EVENT_NAMES: usize = 65_535;
+/// Most property names of a tenant.
+pub const PROPERTY_NAMES: usize = 1_024;
+/// Largest page of a listing.
+pub const PAGE: usize = 1_000;
+/// Page size where a request does not say.
+pub const PAGE_DEFAULT: usize = 100;
+/// How far ahead of the server an event may be, in milliseconds.
+pub const FUTURE_REFUSED_MS: i64 = 24 * 3_600_000;
+/// How far ahead of the server an event may be without a flag, in milliseconds.
+pub const FUTURE_FLAGGED_MS: i64 = 3_600_000;
+/// Earliest and latest event time, in milliseconds since the Unix epoch (years 0001 and 9999), so that sums of a time and a window never overflow.
+pub const TIME_RANGE_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+/// How long a receipt is kept, in milliseconds.
+pub const RECEIPT_MS: i64 = 7 * 24 * 3_600_000;
+/// Steps of a funnel.
+pub const STEPS: std::ops::RangeInclusive<usize> = 2..=32;
+/// Most exclusions of a funnel.
+pub const EXCLUSIONS: usize = 16;
+/// Most held columns of a funnel.
+pub const HOLDS: usize = 3;
+/// Longest window of a funnel, in milliseconds.
+pub const WINDOW_MS: i64 = 366 * 24 * 3_600_000;
+/// Longest grace of a funnel, in milliseconds.
+pub const GRACE_MS: i64 = 60_000;
+/// Most alternatives of a step.
+pub const ALTERNATIVES: usize = 16;
+/// Most nodes of a condition.
+pub const PREDICATE_NODES: usize = 64;
+/// Deepest nesting of a condition.
+pub const PREDICATE_DEPTH: usize = 8;
+/// Most constants of one comparison.
+pub const PREDICATE_VALUES: usize = 1_000;
+/// Longest regular expression, in bytes.
+pub const REGEX_BYTES: usize = 256;
+/// Most rows of a break-down.
+pub const BREAK_DOWN_ROWS: usize = 1_000;
+/// Rows of a break-down where a request does not say.
+pub const BREAK_DOWN_ROWS_DEFAULT: usize = 10;
+/// Most buckets of a trend.
+pub const TREND_BUCKETS: usize = 10_000;
+/// Longest name of a saved funnel, in bytes.
+pub const FUNNEL_NAME_BYTES: usize = 128;
+/// Most saved funnels of a tenant.
+pub const FUNNELS: usize = 1_000;
+/// Most events that an explanation shows.
+pub const EXPLAINED_EVENTS: usize = 10_000;
+/// Batches of an append stream that may be unacknowledged at a time.
+pub const STREAM_CREDITS: u32 = 16;
+/// Longest id of an append stream, in bytes; leaves room for the sequence in the receipt's id.
+pub const STREAM_ID_BYTES: usize = 200;
+/// Most live keys of a tenant.
+pub const KEYS: usize = 1_000;
+
+const _: () = assert!(EVENT_BYTES <= MESSAGE_BYTES);
+const _: () = assert!(STREAM_ID_BYTES + 21 <= ID_BYTES);
+const _: () = assert!(PAGE_DEFAULT <= PAGE);
+const _: () = assert!(*STEPS.end() <= 32, "the kernel keeps one bit per step in 32 bits");

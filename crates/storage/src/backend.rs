@@ -1,0 +1,182 @@
+//! The closed list of backends, and what each does for reading, audits and compaction.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use runnel_model::{ContentSum, TenantName};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::{
+    Listing, Unavailable,
+    embedded::Embedded,
+    merge::{Dropped, NewBlock},
+};
+
+/// Where data lies.
+#[derive(Debug, Clone)]
+pub(crate) enum Backend {
+    /// SQLite in a folder of this machine.
+    Embedded(Arc<Embedded>),
+}
+
+/// A live journal row that may be compacted.
+#[derive(Debug, Clone)]
+pub(crate) struct JournalInput {
+    pub(crate) sequence: u64,
+    pub(crate) events: u64,
+    pub(crate) bytes: u64,
+    pub(crate) raw_bytes: u64,
+    pub(crate) created_ms: i64,
+}
+
+/// A block's bytes and the checksum that was noted when it was written.
+#[derive(Debug)]
+pub(crate) struct BlockPayload {
+    pub(crate) bytes: Bytes,
+    pub(crate) checksum: Vec<u8>,
+}
+
+/// The size of the store on disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FileSize {
+    pub(crate) bytes: u64,
+    pub(crate) free: u64,
+}
+
+/// What became of events that no reader sees.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) accepted: u64,
+    pub(crate) dropped: u64,
+    /// Number, events and reason of each row in quarantine.
+    pub(crate) quarantine: Vec<(u64, u64, String)>,
+}
+
+/// A block whose bytes are stored and that nobody sees.
+#[derive(Debug)]
+pub(crate) struct WrittenBlock {
+    pub(crate) id: u64,
+    pub(crate) checksum: [u8; 8],
+    pub(crate) size: u64,
+    /// Without its bytes.
+    pub(crate) block: NewBlock,
+}
+
+/// What blocks take the place of.
+#[derive(Debug)]
+pub(crate) enum Inputs {
+    /// The live journal rows of a range of numbers.
+    Rows { first: u64, last: u64, rows: u64, bytes: u64, events: u64 },
+    /// Blocks.
+    Blocks(Vec<u64>),
+}
+
+/// Blocks that take the place of their inputs.
+#[derive(Debug)]
+pub(crate) struct Swap {
+    pub(crate) inputs: Inputs,
+    pub(crate) blocks: Vec<WrittenBlock>,
+    pub(crate) dropped: Dropped,
+}
+
+/// A sum as it is stored: 16 bytes, little endian.
+pub(crate) fn sum_of(bytes: &[u8]) -> ContentSum {
+    let mut sum = [0; 16];
+    sum.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    ContentSum(u128::from_le_bytes(sum))
+}
+
+impl Backend {
+    pub(crate) async fn list(&self, tenant: &TenantName, after: u64) -> Result<Listing, Unavailable> {
+        let Backend::Embedded(embedded) = self;
+        embedded.list(tenant, after).await
+    }
+
+    pub(crate) async fn totals(&self, tenant: &TenantName) -> Result<(Listing, Totals), Unavailable> {
+        let Backend::Embedded(embedded) = self;
+        embedded.totals(tenant).await
+    }
+
+    pub(crate) async fn payloads(
+        &self,
+        tenant: &TenantName,
+        sequences: &[u64],
+    ) -> Result<Vec<(u64, Bytes)>, Unavailable> {
+        let Backend::Embedded(embedded) = self;
+        embedded.payloads(tenant, sequences).await
+    }
+
+    pub(crate) async fn block_payload(
+        &self,
+        tenant: &TenantName,
+        id: u64,
+    ) -> Result<Option<BlockPayload>, Unavailable> {
+        let Backend::Embedded(embedded) = self;
+        embedded.block_payload(tenant, id).await
+    }
+
+    pub(crate) async fn journal_inputs(
+        &self,
+        tenant: &TenantName,
+        limit: usize,
+    ) -> Result<Vec<JournalInput>, Unavailable> {
+        let Backend::Embedded(embedded) = self;
+        embedded.journal_inputs(tenant, limit).await
+    }
+
+    pub(crate) async fn conflicts(
+        &self,
+        tenant: &TenantName,
+        from: Vec<u8>,
+        until: Vec<u8>,
+    ) -> Result<Vec<(Vec<u8>, ContentSum)>, Unavailable> {
+        let Backend::Embedded(embedded) = self;
+        embedded.conflicts(tenant, from, until).await
+    }
+
+    pub(crate) async fn file_size(&self) -> Result<FileSize, Unavailable> {
+        let Backend::Embedded(embedded) = self;
+        embedded.file_size().await
+    }
+
+    pub(crate) async fn compaction_lock(&self, tenant: &TenantName) -> OwnedMutexGuard<()> {
+        let Backend::Embedded(embedded) = self;
+        embedded.compaction_lock(tenant).await
+    }
+
+    pub(crate) async fn write_block(
+        &self,
+        tenant: &TenantName,
+        block: NewBlock,
+    ) -> Result<WrittenBlock, Unavailable> {
+        let Backend::Embedded(embedded) = self;
+        embedded.write_block(tenant, block).await
+    }
+
+    pub(crate) async fn discard(&self, tenant: &TenantName, id: u64) {
+        let Backend::Embedded(embedded) = self;
+        embedded.discard(tenant, id).await;
+    }
+
+    pub(crate) async fn swap(
+        &self,
+        tenant: &TenantName,
+        swap: Swap,
+        now_ms: i64,
+    ) -> Result<bool, Unavailable> {
+        let Backend::Embedded(embedded) = self;
+        embedded.swap(tenant, swap, now_ms).await
+    }
+
+    /// Without a time, the time of the row's own append is noted.
+    pub(crate) async fn quarantine(
+        &self,
+        tenant: &TenantName,
+        sequence: u64,
+        reason: String,
+        now_ms: Option<i64>,
+    ) -> Result<bool, Unavailable> {
+        let Backend::Embedded(embedded) = self;
+        embedded.quarantine(tenant, sequence, reason, now_ms).await
+    }
+}

@@ -1,0 +1,332 @@
+//! Compaction of a tenant: what is due, and carrying it out so that no reader and no crash sees a half of it.
+
+mod plan;
+
+use std::{collections::HashMap, error::Error};
+
+use bytes::Bytes;
+use runnel_model::TenantName;
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use crate::{
+    BlockRef, FetchError, MergeError, Unavailable,
+    backend::{Backend, Inputs, JournalInput, Swap, WrittenBlock},
+    listing,
+    merge::{self, Merged, StoredRow},
+};
+
+/// When compaction acts and how much it takes at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompactOptions {
+    /// Do everything at once, due or not.
+    pub force: bool,
+    /// Journal rows are due when they take this many stored bytes …
+    pub trigger_bytes: u64,
+    /// … or when the oldest is this old, in milliseconds.
+    pub trigger_age_ms: i64,
+    /// Most stored bytes of journal rows in one step.
+    pub step_bytes: u64,
+    /// Most events in one step of journal rows.
+    pub step_events: u64,
+    /// How many neighbouring blocks of about one size become one.
+    pub fan_in: usize,
+    /// Blocks that hold this many events are left alone, and merges stay below it.
+    pub block_events: u64,
+}
+
+impl Default for CompactOptions {
+    fn default() -> CompactOptions {
+        CompactOptions {
+            force: false,
+            trigger_bytes: 4 << 20,
+            trigger_age_ms: 5 * 60_000,
+            step_bytes: 64 << 20,
+            step_events: 2_000_000,
+            fan_in: 8,
+            block_events: 4_000_000,
+        }
+    }
+}
+
+/// What a compaction did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CompactionReport {
+    /// Journal rows that became blocks.
+    pub inputs: u64,
+    /// Blocks that were merged into others.
+    pub merged: u64,
+    /// Events read.
+    pub events: u64,
+    /// Copies that were dropped: same identity, same content.
+    pub duplicates: u64,
+    /// Copies that were dropped: same identity, other content.
+    pub conflicts: u64,
+    /// Blocks written.
+    pub blocks: u64,
+    /// Bytes of the blocks written.
+    pub bytes: u64,
+    /// Journal rows that went to quarantine.
+    pub quarantined: u64,
+    /// Blocks that are damaged and were left alone.
+    pub damaged: Vec<u64>,
+    /// More is due.
+    pub more: bool,
+}
+
+/// Why a compaction stopped. What it had committed before stays; the rest is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// Blocks could not be merged.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// The store failed.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Most journal rows of one step.
+const STEP_ROWS: usize = 10_000;
+/// Most bytes before compression of one step's journal rows: bounds what compaction holds in memory.
+const STEP_RAW_BYTES: u64 = 512 << 20;
+/// Merges at a time, over all tenants.
+static MERGES: Semaphore = Semaphore::const_new(2);
+
+/// Compacts in a task of its own, so that a caller who goes away does not leave half a step.
+pub(crate) async fn compact(
+    backend: &Backend,
+    tenant: &TenantName,
+    options: CompactOptions,
+    now_ms: i64,
+) -> Result<CompactionReport, CompactError> {
+    let round = Round { backend: backend.clone(), tenant: tenant.clone(), options, now_ms };
+    let task = tokio::spawn(round.run());
+    task.await.unwrap_or(Err(CompactError::Unavailable(Unavailable::Stopped)))
+}
+
+struct Round {
+    backend: Backend,
+    tenant: TenantName,
+    options: CompactOptions,
+    now_ms: i64,
+}
+
+impl Round {
+    async fn run(self) -> Result<CompactionReport, CompactError> {
+        let _alone = self.backend.compaction_lock(&self.tenant).await;
+        let mut report = CompactionReport::default();
+        loop {
+            let rows = self.due_rows().await?;
+            if rows.is_empty() {
+                break;
+            }
+            self.compact_rows(rows, &mut report).await?;
+            if !self.options.force {
+                break;
+            }
+        }
+        while let Some(inputs) = self.due_blocks(&report).await? {
+            self.merge_blocks(inputs, &mut report).await?;
+            if !self.options.force {
+                break;
+            }
+        }
+        report.more = !self.due_rows().await?.is_empty() || self.due_blocks(&report).await?.is_some();
+        Ok(report)
+    }
+
+    /// The rows of the next step; empty when none is due.
+    async fn due_rows(&self) -> Result<Vec<JournalInput>, Unavailable> {
+        let mut rows = self.backend.journal_inputs(&self.tenant, STEP_ROWS).await?;
+        let bytes: u64 = rows.iter().map(|row| row.bytes).sum();
+        let oldest = rows.first().map_or(self.now_ms, |row| row.created_ms);
+        let aged = self.now_ms.saturating_sub(oldest) >= self.options.trigger_age_ms;
+        if !(self.options.force || aged || bytes >= self.options.trigger_bytes || rows.len() == STEP_ROWS) {
+            return Ok(Vec::new());
+        }
+        let (mut bytes, mut raw, mut events) = (0, 0, 0);
+        let fit = rows.iter().take_while(|row| {
+            (bytes, raw, events) = (bytes + row.bytes, raw + row.raw_bytes, events + row.events);
+            bytes <= self.options.step_bytes && raw <= STEP_RAW_BYTES && events <= self.options.step_events
+        });
+        let fit = fit.count().max(1);
+        rows.truncate(fit);
+        Ok(rows)
+    }
+
+    async fn due_blocks(&self, report: &CompactionReport) -> Result<Option<Vec<BlockRef>>, Unavailable> {
+        let listing = self.backend.list(&self.tenant, 0).await?;
+        Ok(plan::next_merge(&listing.blocks, &report.damaged, &self.options))
+    }
+
+    /// Makes blocks of journal rows. Where that fails, of their halves; a single row that makes it fail goes to quarantine.
+    async fn compact_rows(
+        &self,
+        rows: Vec<JournalInput>,
+        report: &mut CompactionReport,
+    ) -> Result<(), CompactError> {
+        let mut parts = vec![rows];
+        while let Some(mut rows) = parts.pop() {
+            match self.merge_rows(&rows).await? {
+                Ok(merged) => {
+                    let broken: Vec<u64> = merged.broken.iter().map(|(sequence, _)| *sequence).collect();
+                    for (sequence, reason) in &merged.broken {
+                        self.quarantine(*sequence, reason, report).await?;
+                    }
+                    rows.retain(|row| !broken.contains(&row.sequence));
+                    self.commit_rows(&rows, merged, report).await?;
+                }
+                Err(_) if rows.len() > 1 => {
+                    let behind = rows.split_off(rows.len() / 2);
+                    parts.extend([behind, rows]);
+                }
+                Err(reason) => {
+                    for row in &rows {
+                        self.quarantine(row.sequence, &reason, report).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn merge_rows(&self, rows: &[JournalInput]) -> Result<Result<Merged, MergeError>, Unavailable> {
+        let sequences: Vec<u64> = rows.iter().map(|row| row.sequence).collect();
+        let mut payloads: HashMap<u64, Bytes> =
+            self.backend.payloads(&self.tenant, &sequences).await?.into_iter().collect();
+        let stored = rows.iter().map(|row| StoredRow {
+            number: row.sequence,
+            events: row.events,
+            payload: payloads.remove(&row.sequence),
+        });
+        let (tenant, stored) = (self.tenant.clone(), stored.collect::<Vec<_>>());
+        self.blocking(move || merge::merge_rows(tenant.as_str(), &stored)).await
+    }
+
+    async fn commit_rows(
+        &self,
+        rows: &[JournalInput],
+        merged: Merged,
+        report: &mut CompactionReport,
+    ) -> Result<(), CompactError> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+        let inputs = Inputs::Rows {
+            first: first.sequence,
+            last: last.sequence,
+            rows: rows.len() as u64,
+            bytes: rows.iter().map(|row| row.bytes).sum(),
+            events: rows.iter().map(|row| row.events).sum(),
+        };
+        if self.commit(inputs, merged, report).await? {
+            report.inputs += rows.len() as u64;
+        }
+        Ok(())
+    }
+
+    async fn merge_blocks(
+        &self,
+        inputs: Vec<BlockRef>,
+        report: &mut CompactionReport,
+    ) -> Result<(), CompactError> {
+        let mut blocks = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            match listing::fetch_block(&self.backend, &self.tenant, input.id).await {
+                Ok(block) => blocks.push((input, block)),
+                Err(FetchError::Unavailable(error)) => return Err(error.into()),
+                Err(error) => {
+                    warn!(tenant = %self.tenant, block = input.id, %error, "a block cannot be merged");
+                    report.damaged.push(input.id);
+                    return Ok(());
+                }
+            }
+        }
+        let ids: Vec<u64> = blocks.iter().map(|(input, _)| input.id).collect();
+        let tenant = self.tenant.clone();
+        match self.blocking(move || merge::merge_blocks(tenant.as_str(), &blocks)).await? {
+            Ok(merged) => {
+                let count = ids.len() as u64;
+                if self.commit(Inputs::Blocks(ids), merged, report).await? {
+                    report.merged += count;
+                }
+                Ok(())
+            }
+            Err(MergeError::Input { id, source }) => {
+                warn!(tenant = %self.tenant, block = id, error = %source, "a block cannot be merged");
+                report.damaged.push(id);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Stores the blocks and swaps them for their inputs. `false` when an input was not live any more; then nothing happened.
+    async fn commit(
+        &self,
+        inputs: Inputs,
+        merged: Merged,
+        report: &mut CompactionReport,
+    ) -> Result<bool, CompactError> {
+        let mut blocks: Vec<WrittenBlock> = Vec::with_capacity(merged.blocks.len());
+        for block in merged.blocks {
+            match self.backend.write_block(&self.tenant, block).await {
+                Ok(written) => blocks.push(written),
+                Err(error) => {
+                    for written in blocks {
+                        self.backend.discard(&self.tenant, written.id).await;
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        let done = CompactionReport {
+            events: merged.events,
+            duplicates: merged.dropped.duplicates(),
+            conflicts: merged.dropped.conflicts(),
+            blocks: blocks.len() as u64,
+            bytes: blocks.iter().map(|written| written.size).sum(),
+            ..CompactionReport::default()
+        };
+        let swap = Swap { inputs, blocks, dropped: merged.dropped };
+        let swapped = self.backend.swap(&self.tenant, swap, self.now_ms).await?;
+        if swapped {
+            debug!(tenant = %self.tenant, events = done.events, blocks = done.blocks, bytes = done.bytes, "compacted");
+            report.events += done.events;
+            report.duplicates += done.duplicates;
+            report.conflicts += done.conflicts;
+            report.blocks += done.blocks;
+            report.bytes += done.bytes;
+        }
+        Ok(swapped)
+    }
+
+    async fn quarantine(
+        &self,
+        sequence: u64,
+        reason: &(dyn Error + Sync),
+        report: &mut CompactionReport,
+    ) -> Result<(), Unavailable> {
+        let mut text = reason.to_string();
+        let mut cause = reason.source();
+        while let Some(deeper) = cause {
+            text = format!("{text}: {deeper}");
+            cause = deeper.source();
+        }
+        warn!(tenant = %self.tenant, sequence, reason = text, "a journal row goes to quarantine");
+        if self.backend.quarantine(&self.tenant, sequence, text, Some(self.now_ms)).await? {
+            report.quarantined += 1;
+        }
+        Ok(())
+    }
+
+    async fn blocking(
+        &self,
+        merge: impl FnOnce() -> Result<Merged, MergeError> + Send + 'static,
+    ) -> Result<Result<Merged, MergeError>, Unavailable> {
+        let _turn = MERGES.acquire().await.map_err(|_| Unavailable::Stopped)?;
+        match tokio::task::spawn_blocking(merge).await {
+            Ok(result) => Ok(result),
+            Err(error) if error.is_panic() => Ok(Err(MergeError::Stopped)),
+            Err(_) => Err(Unavailable::Stopped),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The embedded backend: SQLite in a folder of this machine, for one process.
+
+mod append;
+mod commit;
+mod control;
+mod definitions;
+mod failure;
+mod janitor;
+mod open;
+mod reading;
+mod watch;
+mod writer;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use runnel_model::TenantName;
+use sqlx::{SqliteConnection, sqlite::SqlitePool};
+use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc, oneshot};
+
+use self::{
+    append::Append,
+    failure::unavailable,
+    watch::Watchers,
+    writer::{Command, Work, transact},
+};
+use crate::{Admitted, AppendError, Journaled, Unavailable, admitted::Row};
+
+pub use open::OpenError;
+
+/// How the embedded store behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddedOptions {
+    /// Page cache of each connection, in bytes.
+    pub cache_bytes: u64,
+    /// Connections for reading.
+    pub readers: u32,
+    /// Most stored bytes of a tenant's journal that may wait for compaction; appends beyond are refused.
+    pub backlog_bytes: u64,
+    /// Most bytes of the database file; beyond, the disk counts as full. `None`: as much as the disk has.
+    pub max_bytes: Option<u64>,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> EmbeddedOptions {
+        EmbeddedOptions { cache_bytes: 16 << 20, readers: 4, backlog_bytes: 1 << 30, max_bytes: None }
+    }
+}
+
+/// Bytes of batches that may wait for their commit, over all tenants.
+const WAITING_BYTES: usize = 64 << 20;
+
+/// An open folder.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    writer: mpsc::Sender<Command>,
+    waiting: Arc<Semaphore>,
+    readers: SqlitePool,
+    watchers: Arc<Watchers>,
+    /// One compaction of a tenant at a time.
+    compacting: Mutex<HashMap<TenantName, Arc<tokio::sync::Mutex<()>>>>,
+    /// Blocks whose parts are being written.
+    unfinished: Mutex<HashSet<(TenantName, u64)>>,
+}
+
+impl Embedded {
+    fn new(writer: mpsc::Sender<Command>, readers: SqlitePool, watchers: Arc<Watchers>) -> Embedded {
+        Embedded {
+            writer,
+            waiting: Arc::new(Semaphore::new(WAITING_BYTES)),
+            readers,
+            watchers,
+            compacting: Mutex::default(),
+            unfinished: Mutex::default(),
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        self.readers.close().await;
+        if self.writer.send(Command::Close(reply)).await.is_ok() {
+            let _ = closed.await;
+        }
+        self.watchers.clear();
+    }
+
+    pub(crate) async fn append(
+        &self,
+        tenant: &TenantName,
+        admitted: &Admitted,
+        now_ms: i64,
+    ) -> Result<Journaled, AppendError> {
+        let row = Row::of(admitted);
+        if row.events == 0 && row.request.is_none() {
+            return Ok(Journaled::committed(0, false, row.outcome));
+        }
+        let share = row.memory().min(WAITING_BYTES) as u32;
+        let share = self.waiting.clone().acquire_many_owned(share).await.map_err(|_| Unavailable::Closed)?;
+        let (reply, outcome) = oneshot::channel();
+        let append = Append { tenant: tenant.clone(), row, now_ms, reply, _share: share };
+        self.writer.send(Command::Append(Box::new(append))).await.map_err(|_| Unavailable::Closed)?;
+        outcome.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
+    }
+
+    pub(crate) async fn wait_beyond(&self, tenant: &TenantName, sequence: u64) -> Result<u64, Unavailable> {
+        let mut follower = self.watchers.follow(tenant);
+        let newest = self.newest(tenant).await?;
+        if newest > sequence {
+            return Ok(newest);
+        }
+        let beyond = follower.wait_for(|&newest| newest > sequence).await;
+        beyond.map(|newest| *newest).map_err(|_| Unavailable::Closed)
+    }
+
+    /// Waits until no other compaction of the tenant runs, and keeps others out.
+    pub(crate) async fn compaction_lock(&self, tenant: &TenantName) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut compacting = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+            compacting.retain(|_, lock| Arc::strong_count(lock) > 1);
+            compacting.entry(tenant.clone()).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+
+    /// A writing transaction.
+    async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Unavailable> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, Result<T, E>> + Send + 'static,
+    {
+        transact(&self.writer, work).await
+    }
+
+    /// A reading transaction: all statements see one instant. It runs in a task of its own, so that a caller who goes away cannot leave it open.
+    async fn read<T, F>(&self, work: F) -> Result<T, Unavailable>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        let task = tokio::spawn(async move {
+            let mut connection = readers.acquire().await?;
+            sqlx::query("BEGIN").execute(&mut *connection).await?;
+            let result = work(&mut connection).await;
+            let ended = sqlx::query("ROLLBACK").execute(&mut *connection).await;
+            if ended.is_err() {
+                connection.close().await?;
+            }
+            result
+        });
+        match task.await {
+            Ok(result) => result.map_err(unavailable),
+            Err(_) => Err(Unavailable::Stopped),
+        }
+    }
+
+    /// One reading statement.
+    async fn read_one<T, F>(&self, work: F) -> Result<T, Unavailable>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        let task = tokio::spawn(async move { work(&mut *readers.acquire().await?).await });
+        match task.await {
+            Ok(result) => result.map_err(unavailable),
+            Err(_) => Err(Unavailable::Stopped),
+        }
+    }
+}

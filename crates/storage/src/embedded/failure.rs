@@ -1,0 +1,35 @@
+//! What the database's errors mean.
+
+use crate::Unavailable;
+
+/// Primary result codes of SQLite, <https://www.sqlite.org/rescode.html>.
+const CORRUPT: u32 = 11;
+const FULL: u32 = 13;
+const NOT_A_DATABASE: u32 = 26;
+
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+pub(crate) fn is_full(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(FULL)
+}
+
+pub(crate) fn is_damaged(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(CORRUPT | NOT_A_DATABASE))
+}
+
+/// A statement failed, and its transaction with it.
+pub(crate) fn unavailable(error: sqlx::Error) -> Unavailable {
+    match error {
+        error if is_full(&error) => Unavailable::DiskFull,
+        sqlx::Error::PoolClosed => Unavailable::Closed,
+        error => Unavailable::Database(error),
+    }
+}
+
+/// A commit failed. When the disk is full, the commit record is what could not be written.
+pub(crate) fn commit_failed(error: sqlx::Error) -> Unavailable {
+    if is_full(&error) { Unavailable::DiskFull } else { Unavailable::OutcomeUnknown(error.into()) }
+}

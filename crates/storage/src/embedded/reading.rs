@@ -1,0 +1,319 @@
+//! What readers, audits and compaction read.
+
+use bytes::{Bytes, BytesMut};
+use runnel_model::{ContentSum, TenantName};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::{Embedded, control::tenant as tenant_name};
+use crate::{
+    Backlog, BlockRef, Found, JournalRef, Listing, Receipt, Unavailable,
+    backend::{BlockPayload, FileSize, JournalInput, Totals, sum_of},
+};
+
+impl Embedded {
+    pub(crate) async fn newest(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
+        let tenant = tenant.clone();
+        self.read_one(move |connection| Box::pin(async move { newest(connection, &tenant).await })).await
+    }
+
+    pub(crate) async fn receipt(
+        &self,
+        tenant: &TenantName,
+        request_id: &str,
+    ) -> Result<Option<Receipt>, Unavailable> {
+        let (tenant, request_id) = (tenant.clone(), request_id.to_owned());
+        self.read_one(move |connection| {
+            Box::pin(async move {
+                let row: Option<(Vec<u8>, Vec<u8>, i64, i64)> = sqlx::query_as(
+                    "SELECT content_hash, outcome, sequence, created_ms FROM receipts \
+                     WHERE tenant_id = ? AND request_id = ?",
+                )
+                .bind(tenant.as_str())
+                .bind(request_id)
+                .fetch_optional(connection)
+                .await?;
+                Ok(row.map(|(hash, outcome, sequence, created_ms)| Receipt {
+                    content_hash: sum_of(&hash).0,
+                    outcome: Bytes::from(outcome),
+                    sequence: sequence as u64,
+                    created_ms,
+                }))
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn list(&self, tenant: &TenantName, after: u64) -> Result<Listing, Unavailable> {
+        let tenant = tenant.clone();
+        self.read(move |connection| Box::pin(async move { listing(connection, &tenant, after).await })).await
+    }
+
+    /// A listing of everything, and the totals at the same instant.
+    pub(crate) async fn totals(&self, tenant: &TenantName) -> Result<(Listing, Totals), Unavailable> {
+        let tenant = tenant.clone();
+        self.read(move |connection| {
+            Box::pin(async move {
+                let listing = listing(connection, &tenant, 0).await?;
+                let row: Option<(i64, i64)> =
+                    sqlx::query_as("SELECT accepted_events, dropped_events FROM tenants WHERE tenant_id = ?")
+                        .bind(tenant.as_str())
+                        .fetch_optional(&mut *connection)
+                        .await?;
+                let (accepted, dropped) = row.unwrap_or_default();
+                let quarantine: Vec<(i64, i64, Option<String>)> = sqlx::query_as(
+                    "SELECT sequence, events, reason FROM journal \
+                     WHERE tenant_id = ? AND quarantined_ms IS NOT NULL ORDER BY sequence",
+                )
+                .bind(tenant.as_str())
+                .fetch_all(connection)
+                .await?;
+                let quarantine = quarantine.into_iter().map(|(sequence, events, reason)| {
+                    (sequence as u64, events as u64, reason.unwrap_or_default())
+                });
+                let totals = Totals {
+                    accepted: accepted as u64,
+                    dropped: dropped as u64,
+                    quarantine: quarantine.collect(),
+                };
+                Ok((listing, totals))
+            })
+        })
+        .await
+    }
+
+    /// Payloads of journal rows, those that are there, by sequence.
+    pub(crate) async fn payloads(
+        &self,
+        tenant: &TenantName,
+        sequences: &[u64],
+    ) -> Result<Vec<(u64, Bytes)>, Unavailable> {
+        let (tenant, sequences) = (tenant.clone(), sequences.to_vec());
+        self.read_one(move |connection| {
+            Box::pin(async move {
+                let mut payloads = Vec::with_capacity(sequences.len());
+                for some in sequences.chunks(64) {
+                    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
+                        "SELECT sequence, payload FROM journal_payloads WHERE tenant_id = ",
+                    );
+                    query.push_bind(tenant.as_str()).push(" AND sequence IN (");
+                    let mut list = query.separated(", ");
+                    some.iter().for_each(|&sequence| {
+                        list.push_bind(i64::try_from(sequence).unwrap_or(i64::MAX));
+                    });
+                    query.push(") ORDER BY sequence");
+                    let rows: Vec<(i64, Vec<u8>)> =
+                        query.build_query_as().persistent(false).fetch_all(&mut *connection).await?;
+                    payloads.extend(
+                        rows.into_iter().map(|(sequence, payload)| (sequence as u64, Bytes::from(payload))),
+                    );
+                }
+                Ok(payloads)
+            })
+        })
+        .await
+    }
+
+    /// A block's parts put together, with what was noted of them; `None` when it is gone.
+    pub(crate) async fn block_payload(
+        &self,
+        tenant: &TenantName,
+        id: u64,
+    ) -> Result<Option<BlockPayload>, Unavailable> {
+        let tenant = tenant.clone();
+        self.read(move |connection| {
+            Box::pin(async move {
+                let id = i64::try_from(id).unwrap_or(i64::MAX);
+                let noted: Option<(i64, Vec<u8>, Option<i64>)> = sqlx::query_as(
+                    "SELECT bytes, checksum, retired_ms FROM blocks WHERE tenant_id = ? AND block_id = ?",
+                )
+                .bind(tenant.as_str())
+                .bind(id)
+                .fetch_optional(&mut *connection)
+                .await?;
+                let Some((length, checksum, retired_ms)) = noted else { return Ok(None) };
+                let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0).min(1 << 30));
+                for part in 0.. {
+                    let row: Option<(Vec<u8>,)> = sqlx::query_as(
+                        "SELECT bytes FROM block_parts WHERE tenant_id = ? AND block_id = ? AND part = ?",
+                    )
+                    .bind(tenant.as_str())
+                    .bind(id)
+                    .bind(part)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                    match row {
+                        Some((part,)) => bytes.extend_from_slice(&part),
+                        None => break,
+                    }
+                }
+                let half_deleted = retired_ms.is_some() && bytes.len() as i64 != length;
+                Ok((!half_deleted).then(|| BlockPayload { bytes: bytes.freeze(), checksum }))
+            })
+        })
+        .await
+    }
+
+    /// The oldest live journal rows, at most `limit`.
+    pub(crate) async fn journal_inputs(
+        &self,
+        tenant: &TenantName,
+        limit: usize,
+    ) -> Result<Vec<JournalInput>, Unavailable> {
+        let tenant = tenant.clone();
+        self.read_one(move |connection| {
+            Box::pin(async move {
+                let rows: Vec<(i64, i64, i64, i64, i64)> = sqlx::query_as(
+                    "SELECT sequence, events, bytes, raw_bytes, created_ms FROM journal \
+                     WHERE tenant_id = ? AND retired_ms IS NULL AND quarantined_ms IS NULL ORDER BY sequence LIMIT ?",
+                )
+                .bind(tenant.as_str())
+                .bind(limit as i64)
+                .fetch_all(connection)
+                .await?;
+                let rows = rows.into_iter();
+                Ok(rows
+                    .map(|(sequence, events, bytes, raw_bytes, created_ms)| JournalInput {
+                        sequence: sequence as u64,
+                        events: events as u64,
+                        bytes: bytes as u64,
+                        raw_bytes: raw_bytes as u64,
+                        created_ms,
+                    })
+                    .collect())
+            })
+        })
+        .await
+    }
+
+    /// Contents that lost to another of the same identity, for identities from `from` up to and including `until`.
+    pub(crate) async fn conflicts(
+        &self,
+        tenant: &TenantName,
+        from: Vec<u8>,
+        until: Vec<u8>,
+    ) -> Result<Vec<(Vec<u8>, ContentSum)>, Unavailable> {
+        let tenant = tenant.clone();
+        self.read_one(move |connection| {
+            Box::pin(async move {
+                let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+                    "SELECT identity, content FROM conflicts \
+                     WHERE tenant_id = ? AND identity >= ? AND identity <= ? ORDER BY identity",
+                )
+                .bind(tenant.as_str())
+                .bind(from)
+                .bind(until)
+                .fetch_all(connection)
+                .await?;
+                Ok(rows.into_iter().map(|(identity, content)| (identity, sum_of(&content))).collect())
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn found(&self, tenant: &TenantName, sequence: u64) -> Result<Found, Unavailable> {
+        let tenant = tenant.clone();
+        self.read_one(move |connection| {
+            Box::pin(async move {
+                let row: Option<(i64, i64)> = sqlx::query_as(
+                    "SELECT duplicates, conflicts FROM findings WHERE tenant_id = ? AND sequence = ?",
+                )
+                .bind(tenant.as_str())
+                .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
+                .fetch_optional(connection)
+                .await?;
+                let (duplicates, conflicts) = row.unwrap_or_default();
+                Ok(Found { duplicates: duplicates as u64, conflicts: conflicts as u64 })
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn backlog(&self) -> Result<Vec<Backlog>, Unavailable> {
+        self.read_one(|connection| {
+            Box::pin(async move {
+                let rows: Vec<(String, i64, i64, Option<i64>)> = sqlx::query_as(
+                    "SELECT tenant_id, journal_bytes, journal_events, ( \
+                         SELECT created_ms FROM journal WHERE journal.tenant_id = tenants.tenant_id \
+                         AND retired_ms IS NULL AND quarantined_ms IS NULL ORDER BY sequence LIMIT 1) AS oldest_ms \
+                     FROM tenants WHERE journal_events > 0 ORDER BY oldest_ms, tenant_id",
+                )
+                .fetch_all(connection)
+                .await?;
+                rows.into_iter()
+                    .map(|(tenant, bytes, events, oldest_ms)| {
+                        Ok(Backlog {
+                            tenant: tenant_name(&tenant)?,
+                            bytes: bytes as u64,
+                            events: events as u64,
+                            oldest_ms: oldest_ms.unwrap_or_default(),
+                        })
+                    })
+                    .collect()
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn file_size(&self) -> Result<FileSize, Unavailable> {
+        self.read_one(|connection| {
+            Box::pin(async move {
+                let (pages, free, page_bytes): (i64, i64, i64) = sqlx::query_as(
+                    "SELECT page_count, freelist_count, page_size \
+                     FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()",
+                )
+                .fetch_one(connection)
+                .await?;
+                Ok(FileSize { bytes: (pages * page_bytes) as u64, free: (free * page_bytes) as u64 })
+            })
+        })
+        .await
+    }
+}
+
+async fn newest(connection: &mut SqliteConnection, tenant: &TenantName) -> Result<u64, sqlx::Error> {
+    let row: Option<(i64,)> = sqlx::query_as("SELECT sequence FROM tenants WHERE tenant_id = ?")
+        .bind(tenant.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map_or(0, |(sequence,)| sequence as u64))
+}
+
+async fn listing(
+    connection: &mut SqliteConnection,
+    tenant: &TenantName,
+    after: u64,
+) -> Result<Listing, sqlx::Error> {
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let sequence = newest(connection, tenant).await?;
+    let journal: Vec<(i64, i64, i64)> = sqlx::query_as(
+        "SELECT sequence, events, bytes FROM journal \
+         WHERE tenant_id = ? AND sequence > ? AND retired_ms IS NULL AND quarantined_ms IS NULL ORDER BY sequence",
+    )
+    .bind(tenant.as_str())
+    .bind(after)
+    .fetch_all(&mut *connection)
+    .await?;
+    let blocks: Vec<(i64, i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
+        "SELECT block_id, first_sequence, last_sequence, month, partition_id, events, bytes FROM blocks \
+         WHERE tenant_id = ? AND last_sequence > ? AND retired_ms IS NULL ORDER BY block_id",
+    )
+    .bind(tenant.as_str())
+    .bind(after)
+    .fetch_all(connection)
+    .await?;
+    let journal = journal.into_iter().map(|(sequence, events, bytes)| JournalRef {
+        sequence: sequence as u64,
+        events: events as u32,
+        bytes: bytes as u64,
+    });
+    let blocks = blocks.into_iter().map(|(id, first, last, month, partition, events, bytes)| BlockRef {
+        id: id as u64,
+        first_sequence: first as u64,
+        last_sequence: last as u64,
+        month: month as i32,
+        partition: partition as u32,
+        events: events as u64,
+        bytes: bytes as u64,
+    });
+    Ok(Listing { sequence, journal: journal.collect(), blocks: blocks.collect() })
+}

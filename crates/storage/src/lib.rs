@@ -1,0 +1,39 @@
+//! The truth: a journal of admitted batches, the blocks that compaction makes of it, receipts, tenants, keys and definitions.
+//!
+//! [`Store`] states the promises; a backend keeps them. What an acknowledgement means, what order readers see, and what happens on a repeat, on absence and
+//! on a crash is written at each method. Time is always an argument.
+//!
+//! ```text
+//! Admitted ── append ──► journal row ── compact ──► block
+//!     (encoded)             └────── list ─────────────┘
+//!                                    ▼ fetch_journal, fetch_block: immutable
+//! ```
+
+mod admitted;
+mod audit;
+mod backend;
+mod block;
+mod compaction;
+mod control;
+mod embedded;
+mod journal;
+mod listing;
+mod merge;
+mod store;
+#[cfg(test)]
+mod tuning;
+mod unavailable;
+
+pub use admitted::{AdmitError, Admitted, AppendError, Journaled, Receipt, Request};
+pub use audit::{Audit, AuditError};
+pub use block::{Block, BlockColumn, BlockError, ColumnInfo, KeyColumns, RowGroup};
+pub use compaction::{CompactError, CompactOptions, CompactionReport};
+pub use control::{
+    CreateTenantError, DefinitionRecord, KeyKind, KeyRecord, PutKeyError, SaveDefinitionError, TenantRecord,
+};
+pub use embedded::{EmbeddedOptions, OpenError};
+pub use journal::JournalError;
+pub use listing::{Backlog, BlockRef, ColumnBytes, FetchError, Found, JournalRef, Listing, Stats};
+pub use merge::{MergeError, UnprovedError};
+pub use store::Store;
+pub use unavailable::Unavailable;

@@ -1,0 +1,268 @@
+//! The store and its promises.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use runnel_model::{EventBatch, TenantName};
+
+use crate::{
+    Admitted, AppendError, Audit, AuditError, Backlog, Block, CompactError, CompactOptions, CompactionReport,
+    CreateTenantError, DefinitionRecord, EmbeddedOptions, FetchError, Found, Journaled, KeyRecord, Listing,
+    OpenError, PutKeyError, Receipt, SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
+    backend::Backend, compaction, embedded::Embedded, listing,
+};
+
+/// All that Runnel keeps. Clones share one store.
+///
+/// Database work never dies with its caller: a method may be dropped at any await and no connection is left inside a transaction; whether a dropped write
+/// took place is then open, and repeating it is safe where the method says so.
+#[derive(Debug, Clone)]
+pub struct Store {
+    backend: Backend,
+}
+
+impl Store {
+    /// Opens the embedded store in a folder, which is created, readable by its owner only, when it does not exist. One process may have it open; a second one
+    /// is refused. What an earlier process acknowledged is there, however that process ended.
+    pub async fn open_embedded(dir: &Path, options: EmbeddedOptions) -> Result<Store, OpenError> {
+        Ok(Store { backend: Backend::Embedded(Embedded::open(dir, options).await?) })
+    }
+
+    /// Finishes queued writes, writes everything into the database file and lets another process open the folder. Later calls fail with
+    /// [`Unavailable::Closed`]. Dropping the last clone without closing loses nothing that was acknowledged.
+    pub async fn close(&self) {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.close().await,
+        }
+    }
+
+    // The control plane.
+
+    /// Creates a tenant.
+    pub async fn create_tenant(
+        &self,
+        name: &TenantName,
+        now_ms: i64,
+    ) -> Result<TenantRecord, CreateTenantError> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.create_tenant(name, now_ms).await,
+        }
+    }
+
+    /// A tenant, or `None`.
+    pub async fn get_tenant(&self, name: &TenantName) -> Result<Option<TenantRecord>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.get_tenant(name).await,
+        }
+    }
+
+    /// At most `limit` tenants by name, from behind `after`.
+    pub async fn list_tenants(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<TenantRecord>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.list_tenants(after, limit).await,
+        }
+    }
+
+    /// Stores a new key. Whether its tenant exists is not looked at, so that the operator's keys need no tenant.
+    pub async fn put_key(&self, key: KeyRecord) -> Result<(), PutKeyError> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.put_key(key).await,
+        }
+    }
+
+    /// The key with this identifier, revoked and expired ones too, or `None`.
+    pub async fn get_key(&self, id: &str) -> Result<Option<KeyRecord>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.get_key(id).await,
+        }
+    }
+
+    /// The tenant's keys by creation time and identifier, at most [`runnel_model::limits::PAGE`].
+    pub async fn list_keys(&self, tenant: &TenantName) -> Result<Vec<KeyRecord>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.list_keys(tenant).await,
+        }
+    }
+
+    /// Revokes a key of the tenant and gives its record; `None` when the tenant has no such key. Revoking again keeps the first time.
+    pub async fn revoke_key(
+        &self,
+        tenant: &TenantName,
+        id: &str,
+        now_ms: i64,
+    ) -> Result<Option<KeyRecord>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.revoke_key(tenant, id, now_ms).await,
+        }
+    }
+
+    /// Saves a definition as the next version of its name. Saving the newest version's own body again changes nothing and gives that version. With `expected`,
+    /// refuses when the newest version is another one (0: there is none).
+    pub async fn save_definition(
+        &self,
+        tenant: &TenantName,
+        kind: &str,
+        name: &str,
+        body: Bytes,
+        expected: Option<u64>,
+        now_ms: i64,
+    ) -> Result<DefinitionRecord, SaveDefinitionError> {
+        match &self.backend {
+            Backend::Embedded(embedded) => {
+                embedded.save_definition(tenant, kind, name, body, expected, now_ms).await
+            }
+        }
+    }
+
+    /// A version of a definition; 0 is the newest. `None` when there is none, or the definition was deleted.
+    pub async fn get_definition(
+        &self,
+        tenant: &TenantName,
+        kind: &str,
+        name: &str,
+        version: u64,
+    ) -> Result<Option<DefinitionRecord>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.get_definition(tenant, kind, name, version).await,
+        }
+    }
+
+    /// The newest versions of at most `limit` definitions of a kind by name, from behind `after`.
+    pub async fn list_definitions(
+        &self,
+        tenant: &TenantName,
+        kind: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DefinitionRecord>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.list_definitions(tenant, kind, after, limit).await,
+        }
+    }
+
+    /// Deletes all versions of a definition. `false` when there was none. A definition that is saved under the name later continues the count of versions.
+    pub async fn delete_definition(
+        &self,
+        tenant: &TenantName,
+        kind: &str,
+        name: &str,
+        now_ms: i64,
+    ) -> Result<bool, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.delete_definition(tenant, kind, name, now_ms).await,
+        }
+    }
+
+    /// A number that rises with every change of the tenant's definitions; 0 before the first.
+    pub async fn definition_version(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.definition_version(tenant).await,
+        }
+    }
+
+    // The truth.
+
+    /// Writes a batch and its receipt in one transaction and gives it the tenant's next sequence number. When this returns `Ok`, the batch survives the loss of
+    /// the process and of power, and every listing that starts afterwards has it. Commit order is number order: whoever sees a number sees all lower ones.
+    ///
+    /// A repeat of a request within 7 days, with the same content hash, stores nothing and gives the first outcome. Without a request, appending again stores
+    /// again; the events still count once, by their identities. A caller that is dropped may find the batch stored or not.
+    pub async fn append(
+        &self,
+        tenant: &TenantName,
+        admitted: Admitted,
+        now_ms: i64,
+    ) -> Result<Journaled, AppendError> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.append(tenant, &admitted, now_ms).await,
+        }
+    }
+
+    /// What is kept of a request, or `None` when it is unknown or too long ago.
+    pub async fn receipt(
+        &self,
+        tenant: &TenantName,
+        request_id: &str,
+    ) -> Result<Option<Receipt>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.receipt(tenant, request_id).await,
+        }
+    }
+
+    /// The truth at one instant, in one short transaction: the live journal rows numbered above `after_sequence` and the live blocks that hold such events.
+    /// A block may hold events numbered at or below it as well. Of an unknown tenant it is empty.
+    pub async fn list(&self, tenant: &TenantName, after_sequence: u64) -> Result<Listing, Unavailable> {
+        self.backend.list(tenant, after_sequence).await
+    }
+
+    /// The batches of these journal rows, in the order asked for. Rows never change; a compacted row can be read for 10 minutes more, then it is
+    /// [`FetchError::Missing`].
+    pub async fn fetch_journal(
+        &self,
+        tenant: &TenantName,
+        sequences: &[u64],
+    ) -> Result<Vec<(u64, EventBatch)>, FetchError> {
+        listing::fetch_journal(&self.backend, tenant, sequences).await
+    }
+
+    /// A block. Blocks never change; one that was merged into another can be read for 10 minutes more, then it is [`FetchError::Missing`].
+    pub async fn fetch_block(&self, tenant: &TenantName, id: u64) -> Result<Block, FetchError> {
+        listing::fetch_block(&self.backend, tenant, id).await
+    }
+
+    /// Counts everything that was ever appended, exactly, in bounded memory. Reads the identities of all events; it is for reports, not for dashboards.
+    pub async fn audit(&self, tenant: &TenantName) -> Result<Audit, AuditError> {
+        audit::audit(&self.backend, tenant).await
+    }
+
+    /// Compacts a tenant: journal rows become blocks, neighbouring blocks become larger ones. Without `force`, one bounded round of what is due, so that a
+    /// caller can be fair over tenants; with it, until nothing is left to do. Never changes what readers count. Rounds of one tenant exclude each other.
+    /// Dropping the call leaves no trace but unused space, which the janitor frees.
+    pub async fn compact(
+        &self,
+        tenant: &TenantName,
+        options: CompactOptions,
+        now_ms: i64,
+    ) -> Result<CompactionReport, CompactError> {
+        compaction::compact(&self.backend, tenant, options, now_ms).await
+    }
+
+    /// Copies of a batch's events that compaction dropped so far.
+    pub async fn found(&self, tenant: &TenantName, sequence: u64) -> Result<Found, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.found(tenant, sequence).await,
+        }
+    }
+
+    /// The tenants with live journal rows, oldest first.
+    pub async fn backlog(&self) -> Result<Vec<Backlog>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.backlog().await,
+        }
+    }
+
+    /// Deletes what was compacted more than 10 minutes ago, receipts older than 7 days and what interrupted compactions left, and gives free space back to the
+    /// file system, all in small steps. To be called about once a minute.
+    pub async fn janitor(&self, now_ms: i64) -> Result<(), Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.janitor(now_ms).await,
+        }
+    }
+
+    /// How much the tenant's live data takes. Reads the footers of all its blocks.
+    pub async fn stats(&self, tenant: &TenantName) -> Result<Stats, FetchError> {
+        listing::stats(&self.backend, tenant).await
+    }
+
+    /// Returns the tenant's highest committed sequence number as soon as it is above `sequence`: at once if it is already. Wakes within the commit that brings
+    /// it, before its caller is told.
+    pub async fn wait_beyond(&self, tenant: &TenantName, sequence: u64) -> Result<u64, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.wait_beyond(tenant, sequence).await,
+        }
+    }
+}

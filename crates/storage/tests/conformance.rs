@@ -1,0 +1,68 @@
+//! The promises of `Store`, checked against every backend. A backend gives a way to open an empty store; the checks know nothing else of it.
+
+#[path = "conformance/appending.rs"]
+mod appending;
+#[path = "conformance/compacting.rs"]
+mod compacting;
+#[path = "conformance/controlling.rs"]
+mod controlling;
+#[path = "samples/events.rs"]
+mod events;
+
+use runnel_storage::{EmbeddedOptions, Store};
+use tempfile::TempDir;
+
+/// An empty store, and what must be kept while it is used.
+pub struct Opened {
+    pub store: Store,
+    _dir: TempDir,
+}
+
+/// Runs each check on an empty store of each backend.
+macro_rules! every_backend {
+    ($($module:ident: $($check:ident),* $(,)?;)*) => {
+        mod embedded {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $check() {
+                    let opened = super::embedded().await;
+                    super::$module::$check(&opened.store).await;
+                    opened.store.close().await;
+                }
+            )*)*
+        }
+    };
+}
+
+every_backend! {
+    appending:
+        a_batch_is_read_back,
+        a_repeat_gets_the_first_outcome,
+        a_reused_request_is_refused,
+        a_batch_without_events_leaves_a_receipt,
+        an_unknown_tenant_is_refused,
+        tenants_do_not_see_each_other,
+        commit_order_is_number_order,
+        a_cancelled_append_is_whole_or_absent,
+        followers_wake;
+    compacting:
+        the_first_of_an_identity_wins,
+        conflicts_count_the_same_in_any_order,
+        compaction_changes_nothing_that_counts,
+        months_and_columns_survive,
+        listings_after_a_number_hold_what_came_behind_it,
+        readers_and_compaction_run_side_by_side,
+        a_large_visitor_stays_together,
+        what_is_due_is_done;
+    controlling:
+        tenants_are_listed_by_name,
+        keys_are_found_and_revoked,
+        definitions_have_versions,
+        the_janitor_deletes_receipts;
+}
+
+async fn embedded() -> Opened {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_embedded(&dir.path().join("data"), EmbeddedOptions::default()).await.unwrap();
+    Opened { store, _dir: dir }
+}

@@ -1,0 +1,80 @@
+//! Asks the kernel: journeys brought up to date, names turned into codes, counted in parallel.
+
+use std::sync::Arc;
+
+use runnel_contracts::{proto::query::v1 as query, refusal::Refusal};
+use runnel_journeys::{Derived, Journeys, Loaded};
+use runnel_kernel::{Counts, Plan};
+use runnel_model::TenantName;
+
+use crate::{
+    definition::{Checked, Range},
+    refusal::{counting, loading, planning, unavailable},
+};
+
+/// A question that was brought before loaded journeys.
+pub(crate) struct Posed {
+    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) plan: Plan,
+    pub(crate) derived: Derived,
+    pub(crate) definition: u64,
+}
+
+/// What the kernel counted.
+pub(crate) struct Counted {
+    pub(crate) counts: Counts,
+    /// Over entries whose window is over; `None` when these are all.
+    pub(crate) matured: Option<Counts>,
+}
+
+/// Brings a checked question before the journeys of every batch that was committed before.
+pub(crate) async fn pose(
+    journeys: &Journeys,
+    tenant: &TenantName,
+    checked: &Checked,
+    range: Range,
+) -> Result<Posed, Refusal> {
+    let columns = checked.columns.selectors();
+    let (loaded, definition) =
+        tokio::join!(journeys.at(tenant, &columns), journeys.store().definition_version(tenant));
+    let loaded = loaded.map_err(|fault| loading(&fault))?;
+    let definition = definition.map_err(|fault| unavailable(&fault))?;
+    let plan = Plan::new(checked.question(&loaded.names, range)).map_err(|fault| planning(&fault))?;
+    let derived = checked.columns.derive(&loaded).map_err(|fault| {
+        Refusal::field(runnel_contracts::refusal::Reason::PredicateInvalid, "definition", format!("{fault}."))
+    })?;
+    Ok(Posed { loaded, plan, derived, definition })
+}
+
+/// Counts on the computing threads.
+pub(crate) async fn count(journeys: &Journeys, posed: Arc<Posed>) -> Result<Counted, Refusal> {
+    let pool = journeys.pool().clone();
+    let work = move || {
+        pool.install(|| {
+            let counts = posed.derived.count(&posed.loaded, &posed.plan)?;
+            let matured =
+                posed.plan.matured().map(|plan| posed.derived.count(&posed.loaded, &plan)).transpose()?;
+            Ok(Counted { counts, matured })
+        })
+    };
+    let counted = tokio::task::spawn_blocking(work).await;
+    counted.map_err(|_| crate::refusal::stopped())?.map_err(|fault| counting(&fault))
+}
+
+impl Posed {
+    /// As of when, and by which definition.
+    pub(crate) fn provenance(&self, version: u64, range: Range, notes: Vec<String>) -> query::Provenance {
+        let revision = query::Revision {
+            sequence: self.loaded.sequence,
+            definition: self.definition,
+            alias: 0,
+            erasure: 0,
+        };
+        query::Provenance {
+            definition_version: version,
+            as_of_ms: range.as_of_ms,
+            revision: Some(revision),
+            notes,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What a tenant's events are made of, counted from the journeys.
+
+use std::collections::{BTreeSet, HashMap};
+
+use runnel_chassis::{Clock, ContextSigner};
+use runnel_contracts::{
+    proto::{
+        catalog::v1::{
+            EventName, ListEventNamesRequest, ListEventNamesResponse, ListPropertiesRequest,
+            ListPropertiesResponse, Property, PropertyValue, catalog_service_server::CatalogService,
+        },
+        query::v1 as query,
+    },
+    question::value_to_wire,
+    refusal::{Reason, Refusal},
+};
+use runnel_journeys::{Journeys, Loaded};
+use runnel_model::{Selector, TenantName, ValueType};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    refusal::{loading, stopped, unavailable},
+    saved::page_size,
+};
+
+/// Frequent values shown of a property.
+const FREQUENT: usize = 10;
+
+/// Answers `CatalogService`.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    journeys: Journeys,
+    signer: ContextSigner,
+    clock: Clock,
+}
+
+/// What was seen of one event name.
+#[derive(Clone, Copy)]
+struct Seen {
+    events: u64,
+    visitors: u64,
+    first_ms: i64,
+    last_ms: i64,
+}
+
+impl Default for Seen {
+    fn default() -> Seen {
+        Seen { events: 0, visitors: 0, first_ms: i64::MAX, last_ms: i64::MIN }
+    }
+}
+
+impl Catalog {
+    /// A catalogue over journeys.
+    #[must_use]
+    pub fn new(journeys: Journeys, signer: ContextSigner, clock: Clock) -> Catalog {
+        Catalog { journeys, signer, clock }
+    }
+
+    async fn provenance(
+        &self,
+        tenant: &TenantName,
+        loaded: &Loaded,
+        now_ms: i64,
+    ) -> Result<query::Provenance, Refusal> {
+        let definition =
+            self.journeys.store().definition_version(tenant).await.map_err(|fault| unavailable(&fault))?;
+        let revision = query::Revision { sequence: loaded.sequence, definition, alias: 0, erasure: 0 };
+        Ok(query::Provenance {
+            definition_version: 0,
+            as_of_ms: now_ms,
+            revision: Some(revision),
+            notes: Vec::new(),
+        })
+    }
+}
+
+fn names(loaded: &Loaded) -> Vec<EventName> {
+    let mut seen = vec![Seen::default(); loaded.names.len()];
+    let mut last_visitor = vec![u64::MAX; seen.len()];
+    let mut visitors = 0;
+    for (run, skip) in loaded.runs() {
+        let Ok(slice) = run.slice(skip) else { continue };
+        for visitor in (0..slice.visitors()).filter(|visitor| !slice.skipped(*visitor)) {
+            visitors += 1;
+            for event in slice.range(visitor) {
+                let kind = usize::from(slice.kind(event));
+                let time = slice.time(event);
+                let entry = &mut seen[kind];
+                entry.events += 1;
+                entry.first_ms = entry.first_ms.min(time);
+                entry.last_ms = entry.last_ms.max(time);
+                entry.visitors += u64::from(last_visitor[kind] != visitors);
+                last_visitor[kind] = visitors;
+            }
+        }
+    }
+    let name = |(kind, seen): (usize, &Seen)| EventName {
+        name: loaded.names.name(kind as u16),
+        events: seen.events,
+        visitors: seen.visitors,
+        first_seen_ms: seen.first_ms,
+        last_seen_ms: seen.last_ms,
+    };
+    let mut names: Vec<EventName> =
+        seen.iter().enumerate().filter(|(_, seen)| seen.events > 0).map(name).collect();
+    names.sort_by(|left, right| (right.events, &left.name).cmp(&(left.events, &right.name)));
+    names
+}
+
+/// Counts the values of one loaded property over all events, or those of one name.
+fn property(loaded: &Loaded, name: &str, types: &[ValueType], kind: Option<u16>) -> Property {
+    let mut counts: HashMap<u32, u64> = HashMap::new();
+    let mut last_seen_ms = i64::MIN;
+    let place = loaded.column(&Selector::Property(name.to_owned()));
+    for (run, skip) in loaded.runs() {
+        let (Ok(slice), Some(codes)) = (run.slice(skip), place.and_then(|place| run.columns.get(place)))
+        else {
+            continue;
+        };
+        for visitor in (0..slice.visitors()).filter(|visitor| !slice.skipped(*visitor)) {
+            for event in slice.range(visitor) {
+                if codes[event] != 0 && kind.is_none_or(|kind| slice.kind(event) == kind) {
+                    *counts.entry(codes[event]).or_default() += 1;
+                    last_seen_ms = last_seen_ms.max(slice.time(event));
+                }
+            }
+        }
+    }
+    let dictionary = place.map(|place| &loaded.columns[place].1);
+    let value = |code: u32| dictionary.and_then(|dictionary| dictionary.value(code));
+    let mut frequent: Vec<_> =
+        counts.iter().filter_map(|(code, events)| Some((*events, value(*code)?))).collect();
+    frequent.sort_by(|left, right| (right.0, &left.1).cmp(&(left.0, &right.1)));
+    frequent.truncate(FREQUENT);
+    Property {
+        name: name.to_owned(),
+        types: types.iter().map(|value_type| value_type.name().to_owned()).collect(),
+        events: counts.values().sum(),
+        values: counts.len() as u64,
+        frequent: frequent
+            .into_iter()
+            .map(|(events, value)| PropertyValue { value: Some(value_to_wire(&value)), events })
+            .collect(),
+        last_seen_ms: if counts.is_empty() { 0 } else { last_seen_ms },
+    }
+}
+
+#[tonic::async_trait]
+impl CatalogService for Catalog {
+    async fn list_event_names(
+        &self,
+        request: Request<ListEventNamesRequest>,
+    ) -> Result<Response<ListEventNamesResponse>, Status> {
+        let now_ms = self.clock.now_ms();
+        let caller = self.signer.caller(request.metadata(), now_ms)?;
+        let request = request.into_inner();
+        let size = page_size(request.page_size)?;
+        let loaded =
+            self.journeys.at(&caller.tenant, &BTreeSet::new()).await.map_err(|fault| loading(&fault))?;
+        let provenance = self.provenance(&caller.tenant, &loaded, now_ms).await?;
+        let all = tokio::task::spawn_blocking(move || names(&loaded)).await.map_err(|_| stopped())?;
+        let start = if request.page_token.is_empty() {
+            0
+        } else {
+            let token = |name: &EventName| name.name == request.page_token;
+            all.iter().position(token).ok_or_else(|| {
+                Refusal::field(
+                    Reason::PageTokenInvalid,
+                    "page_token",
+                    "The page token names no event of this tenant.",
+                )
+            })? + 1
+        };
+        let page: Vec<EventName> = all.iter().skip(start).take(size).cloned().collect();
+        let more = start + page.len() < all.len();
+        let next_page_token = page.last().filter(|_| more).map(|last| last.name.clone()).unwrap_or_default();
+        Ok(Response::new(ListEventNamesResponse {
+            event_names: page,
+            next_page_token,
+            provenance: Some(provenance),
+        }))
+    }
+
+    async fn list_properties(
+        &self,
+        request: Request<ListPropertiesRequest>,
+    ) -> Result<Response<ListPropertiesResponse>, Status> {
+        let now_ms = self.clock.now_ms();
+        let caller = self.signer.caller(request.metadata(), now_ms)?;
+        let request = request.into_inner();
+        let size = page_size(request.page_size)?;
+        let loaded =
+            self.journeys.at(&caller.tenant, &BTreeSet::new()).await.map_err(|fault| loading(&fault))?;
+        let mut page = loaded.properties.page(&request.page_token, size + 1);
+        let more = page.len() > size;
+        page.truncate(size);
+        let selectors = page.iter().map(|(name, _)| Selector::Property(name.clone())).collect();
+        let loaded = self.journeys.at(&caller.tenant, &selectors).await.map_err(|fault| loading(&fault))?;
+        let provenance = self.provenance(&caller.tenant, &loaded, now_ms).await?;
+        let next_page_token = page.last().filter(|_| more).map(|(name, _)| name.clone()).unwrap_or_default();
+        let kind = if request.event_name.is_empty() {
+            None
+        } else {
+            let unknown =
+                || Refusal::field(Reason::NotFound, "event_name", "There is no event of this name.");
+            Some(loaded.names.find(&request.event_name).ok_or_else(unknown)?)
+        };
+        let count = move || page.iter().map(|(name, types)| property(&loaded, name, types, kind)).collect();
+        let properties = tokio::task::spawn_blocking(count).await.map_err(|_| stopped())?;
+        Ok(Response::new(ListPropertiesResponse {
+            properties,
+            next_page_token,
+            provenance: Some(provenance),
+        }))
+    }
+}

@@ -1,0 +1,16 @@
+//! The funnel service: saved funnels, answers, explanations and checks, and the catalogue of what a tenant sends.
+//!
+//! A question goes through these steps: its definition is checked and resolved ([`definition`]), journeys with the columns it names are brought up to date,
+//! names become codes and the kernel counts ([`ask`]), and the counts become an answer ([`answer`]).
+
+mod answer;
+mod ask;
+mod catalog;
+mod definition;
+mod explain;
+mod refusal;
+mod saved;
+mod service;
+mod verify;
+
+pub use service::Funnels;

@@ -1,0 +1,183 @@
+//! `FunnelService` as a tonic server.
+
+use std::sync::Arc;
+
+use runnel_chassis::{Caller, Clock, ContextSigner};
+use runnel_contracts::{
+    proto::{
+        catalog::v1::catalog_service_server::CatalogServiceServer,
+        funnel::v1::{
+            self as wire, DefineFunnelRequest, DefineFunnelResponse, DeleteFunnelRequest,
+            DeleteFunnelResponse, ExplainVisitorRequest, ExplainVisitorResponse, GetFunnelRequest,
+            GetFunnelResponse, ListFunnelsRequest, ListFunnelsResponse, QueryFunnelRequest,
+            QueryFunnelResponse, VerifyRequest, VerifyResponse, explain_visitor_request,
+            funnel_service_server::{FunnelService, FunnelServiceServer},
+            query_funnel_request,
+        },
+    },
+    refusal::{Reason, Refusal},
+};
+use runnel_journeys::Journeys;
+use runnel_model::{TenantName, limits};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    answer::answer,
+    ask::{Counted, Posed, count, pose},
+    catalog::Catalog,
+    definition, explain, refusal, saved, verify,
+};
+
+/// Answers `FunnelService`.
+#[derive(Clone, Debug)]
+pub struct Funnels {
+    journeys: Journeys,
+    signer: ContextSigner,
+    clock: Clock,
+}
+
+/// An answer together with what it was made of.
+struct Answered {
+    posed: Arc<Posed>,
+    counted: Counted,
+    response: QueryFunnelResponse,
+}
+
+impl Funnels {
+    /// A funnel service over journeys.
+    #[must_use]
+    pub fn new(journeys: Journeys, signer: ContextSigner, clock: Clock) -> Funnels {
+        Funnels { journeys, signer, clock }
+    }
+
+    /// The service as tonic servers: funnels and the catalogue.
+    #[must_use]
+    pub fn servers(self) -> (FunnelServiceServer<Funnels>, CatalogServiceServer<Catalog>) {
+        use tonic::codec::CompressionEncoding::{Gzip, Zstd};
+        let catalog = Catalog::new(self.journeys.clone(), self.signer.clone(), self.clock.clone());
+        let funnels = FunnelServiceServer::new(self)
+            .accept_compressed(Gzip)
+            .accept_compressed(Zstd)
+            .send_compressed(Gzip);
+        let catalog = CatalogServiceServer::new(catalog)
+            .accept_compressed(Gzip)
+            .accept_compressed(Zstd)
+            .send_compressed(Gzip);
+        (
+            funnels.max_decoding_message_size(limits::MESSAGE_BYTES),
+            catalog.max_decoding_message_size(limits::MESSAGE_BYTES),
+        )
+    }
+
+    fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
+        self.signer.caller(request.metadata(), self.clock.now_ms())
+    }
+
+    /// A definition with its version; 0 for an inline one.
+    async fn named(&self, tenant: &TenantName, name: &str) -> Result<(wire::FunnelDefinition, u64), Refusal> {
+        let funnel = saved::get(self.journeys.store(), tenant, name, 0).await?;
+        Ok((funnel.definition.unwrap_or_default(), funnel.version))
+    }
+
+    async fn query(&self, tenant: &TenantName, request: &QueryFunnelRequest) -> Result<Answered, Refusal> {
+        let (asked, version) = match &request.funnel {
+            Some(query_funnel_request::Funnel::Name(name)) => self.named(tenant, name).await?,
+            Some(query_funnel_request::Funnel::Inline(inline)) => (inline.clone(), 0),
+            None => return Err(no_funnel()),
+        };
+        if wire::TrendInterval::try_from(request.trend).is_err() {
+            let text = format!("trend has no value number {}.", request.trend);
+            return Err(Refusal::field(Reason::EnumUnknown, "trend", text));
+        }
+        let checked = definition::check(&asked, request.break_down.as_ref(), request.trend())?;
+        let range = definition::range(request.range.as_ref(), request.as_of_ms, self.clock.now_ms())?;
+        let posed = Arc::new(pose(&self.journeys, tenant, &checked, range).await?);
+        let counted = count(&self.journeys, posed.clone()).await?;
+        let top = request.break_down.as_ref().map_or(0, |asked| asked.top as usize);
+        let top = if top == 0 { limits::BREAK_DOWN_ROWS_DEFAULT } else { top };
+        let response = answer(&checked, &posed, &counted, version, range, top)?;
+        Ok(Answered { posed, counted, response })
+    }
+}
+
+fn no_funnel() -> Refusal {
+    Refusal::field(Reason::FieldMissing, "funnel", "The request names no funnel and has none inline.")
+}
+
+#[tonic::async_trait]
+impl FunnelService for Funnels {
+    async fn define_funnel(
+        &self,
+        request: Request<DefineFunnelRequest>,
+    ) -> Result<Response<DefineFunnelResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let funnel =
+            saved::save(self.journeys.store(), &caller.tenant, request.into_inner(), self.clock.now_ms())
+                .await?;
+        Ok(Response::new(DefineFunnelResponse { funnel: Some(funnel) }))
+    }
+
+    async fn get_funnel(
+        &self,
+        request: Request<GetFunnelRequest>,
+    ) -> Result<Response<GetFunnelResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        let funnel =
+            saved::get(self.journeys.store(), &caller.tenant, &request.name, request.version).await?;
+        Ok(Response::new(GetFunnelResponse { funnel: Some(funnel) }))
+    }
+
+    async fn list_funnels(
+        &self,
+        request: Request<ListFunnelsRequest>,
+    ) -> Result<Response<ListFunnelsResponse>, Status> {
+        let caller = self.caller(&request)?;
+        Ok(Response::new(saved::list(self.journeys.store(), &caller.tenant, request.get_ref()).await?))
+    }
+
+    async fn delete_funnel(
+        &self,
+        request: Request<DeleteFunnelRequest>,
+    ) -> Result<Response<DeleteFunnelResponse>, Status> {
+        let caller = self.caller(&request)?;
+        saved::delete(self.journeys.store(), &caller.tenant, &request.get_ref().name, self.clock.now_ms())
+            .await?;
+        Ok(Response::new(DeleteFunnelResponse {}))
+    }
+
+    async fn query_funnel(
+        &self,
+        request: Request<QueryFunnelRequest>,
+    ) -> Result<Response<QueryFunnelResponse>, Status> {
+        let caller = self.caller(&request)?;
+        Ok(Response::new(self.query(&caller.tenant, request.get_ref()).await?.response))
+    }
+
+    async fn explain_visitor(
+        &self,
+        request: Request<ExplainVisitorRequest>,
+    ) -> Result<Response<ExplainVisitorResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        let (asked, version) = match &request.funnel {
+            Some(explain_visitor_request::Funnel::Name(name)) => self.named(&caller.tenant, name).await?,
+            Some(explain_visitor_request::Funnel::Inline(inline)) => (inline.clone(), 0),
+            None => return Err(no_funnel().into()),
+        };
+        let checked = definition::check(&asked, None, wire::TrendInterval::Unspecified)?;
+        let range = definition::range(request.range.as_ref(), request.as_of_ms, self.clock.now_ms())?;
+        let posed = pose(&self.journeys, &caller.tenant, &checked, range).await?;
+        let told = move || explain::explain(&checked, &posed, &request.visitor_id, version, range);
+        let response = tokio::task::spawn_blocking(told).await.map_err(|_| refusal::stopped())??;
+        Ok(Response::new(response))
+    }
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let query = request.into_inner().query.ok_or_else(no_funnel)?;
+        let answered = self.query(&caller.tenant, &query).await?;
+        let Answered { posed, counted, response } = answered;
+        Ok(Response::new(verify::verify(&self.journeys, posed, &counted, response).await?))
+    }
+}

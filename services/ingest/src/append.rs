@@ -1,0 +1,112 @@
+//! One batch: received, admitted, journaled, acknowledged.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use runnel_contracts::{
+    proto::ingest::v1::{AppendResponse, Verdict},
+    receive::{Received, receive_append},
+    refusal::{Reason, Refusal},
+};
+use runnel_model::{ContentSum, TenantName, content_hashes};
+use runnel_storage::{AdmitError, Admitted, AppendError, Request, Store, Unavailable};
+
+/// Appends an encoded `AppendRequest`.
+pub(crate) async fn append(
+    store: &Store,
+    tenant: &TenantName,
+    message: Bytes,
+    now_ms: i64,
+) -> Result<AppendResponse, Refusal> {
+    store_received(store, tenant, now_ms, move || receive_append(&message, now_ms)).await
+}
+
+/// Decodes on a thread for computing, then writes. The work goes on when the caller goes away, so that a cancelled call leaves nothing half done.
+pub(crate) async fn store_received(
+    store: &Store,
+    tenant: &TenantName,
+    now_ms: i64,
+    receive: impl FnOnce() -> Result<Received, Refusal> + Send + 'static,
+) -> Result<AppendResponse, Refusal> {
+    let (store, tenant) = (store.clone(), tenant.clone());
+    let work = tokio::spawn(async move {
+        let admitting = tokio::task::spawn_blocking(move || admit(receive()?));
+        let (admitted, outcome) = admitting.await.map_err(|_| stopped())??;
+        let Some(admitted) = admitted else { return Ok(outcome) };
+        let journaled = store.append(&tenant, admitted, now_ms).await.map_err(refusal)?;
+        acknowledge(&journaled)
+    });
+    work.await.map_err(|_| stopped())?
+}
+
+/// The only way to an acknowledgement: what the journal gave back.
+fn acknowledge(journaled: &runnel_storage::Journaled) -> Result<AppendResponse, Refusal> {
+    let outcome = AppendResponse::decode(journaled.outcome().clone()).map_err(|_| {
+        Refusal::new(Reason::DataDamaged, "The stored outcome of the request cannot be read.")
+    })?;
+    Ok(AppendResponse { sequence: journaled.sequence(), repeated: journaled.repeated(), ..outcome })
+}
+
+/// Encodes a batch for the journal together with what its sender will be told. `None` when nothing is to be stored.
+fn admit(received: Received) -> Result<(Option<Admitted>, AppendResponse), Refusal> {
+    let outcome = AppendResponse {
+        accepted: received.batch.len() as u32,
+        duplicate: received.count(Verdict::Duplicate),
+        conflict: received.count(Verdict::Conflict),
+        rejected: received.count(Verdict::Rejected),
+        ..Default::default()
+    };
+    let Received { request_id, validate_only, batch, verdicts } = received;
+    let nothing = validate_only || (batch.is_empty() && request_id.is_empty());
+    let left_out = u128::from(outcome.duplicate + outcome.conflict) << 64 | u128::from(outcome.rejected);
+    let outcome = AppendResponse { verdicts, ..outcome };
+    if nothing {
+        return Ok((None, outcome));
+    }
+    let request = (!request_id.is_empty()).then(|| Request {
+        id: request_id,
+        content_hash: ContentSum::of(&content_hashes(&batch)).plus(left_out).0,
+    });
+    let admitted =
+        Admitted::new(batch, request, Bytes::from(outcome.encode_to_vec())).map_err(|fault| match fault {
+            AdmitError::Inconsistent | AdmitError::Compression(_) => {
+                Refusal::new(Reason::Internal, format!("{fault}."))
+            }
+            AdmitError::TooLarge { .. } => Refusal::new(Reason::MessageTooLarge, format!("{fault}.")),
+        })?;
+    Ok((Some(admitted), outcome))
+}
+
+/// An append's failure as a refusal.
+pub(crate) fn refusal(fault: AppendError) -> Refusal {
+    let text = format!("{}.", capitalised(&fault.to_string()));
+    match fault {
+        AppendError::TenantUnknown(_) => Refusal::new(Reason::NotFound, text),
+        AppendError::RequestReused => Refusal::field(Reason::RequestReused, "request_id", text),
+        AppendError::Backlog { retry_after_ms, .. } => {
+            Refusal::new(Reason::BacklogFull, text).retry_after(Duration::from_millis(retry_after_ms))
+        }
+        AppendError::DiskFull => Refusal::new(Reason::StoreFull, text).retry_after(Duration::from_secs(5)),
+        AppendError::Unavailable(fault) => unavailable(&fault),
+    }
+}
+
+/// A store's failure as a refusal; its inside goes to the log only.
+pub(crate) fn unavailable(fault: &Unavailable) -> Refusal {
+    tracing::error!(%fault, "the store failed");
+    Refusal::new(
+        Reason::StoreUnavailable,
+        "The store did not answer; whether the batch was stored is unknown.",
+    )
+    .retry_after(Duration::from_secs(1))
+}
+
+fn stopped() -> Refusal {
+    Refusal::new(Reason::ShuttingDown, "The server is stopping.").retry_after(Duration::from_secs(1))
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}

@@ -1,0 +1,46 @@
+//! The compaction loop: tenants in turn, oldest backlog first, a bounded round each.
+
+use std::time::Duration;
+
+use runnel_chassis::Clock;
+use runnel_storage::{CompactOptions, Store};
+
+/// How long the loop rests when nothing is due.
+const REST: Duration = Duration::from_millis(250);
+/// How often the janitor sweeps, in milliseconds.
+const SWEEP_MS: i64 = 60_000;
+
+/// Compacts what is due until the task is dropped. A failure of one tenant is logged and does not hold up the others.
+pub async fn run(store: Store, clock: Clock, options: CompactOptions) {
+    let mut swept_ms = clock.now_ms();
+    loop {
+        let mut more = false;
+        match store.backlog().await {
+            Ok(backlog) => {
+                for waiting in backlog {
+                    match store.compact(&waiting.tenant, options.clone(), clock.now_ms()).await {
+                        Ok(report) => {
+                            more |= report.more;
+                            if report.blocks > 0 {
+                                tracing::debug!(?report, "compacted");
+                            }
+                        }
+                        Err(fault) => {
+                            tracing::error!(%fault, "a compaction failed; its inputs are untouched")
+                        }
+                    }
+                }
+            }
+            Err(fault) => tracing::error!(%fault, "the backlog could not be listed"),
+        }
+        if clock.now_ms().saturating_sub(swept_ms) > SWEEP_MS {
+            swept_ms = clock.now_ms();
+            if let Err(fault) = store.janitor(swept_ms).await {
+                tracing::error!(%fault, "the janitor failed");
+            }
+        }
+        if !more {
+            tokio::time::sleep(REST).await;
+        }
+    }
+}

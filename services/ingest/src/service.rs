@@ -1,0 +1,83 @@
+//! `IngestService` as a tonic server over undecoded frames.
+
+use std::pin::Pin;
+
+use prost::Message;
+use runnel_chassis::{Caller, Clock, ContextSigner};
+use runnel_contracts::{
+    frame::Frame,
+    frames::ingest_service_server::{IngestService, IngestServiceServer},
+    proto::ingest::v1::{
+        AppendResponse, AppendStreamResponse, GetIngestReportRequest, GetIngestReportResponse,
+    },
+    refusal::{Reason, Refusal},
+};
+use runnel_model::limits;
+use runnel_storage::Store;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{append::append, report, stream};
+
+/// Answers `IngestService`.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    pub(crate) store: Store,
+    pub(crate) signer: ContextSigner,
+    pub(crate) clock: Clock,
+}
+
+impl Ingest {
+    /// An ingest service over a store.
+    #[must_use]
+    pub fn new(store: Store, signer: ContextSigner, clock: Clock) -> Ingest {
+        Ingest { store, signer, clock }
+    }
+
+    /// The service as a tonic server.
+    #[must_use]
+    pub fn server(self) -> IngestServiceServer<Ingest> {
+        use tonic::codec::CompressionEncoding::{Gzip, Zstd};
+        IngestServiceServer::new(self)
+            .accept_compressed(Gzip)
+            .accept_compressed(Zstd)
+            .send_compressed(Gzip)
+            .max_decoding_message_size(limits::MESSAGE_BYTES)
+    }
+
+    fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
+        self.signer.caller(request.metadata(), self.clock.now_ms())
+    }
+}
+
+#[tonic::async_trait]
+impl IngestService for Ingest {
+    type AppendStreamStream = Pin<Box<dyn Stream<Item = Result<AppendStreamResponse, Status>> + Send>>;
+
+    async fn append(&self, request: Request<Frame>) -> Result<Response<AppendResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let Frame(message) = request.into_inner();
+        Ok(Response::new(append(&self.store, &caller.tenant, message, self.clock.now_ms()).await?))
+    }
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<Frame>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        let caller = self.caller(&request)?;
+        let answers = stream::run(self.clone(), caller.tenant, request.into_inner());
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn get_ingest_report(
+        &self,
+        request: Request<Frame>,
+    ) -> Result<Response<GetIngestReportResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let Frame(message) = request.into_inner();
+        let asked = GetIngestReportRequest::decode(message).map_err(|_| {
+            Refusal::new(Reason::MessageMalformed, "The message is not a GetIngestReportRequest.")
+        })?;
+        Ok(Response::new(report::report(&self.store, &caller.tenant, &asked.request_id).await?))
+    }
+}

@@ -1,0 +1,133 @@
+//! `runnel ask`: questions on the command line.
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use runnel_chassis::Clock;
+use runnel_contracts::proto::funnel::v1::{
+    DefineFunnelRequest, ExplainVisitorRequest, QueryFunnelRequest, VerifyRequest, explain_visitor_request,
+    query_funnel_request,
+};
+
+use crate::{
+    command::Output,
+    json,
+    query::{FunnelArgs, SplitArgs},
+    render,
+    target::{Target, TargetArgs},
+};
+
+/// Questions.
+#[derive(Debug, Subcommand)]
+pub enum AskCommand {
+    /// Where visitors get to, and where they leave.
+    Funnel(AskFunnel),
+    /// Every event of one visitor against a funnel, and why it counted or not.
+    Explain(AskExplain),
+}
+
+/// `runnel ask funnel`.
+#[derive(Debug, Args)]
+pub struct AskFunnel {
+    #[command(flatten)]
+    funnel: FunnelArgs,
+    #[command(flatten)]
+    split: SplitArgs,
+    /// Save the funnel under this name, too.
+    #[arg(long, conflicts_with = "name")]
+    save: Option<String>,
+    /// Check that the answer keeps the promises that every answer keeps.
+    #[arg(long)]
+    verify: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// `runnel ask explain`.
+#[derive(Debug, Args)]
+pub struct AskExplain {
+    /// The visitor.
+    #[arg(long)]
+    visitor: String,
+    #[command(flatten)]
+    funnel: FunnelArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// Asks and prints.
+pub async fn run(command: AskCommand, output: Output) -> anyhow::Result<()> {
+    let target = match &command {
+        AskCommand::Funnel(ask) => ask.target.open(false).await?,
+        AskCommand::Explain(ask) => ask.target.open(false).await?,
+    };
+    let result = match command {
+        AskCommand::Funnel(ask) => funnel(&ask, &target, output).await,
+        AskCommand::Explain(ask) => explain(&ask, &target, output).await,
+    };
+    target.close().await;
+    result
+}
+
+async fn funnel(ask: &AskFunnel, target: &Target, output: Output) -> anyhow::Result<()> {
+    let (range, as_of_ms) = ask.funnel.range(Clock::default().now_ms())?;
+    let definition = ask.funnel.definition()?;
+    if let (Some(name), Some(definition)) = (&ask.save, &definition) {
+        let request = DefineFunnelRequest {
+            name: name.clone(),
+            definition: Some(definition.clone()),
+            expected_version: None,
+        };
+        target.client.funnel().define_funnel(request).await?;
+    }
+    let funnel = match (definition, &ask.funnel.name) {
+        (Some(definition), _) => query_funnel_request::Funnel::Inline(definition),
+        (None, Some(name)) => query_funnel_request::Funnel::Name(name.clone()),
+        (None, None) => bail!("say which funnel: --steps, --name or --definition"),
+    };
+    let request = QueryFunnelRequest {
+        funnel: Some(funnel),
+        range: Some(range),
+        as_of_ms,
+        break_down: ask.split.break_down(),
+        trend: ask.split.trend() as i32,
+    };
+    if ask.verify {
+        let checked =
+            target.client.funnel().verify(VerifyRequest { query: Some(request) }).await?.into_inner();
+        render::print(match output {
+            Output::Json => json::to_json("runnel.funnel.v1.VerifyResponse", &checked)?,
+            Output::Table => render::verified(&checked),
+        });
+        if !checked.holds {
+            bail!("the answer breaks a promise; please report it")
+        }
+        return Ok(());
+    }
+    let answer = target.client.funnel().query_funnel(request).await?.into_inner();
+    render::print(match output {
+        Output::Json => json::to_json("runnel.funnel.v1.QueryFunnelResponse", &answer)?,
+        Output::Table => render::funnel(&answer),
+    });
+    Ok(())
+}
+
+async fn explain(ask: &AskExplain, target: &Target, output: Output) -> anyhow::Result<()> {
+    let (range, as_of_ms) = ask.funnel.range(Clock::default().now_ms())?;
+    let funnel = match (ask.funnel.definition()?, &ask.funnel.name) {
+        (Some(definition), _) => explain_visitor_request::Funnel::Inline(definition),
+        (None, Some(name)) => explain_visitor_request::Funnel::Name(name.clone()),
+        (None, None) => bail!("say which funnel: --steps, --name or --definition"),
+    };
+    let request = ExplainVisitorRequest {
+        funnel: Some(funnel),
+        visitor_id: ask.visitor.clone(),
+        range: Some(range),
+        as_of_ms,
+    };
+    let answer = target.client.funnel().explain_visitor(request).await?.into_inner();
+    render::print(match output {
+        Output::Json => json::to_json("runnel.funnel.v1.ExplainVisitorResponse", &answer)?,
+        Output::Table => render::explained(&answer),
+    });
+    Ok(())
+}

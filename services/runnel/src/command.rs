@@ -1,0 +1,109 @@
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use runnel_chassis::observe::{self, LogFormat};
+
+use crate::{ask, catalog, demo, doctor, import_command, keys, serve};
+
+/// Micro-conversion analytics: send events, ask where visitors get to and where they leave.
+#[derive(Debug, Parser)]
+#[command(name = "runnel", version, about, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How results are printed.
+    #[arg(long, value_enum, global = true, default_value = "table", env = "RUNNEL_OUTPUT")]
+    output: Output,
+    /// How log lines look; RUNNEL_LOG sets what is logged, for example info.
+    #[arg(long, value_enum, global = true, default_value = "text", env = "RUNNEL_LOG_FORMAT")]
+    log_format: LogFormatArg,
+}
+
+const EXAMPLES: &str = "Examples:
+  runnel demo
+  runnel import events.csv.gz --data-dir ./data --tenant shop
+  runnel ask funnel --data-dir ./data --tenant shop --steps view_item,add_to_cart,purchase --window 24h
+  runnel serve --data-dir ./data --listen 127.0.0.1:7070";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve everything in one process over a data folder.
+    Serve(serve::ServeArgs),
+    /// Start with a simulated shop, show its funnel, and stay up.
+    Demo(demo::DemoArgs),
+    /// Import event files: CSV, NDJSON or Parquet, also gzip.
+    Import(import_command::ImportCommand),
+    /// Ask a question.
+    #[command(subcommand)]
+    Ask(ask::AskCommand),
+    /// See which events and properties there are.
+    #[command(subcommand)]
+    Catalog(catalog::CatalogCommand),
+    /// Make, list and revoke keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Check a data folder: sizes, counts, damage.
+    Doctor(doctor::DoctorArgs),
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For a person.
+    Table,
+    /// JSON by protobuf's mapping.
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormatArg {
+    /// For a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Runs a command to its end. Errors are printed with their causes.
+pub fn run(cli: Cli) -> ExitCode {
+    let format = if cli.log_format == LogFormatArg::Json { LogFormat::Json } else { LogFormat::Text };
+    observe::start(format, "warn");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(fault) => return fail(&anyhow::Error::new(fault).context("the runtime did not start")),
+    };
+    let output = cli.output;
+    let result = runtime.block_on(async move {
+        match cli.command {
+            Command::Serve(args) => serve::run(args, output).await.map(|()| true),
+            Command::Demo(args) => demo::run(args, output).await.map(|()| true),
+            Command::Import(args) => import_command::run(args, output).await,
+            Command::Ask(command) => ask::run(command, output).await.map(|()| true),
+            Command::Catalog(command) => catalog::run(command, output).await.map(|()| true),
+            Command::Keys(command) => keys::run(command, output).await.map(|()| true),
+            Command::Doctor(args) => doctor::run(args, output).await,
+        }
+    });
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(fault) => fail(&fault),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "errors of a command go to standard error")]
+fn fail(fault: &anyhow::Error) -> ExitCode {
+    let mut text = String::new();
+    for cause in fault.chain() {
+        let part = match cause.downcast_ref::<tonic::Status>() {
+            Some(status) => status.message().to_owned(),
+            None => cause.to_string(),
+        };
+        if !text.contains(&part) {
+            text = if text.is_empty() { part } else { format!("{text}: {part}") };
+        }
+    }
+    eprintln!("error: {text}");
+    ExitCode::FAILURE
+}

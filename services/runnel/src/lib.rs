@@ -1,0 +1,17 @@
+//! One binary for everything: it serves all services in one process, and it is the client that imports, asks and manages.
+
+mod ask;
+mod catalog;
+pub mod command;
+mod demo;
+mod doctor;
+pub mod import;
+mod import_command;
+mod json;
+mod keys;
+pub mod node;
+mod query;
+mod render;
+mod serve;
+pub mod target;
+mod when;

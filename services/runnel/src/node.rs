@@ -1,0 +1,217 @@
+//! Everything in one process: the store, the services over it and the edge in front of them.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    path::Path,
+};
+
+use runnel_chassis::{
+    Caller, Clock, ContextSigner, Upstream,
+    seal::{NoRandomness, Seal, random},
+};
+use runnel_contracts::proto::admin::v1::admin_service_server::AdminServiceServer;
+use runnel_funnel::Funnels;
+use runnel_gateway::{Admin, Edge, Keys, Routes};
+use runnel_ingest::Ingest;
+use runnel_journeys::{Journeys, JourneysOptions};
+use runnel_model::TenantName;
+use runnel_storage::{
+    CompactOptions, CreateTenantError, EmbeddedOptions, KeyKind, OpenError, Store, Unavailable,
+};
+use tokio::task::JoinHandle;
+
+/// What keeps a node from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data folder cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The pepper's file cannot be read or made.
+    #[error("the file {path} cannot be used: {source}")]
+    Pepper {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The pepper's file does not hold 32 bytes.
+    #[error(
+        "the file {0} is damaged: it must hold 32 bytes; without the right one no key of this data folder works"
+    )]
+    PepperDamaged(String),
+    /// The operating system gave no random bytes.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Unavailable),
+    /// A tenant could not be made.
+    #[error(transparent)]
+    Tenant(#[from] CreateTenantError),
+    /// Something else.
+    #[error("{0}")]
+    Start(String),
+}
+
+/// How a node is built.
+#[derive(Debug, Clone, Default)]
+pub struct NodeOptions {
+    /// The store's settings.
+    pub store: EmbeddedOptions,
+    /// The journeys' settings.
+    pub journeys: JourneysOptions,
+    /// Answer reflection.
+    pub reflection: bool,
+}
+
+/// The services of one process.
+#[derive(Debug)]
+pub struct Node {
+    store: Store,
+    keys: Keys,
+    journeys: Journeys,
+    edge: Edge,
+    clock: Clock,
+    compaction: JoinHandle<()>,
+}
+
+impl Node {
+    /// Opens a data folder and wires the services over it.
+    pub async fn open(dir: &Path, options: NodeOptions, clock: Clock) -> Result<Node, NodeError> {
+        let store = Store::open_embedded(dir, options.store).await?;
+        let pepper = pepper(dir)?;
+        let signer = ContextSigner::new(Seal::generate()?);
+        let keys = Keys::new(store.clone(), pepper);
+        let journeys = Journeys::new(store.clone(), options.journeys)
+            .map_err(|fault| NodeError::Start(fault.to_string()))?;
+        let (funnels, catalog) = Funnels::new(journeys.clone(), signer.clone(), clock.clone()).servers();
+        let funnel = tonic::service::Routes::new(funnels).add_service(catalog).prepare();
+        let admin = Admin::new(store.clone(), keys.clone(), signer.clone(), clock.clone());
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        let reflection = if options.reflection { Some(reflection()?) } else { None };
+        let routes = Routes {
+            ingest: Upstream::new(Ingest::new(store.clone(), signer.clone(), clock.clone()).server()),
+            funnel: Upstream::new(funnel),
+            admin: Upstream::new(AdminServiceServer::new(admin)),
+            health: Upstream::new(health),
+            reflection,
+        };
+        let compaction = tokio::spawn(runnel_ingest::compact::run(
+            store.clone(),
+            clock.clone(),
+            CompactOptions::default(),
+        ));
+        let edge = Edge::new(routes, keys.clone(), signer, clock.clone());
+        Ok(Node { store, keys, journeys, edge, clock, compaction })
+    }
+
+    /// What listens on a socket.
+    #[must_use]
+    pub fn edge(&self) -> Upstream {
+        Upstream::new(self.edge.clone())
+    }
+
+    /// A way in for a command that opened the data folder itself: who can read the folder needs no key.
+    #[must_use]
+    pub fn trusted(&self, tenant: &TenantName) -> Upstream {
+        let caller = Caller { tenant: tenant.clone(), key_id: "local".to_owned() };
+        Upstream::new(self.edge.trusting(caller))
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The journeys in memory.
+    #[must_use]
+    pub fn journeys(&self) -> &Journeys {
+        &self.journeys
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Makes a tenant unless it is there.
+    pub async fn ensure_tenant(&self, tenant: &TenantName) -> Result<(), NodeError> {
+        match self.store.create_tenant(tenant, self.clock.now_ms()).await {
+            Ok(_) | Err(CreateTenantError::AlreadyExists(_)) => Ok(()),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// The operator's first admin key, if it was made just now.
+    pub async fn first_operator_key(&self) -> Result<Option<String>, NodeError> {
+        let operator = TenantName::operator();
+        if !self.store.list_keys(&operator).await?.is_empty() {
+            return Ok(None);
+        }
+        let made =
+            self.keys.create(&operator, KeyKind::Admin, "first start", None, self.clock.now_ms()).await;
+        made.map(|(key, _)| Some(key.reveal().to_owned()))
+            .map_err(|refusal| NodeError::Start(refusal.to_string()))
+    }
+
+    /// Compacts a tenant to the end, so that a command that ends now leaves blocks behind rather than a journal.
+    pub async fn settle(&self, tenant: &TenantName) {
+        let options = CompactOptions { force: true, ..CompactOptions::default() };
+        if let Err(fault) = self.store.compact(tenant, options, self.clock.now_ms()).await {
+            tracing::warn!(%fault, "the journal was left as it is");
+        }
+    }
+
+    /// Stops compaction and closes the store.
+    pub async fn close(self) {
+        self.compaction.abort();
+        drop(self.compaction.await);
+        self.store.close().await;
+    }
+}
+
+/// Reflection over the whole contract, with the standard error details, in both versions of the protocol.
+fn reflection() -> Result<Upstream, NodeError> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(runnel_contracts::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let fault = |fault: tonic_reflection::server::Error| NodeError::Start(fault.to_string());
+    let routes = tonic::service::Routes::new(builder().build_v1().map_err(fault)?);
+    Ok(Upstream::new(routes.add_service(builder().build_v1alpha().map_err(fault)?).prepare()))
+}
+
+/// The secret that keys are hashed with. It lies beside the store, readable by its owner only, and is not part of a copy of the database.
+fn pepper(dir: &Path) -> Result<Seal, NodeError> {
+    let path = dir.join("pepper");
+    let shown = path.display().to_string();
+    let fault = |source| NodeError::Pepper { path: shown.clone(), source };
+    if path.exists() {
+        let mut bytes = Vec::new();
+        File::open(&path).and_then(|file| file.take(64).read_to_end(&mut bytes)).map_err(fault)?;
+        return Ok(Seal::new(bytes.try_into().map_err(|_| NodeError::PepperDamaged(shown.clone()))?));
+    }
+    let secret = random::<32>()?;
+    let fresh = dir.join("pepper.new");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+        .open(&fresh)
+        .and_then(|mut file| file.write_all(&secret).and_then(|()| file.sync_all()))
+        .map_err(fault)?;
+    fs::rename(&fresh, &path).map_err(fault)?;
+    Ok(Seal::new(secret))
+}

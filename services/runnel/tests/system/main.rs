@@ -1,0 +1,12 @@
+//! The product as its users meet it: real processes, real sockets, real files.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
+
+mod bad_input;
+mod command;
+mod fresh;
+mod kill;
+mod logs;
+mod orders;
+mod server;
+mod vectors;

@@ -1,0 +1,81 @@
+//! A server of our own in a process of its own, on a free port.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use runnel_client::RetryPolicy;
+
+/// A running `runnel serve`. Ended when it is dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub endpoint: String,
+}
+
+impl Server {
+    /// Starts a server on a data folder and waits until it listens.
+    pub fn start(data: &Path) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_runnel"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--output", "json", "--data-dir"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said: serde_json::Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server said {line:?}"));
+        let endpoint = format!("http://{}", said["listening"].as_str().unwrap());
+        Server { child, endpoint }
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A write and a read key of a tenant, made in a data folder that no server has open.
+pub fn keys(data: &Path, tenant: &str) -> (String, String) {
+    let make = |kind: &str| {
+        let made = Command::new(env!("CARGO_BIN_EXE_runnel"))
+            .args(["keys", "create", "--tenant", tenant, "--kind", kind, "--output", "json", "--data-dir"])
+            .arg(data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+        made["secret"].as_str().unwrap().to_owned()
+    };
+    (make("write"), make("read"))
+}
+
+/// No repeats by the SDK: the test itself repeats.
+pub fn once() -> RetryPolicy {
+    RetryPolicy::never()
+}
+
+/// A small seeded generator (SplitMix64).
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % end.max(1)
+    }
+}

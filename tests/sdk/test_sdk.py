@@ -1,0 +1,283 @@
+"""A client generated from `proto/` sends events, asks, and reads refusals, over a socket."""
+
+import csv
+import gzip
+import os
+from datetime import datetime
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("RUNNEL_DATA", ROOT.parent / "shared" / "data"))
+START = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+MINUTE = 60_000
+STEPS = ("view", "cart", "buy")
+
+
+def event(stubs, visitor, name, minute, **rest):
+    return stubs.event.Event(
+        event_id=f"{visitor}-{name}-{minute}", visitor_id=visitor, name=name, time_ms=START + minute * MINUTE, **rest
+    )
+
+
+def journeys(stubs):
+    """Three visitors: one buys, one stops at the cart, one only looks."""
+    names = {"ann": STEPS, "bob": STEPS[:2], "cy": STEPS[:1]}
+    return [event(stubs, visitor, name, at) for visitor, path in names.items() for at, name in enumerate(path)]
+
+
+def definition(stubs, steps=STEPS, window_ms=24 * 60 * MINUTE):
+    matches = [stubs.funnel.EventMatch(event=name) for name in steps]
+    return stubs.funnel.FunnelDefinition(
+        steps=[stubs.funnel.Step(any_of=[match]) for match in matches], window_ms=window_ms
+    )
+
+
+def ask(runnel, stubs, tenant, steps=STEPS):
+    request = stubs.funnel.QueryFunnelRequest(inline=definition(stubs, steps))
+    return runnel.funnel.QueryFunnel(request, metadata=runnel.keys[tenant]["read"], timeout=30)
+
+
+def refused(call, code):
+    """Makes a call that must be refused, and gives its google.rpc details by type."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    assert caught.value.code() == code, caught.value
+    status = rpc_status.from_call(caught.value)
+    assert status is not None, "a refusal carries google.rpc.Status"
+    details = {}
+    for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
+        for packed in status.details:
+            if packed.Is(kind.DESCRIPTOR):
+                packed.Unpack(details.setdefault(kind.__name__, kind()))
+    info = details["ErrorInfo"]
+    assert info.domain == "runnel"
+    assert info.reason and info.reason == info.reason.upper()
+    return details
+
+
+def test_a_batch_is_stored_and_its_bad_event_refused(runnel, stubs):
+    batch = journeys(stubs)
+    batch.insert(2, stubs.event.Event(event_id="nobody", name="view", time_ms=START))
+    batch.append(event(stubs, "cy", "view", 0))
+    request = stubs.ingest.AppendRequest(request_id="first", events=batch)
+    answer = runnel.ingest.Append(request, metadata=runnel.keys["shop"]["write"], timeout=30)
+    assert (answer.accepted, answer.rejected, answer.duplicate, answer.conflict) == (6, 1, 1, 0)
+    assert answer.sequence > 0 and not answer.repeated
+    verdicts = {verdict.index: verdict for verdict in answer.verdicts}
+    assert set(verdicts) == {2, 7}
+    assert verdicts[2].verdict == stubs.ingest.VERDICT_REJECTED
+    assert verdicts[2].reason == "FIELD_MISSING" and "visitor_id" in verdicts[2].field and verdicts[2].message
+    assert verdicts[7].verdict == stubs.ingest.VERDICT_DUPLICATE
+
+    again = runnel.ingest.Append(request, metadata=runnel.keys["shop"]["write"], timeout=30)
+    assert again.repeated
+    assert (again.accepted, again.rejected, again.sequence) == (6, 1, answer.sequence)
+
+    other = stubs.ingest.AppendRequest(request_id="first", events=batch[:1])
+    details = refused(
+        lambda: runnel.ingest.Append(other, metadata=runnel.keys["shop"]["write"], timeout=30),
+        grpc.StatusCode.ALREADY_EXISTS,
+    )
+    assert details["ErrorInfo"].reason == "REQUEST_REUSED"
+
+    # The same events under another request id are found as duplicates when they are read: counts stay.
+    resent = stubs.ingest.AppendRequest(request_id="second", events=journeys(stubs))
+    runnel.ingest.Append(resent, metadata=runnel.keys["shop"]["write"], timeout=30)
+    found = ask(runnel, stubs, "shop")
+    assert [step.reached for step in found.steps] == [3, 2, 1]
+    totals = found.totals
+    assert (totals.entered, totals.converted) == (3, 1)
+    assert totals.converted + totals.dropped + totals.excluded + totals.open == totals.entered
+    assert totals.rate.low <= totals.rate.point <= totals.rate.high
+    assert found.provenance.revision.sequence >= answer.sequence
+
+    report = runnel.ingest.GetIngestReport(
+        stubs.ingest.GetIngestReportRequest(), metadata=runnel.keys["shop"]["write"], timeout=30
+    )
+    assert (report.counted, report.quarantined) == (6, 0)
+    assert report.accepted == report.counted + report.duplicate + report.conflict
+
+
+def test_a_dry_run_stores_nothing(runnel, stubs):
+    request = stubs.ingest.AppendRequest(events=journeys(stubs), validate_only=True)
+    answer = runnel.ingest.Append(request, metadata=runnel.keys["other"]["write"], timeout=30)
+    assert (answer.accepted + answer.rejected, answer.sequence) in {(6, 0), (0, 0)}
+    assert [step.reached for step in ask(runnel, stubs, "other").steps] == [0, 0, 0]
+
+
+def test_a_stream_is_acknowledged_by_sequence(runnel, stubs):
+    ingest = stubs.ingest
+    message, batch = ingest.AppendStreamRequest, ingest.AppendStreamRequest.Batch
+    events = journeys(stubs)
+
+    def requests():
+        yield message(open=message.Open(stream_id="python"))
+        yield message(batch=batch(sequence=1, events=events[:4]))
+        yield message(batch=batch(sequence=2, events=[]))
+        yield message(batch=batch(sequence=3, events=events[4:]))
+
+    replies = list(runnel.ingest.AppendStream(requests(), metadata=runnel.keys["streamed"]["write"], timeout=30))
+    assert replies[0].WhichOneof("message") == "opened" and replies[0].opened.credits > 0
+    acks = {reply.ack.sequence: reply.ack for reply in replies if reply.WhichOneof("message") == "ack"}
+    faults = {reply.fault.sequence: reply.fault for reply in replies if reply.WhichOneof("message") == "fault"}
+    assert (set(acks), set(faults)) == ({1, 3}, {2})
+    assert faults[2].reason == "BATCH_EMPTY" and faults[2].message
+    assert (acks[1].outcome.accepted, acks[3].outcome.accepted) == (4, 2)
+
+    # A client that comes back sends what it is not sure of again.
+    def resumed():
+        yield message(open=message.Open(stream_id="python"))
+        yield message(batch=batch(sequence=1, events=events[:4]))
+
+    again = [
+        reply.ack
+        for reply in runnel.ingest.AppendStream(resumed(), metadata=runnel.keys["streamed"]["write"], timeout=30)
+        if reply.WhichOneof("message") == "ack"
+    ]
+    assert [(ack.sequence, ack.outcome.repeated, ack.outcome.sequence) for ack in again] == [
+        (1, True, acks[1].outcome.sequence)
+    ]
+    assert [step.reached for step in ask(runnel, stubs, "streamed").steps] == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "reason"),
+    [
+        (None, grpc.StatusCode.UNAUTHENTICATED, "KEY_MISSING"),
+        ("rk_read_nobody_nothing", grpc.StatusCode.UNAUTHENTICATED, "KEY_INVALID"),
+        ("write", grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING"),
+    ],
+)
+def test_a_question_needs_a_read_key(runnel, stubs, kind, code, reason):
+    keys = runnel.keys["shop"]
+    metadata = keys.get(kind) or ((("authorization", f"Bearer {kind}"),) if kind else ())
+    request = stubs.funnel.QueryFunnelRequest(inline=definition(stubs))
+    details = refused(lambda: runnel.funnel.QueryFunnel(request, metadata=metadata, timeout=30), code)
+    assert details["ErrorInfo"].reason == reason
+
+
+def test_sending_needs_a_write_key(runnel, stubs):
+    request = stubs.ingest.AppendRequest(events=journeys(stubs))
+    details = refused(
+        lambda: runnel.ingest.Append(request, metadata=runnel.keys["shop"]["read"], timeout=30),
+        grpc.StatusCode.PERMISSION_DENIED,
+    )
+    assert details["ErrorInfo"].reason == "SCOPE_MISSING"
+
+
+def test_a_key_flipped_in_its_last_letter_is_refused(runnel, stubs):
+    ((name, value),) = runnel.keys["shop"]["read"]
+    changed = value[:-1] + ("a" if value[-1] != "a" else "b")
+    request = stubs.funnel.QueryFunnelRequest(inline=definition(stubs))
+    refused(
+        lambda: runnel.funnel.QueryFunnel(request, metadata=((name, changed),), timeout=30),
+        grpc.StatusCode.UNAUTHENTICATED,
+    )
+
+
+def test_limits_are_named(runnel, stubs):
+    too_long = stubs.funnel.QueryFunnelRequest(inline=definition(stubs, steps=["view"] * 33))
+    negative = stubs.funnel.QueryFunnelRequest(inline=definition(stubs, window_ms=-1))
+    for request, value in ((too_long, "33"), (negative, "-1")):
+        details = refused(
+            lambda request=request: runnel.funnel.QueryFunnel(
+                request, metadata=runnel.keys["shop"]["read"], timeout=30
+            ),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        )
+        violations = details["BadRequest"].field_violations
+        assert any(value in violation.description for violation in violations), violations
+    crowd = stubs.ingest.AppendRequest(events=[event(stubs, "v", "view", 0)] * 10_001)
+    details = refused(
+        lambda: runnel.ingest.Append(crowd, metadata=runnel.keys["shop"]["write"], timeout=30),
+        grpc.StatusCode.INVALID_ARGUMENT,
+    )
+    assert details["ErrorInfo"].reason == "BATCH_TOO_LONG"
+
+
+def test_a_saved_funnel_belongs_to_one_tenant(runnel, stubs):
+    mine, theirs = runnel.keys["shop"]["read"], runnel.keys["other"]["read"]
+    define = stubs.funnel.DefineFunnelRequest(name="checkout", definition=definition(stubs))
+    saved = runnel.funnel.DefineFunnel(define, metadata=mine, timeout=30).funnel
+    assert (saved.name, saved.version) == ("checkout", 1)
+    query = stubs.funnel.QueryFunnelRequest(name="checkout")
+    assert runnel.funnel.QueryFunnel(query, metadata=mine, timeout=30).provenance.definition_version == 1
+    refused(lambda: runnel.funnel.QueryFunnel(query, metadata=theirs, timeout=30), grpc.StatusCode.NOT_FOUND)
+
+
+def test_health_is_told_and_reflection_is_not(runnel):
+    # Both services are of the standard, so that a call by path with the bytes of an empty message will do.
+    health = runnel.channel.unary_unary("/grpc.health.v1.Health/Check")
+    assert health(b"", timeout=10) == b"\x08\x01", "SERVING"
+    reflection = runnel.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(reflection(iter([b""]), timeout=10))
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_gmerch_over_the_wire(runnel, stubs):
+    file = DATA / "gmerch-ga360" / "events.csv.gz"
+    if not file.is_file():
+        pytest.skip(f"{file} is not on this machine")
+    metadata = runnel.keys["gmerch"]["write"]
+    own = {"event_id", "visitor_id", "occurred_at", "name"}
+    batch, accepted = [], 0
+
+    def flush():
+        request = stubs.ingest.AppendRequest(events=batch)
+        answer = runnel.ingest.Append(request, metadata=metadata, timeout=60)
+        assert answer.rejected == 0, answer.verdicts[:3]
+        batch.clear()
+        return answer.accepted
+
+    with gzip.open(file, "rt", encoding="utf-8", newline="") as text:
+        for row in csv.DictReader(text):
+            instant = datetime.fromisoformat(row["occurred_at"].replace("Z", "+00:00"))
+            properties = {
+                key: stubs.event.Value(string_value=value) for key, value in row.items() if value and key not in own
+            }
+            batch.append(
+                stubs.event.Event(
+                    event_id=row["event_id"],
+                    visitor_id=row["visitor_id"],
+                    time_ms=round(instant.timestamp() * 1_000),
+                    name=row["name"],
+                    properties=properties,
+                )
+            )
+            if len(batch) == 1_000:
+                accepted += flush()
+    accepted += flush()
+    assert accepted == 13_233
+    steps = ("view_item", "add_to_cart", "begin_checkout", "purchase")
+    found = ask(runnel, stubs, "gmerch", steps)
+    assert [step.reached for step in found.steps] == [394, 133, 67, 30]
+    assert found.totals.converted == 30
+
+    names, token = {}, ""
+    while True:
+        page = runnel.catalog.ListEventNames(
+            stubs.catalog.ListEventNamesRequest(page_size=7, page_token=token),
+            metadata=runnel.keys["gmerch"]["read"],
+            timeout=30,
+        )
+        assert len(page.event_names) <= 7
+        names.update((found.name, (found.events, found.visitors)) for found in page.event_names)
+        token = page.next_page_token
+        if not token:
+            break
+    assert sum(events for events, _ in names.values()) == 13_233
+    assert names["purchase"] == (45, 42)
+
+
+def test_a_server_ends_when_asked(tmp_path):
+    import server
+
+    server.create_key(tmp_path, "shop", "read")
+    running = server.Server(tmp_path)
+    assert running.stop() == 0
