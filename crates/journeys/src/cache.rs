@@ -39,7 +39,7 @@ impl Default for JourneysOptions {
 }
 
 /// Bursts of commits are taken in together after this long.
-const GATHERED: Duration = Duration::from_millis(10);
+const GATHERED: Duration = Duration::from_millis(25);
 
 /// The journeys of all tenants of a store. Clones share one cache.
 #[derive(Debug, Clone)]

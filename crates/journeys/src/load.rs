@@ -21,6 +21,9 @@ const ATTEMPTS: usize = 5;
 const FETCHED: usize = 256;
 /// An overlay of this many events is never folded into its base.
 const SMALL_OVERLAY: usize = 4_096;
+/// A larger one is, once it is this share of its base. Every refresh rewrites the overlays it touches and every fold rewrites a base: for some tens of events a
+/// refresh and shard, both cost about the same at a thirty-second.
+const OVERLAY_SHARE: usize = 32;
 
 /// Why journeys could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -302,7 +305,7 @@ fn apply_shard(
         superseded.resize(shard.base.visitors.len().div_ceil(64), 0);
     }
     touched.iter().for_each(|&visitor| superseded[visitor as usize / 64] |= 1 << (visitor % 64));
-    if overlay.events() <= SMALL_OVERLAY.max(shard.base.events() / 8) {
+    if overlay.events() <= SMALL_OVERLAY.max(shard.base.events() / OVERLAY_SHARE) {
         return Ok(Shard {
             base: shard.base.clone(),
             superseded: Arc::new(superseded),

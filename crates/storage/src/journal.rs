@@ -4,6 +4,8 @@
 
 mod decode;
 mod encode;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub(crate) use decode::{Decoded, decode};
 pub(crate) use encode::encode;

@@ -16,10 +16,14 @@ mod block;
 mod compaction;
 mod control;
 mod embedded;
+#[cfg(test)]
+mod golden;
 mod journal;
 mod listing;
 mod merge;
 mod store;
+#[cfg(test)]
+mod tuning;
 #[cfg(test)]
 mod tuning;
 mod unavailable;

@@ -7,6 +7,8 @@ mod order;
 mod rows;
 mod stage;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

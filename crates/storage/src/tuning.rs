@@ -2,7 +2,9 @@
 #![allow(clippy::all, clippy::disallowed_methods)]
 use crate::*;
 use runnel_model::*;
-use std::time::Instant;
+struct Instant(u64);
+fn cpu() -> u64 { std::fs::read_to_string("/proc/thread-self/schedstat").unwrap().split(' ').next().unwrap().parse().unwrap() }
+impl Instant { fn now() -> Instant { Instant(cpu()) } fn elapsed(&self) -> std::time::Duration { std::time::Duration::from_nanos(cpu() - self.0) } }
 #[path = "../tests/samples/shop.rs"]
 mod shop;
 

@@ -13,8 +13,8 @@ use runnel_storage::{EmbeddedOptions, Store};
 use tempfile::TempDir;
 
 /// An empty store, and what must be kept while it is used.
-pub struct Opened {
-    pub store: Store,
+pub(crate) struct Opened {
+    pub(crate) store: Store,
     _dir: TempDir,
 }
 

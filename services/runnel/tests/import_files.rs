@@ -141,8 +141,8 @@ fn bad_rows_cost_only_themselves() {
     for row in [
         format!("ok1,v,{T},view,p"),
         format!("ragged,v,{T},view"),
-        format!("time,v,yesterday,view,p"),
-        format!("no-time,v,,view,p"),
+        "time,v,yesterday,view,p".to_owned(),
+        "no-time,v,,view,p".to_owned(),
         format!("no-visitor,,{T},view,p"),
         format!("no-name,v,{T},,p"),
         format!("ok2,v,{T},view,p"),
@@ -372,7 +372,7 @@ fn content_depends_neither_on_order_nor_on_batching() {
     let folder = Folder::new();
     let mut lines: Vec<String> = rows(3_000).lines().map(str::to_owned).collect();
     // Values that look like numbers in some rows must not become numbers there.
-    lines[10].push_str("1");
+    lines[10].push('1');
     lines[20] = format!("num,v,{T},view,12345");
     let header = lines.remove(0);
     let text = |lines: &[String]| format!("{header}\n{}\n", lines.join("\n"));

@@ -44,37 +44,32 @@ fn write(schema: &str, groups: Vec<Vec<(Data, Option<Vec<i16>>)>>) -> Vec<u8> {
         for (data, levels) in group {
             let mut column = row_group.next_column().unwrap().unwrap();
             let levels = levels.as_deref();
-            match data {
+            let written: usize = match data {
                 Data::Text(values) => {
                     let values: Vec<ByteArray> = values.into_iter().map(ByteArray::from).collect();
-                    column.typed::<ByteArrayType>().write_batch(&values, levels, None).unwrap();
+                    column.typed::<ByteArrayType>().write_batch(&values, levels, None).unwrap()
                 }
                 Data::Raw(values) => {
                     let values: Vec<ByteArray> = values.into_iter().map(ByteArray::from).collect();
-                    column.typed::<ByteArrayType>().write_batch(&values, levels, None).unwrap();
+                    column.typed::<ByteArrayType>().write_batch(&values, levels, None).unwrap()
                 }
-                Data::Long(values) => {
-                    drop(column.typed::<Int64Type>().write_batch(&values, levels, None).unwrap())
-                }
-                Data::Int(values) => {
-                    drop(column.typed::<Int32Type>().write_batch(&values, levels, None).unwrap())
-                }
+                Data::Long(values) => column.typed::<Int64Type>().write_batch(&values, levels, None).unwrap(),
+                Data::Int(values) => column.typed::<Int32Type>().write_batch(&values, levels, None).unwrap(),
                 Data::Double(values) => {
-                    drop(column.typed::<DoubleType>().write_batch(&values, levels, None).unwrap())
+                    column.typed::<DoubleType>().write_batch(&values, levels, None).unwrap()
                 }
                 Data::Float(values) => {
-                    drop(column.typed::<FloatType>().write_batch(&values, levels, None).unwrap())
+                    column.typed::<FloatType>().write_batch(&values, levels, None).unwrap()
                 }
-                Data::Bool(values) => {
-                    drop(column.typed::<BoolType>().write_batch(&values, levels, None).unwrap())
-                }
+                Data::Bool(values) => column.typed::<BoolType>().write_batch(&values, levels, None).unwrap(),
                 Data::Fixed(values) => {
                     let values =
                         values.into_iter().map(|bytes| FixedLenByteArray::from(ByteArray::from(bytes)));
                     let values: Vec<_> = values.collect();
-                    column.typed::<FixedLenByteArrayType>().write_batch(&values, levels, None).unwrap();
+                    column.typed::<FixedLenByteArrayType>().write_batch(&values, levels, None).unwrap()
                 }
-            }
+            };
+            assert!(written <= 10_000);
             column.close().unwrap();
         }
         row_group.close().unwrap();

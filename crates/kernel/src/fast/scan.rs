@@ -2,16 +2,10 @@
 
 use std::hint::select_unpredictable;
 
-use super::codes::{Kind, Table};
 use crate::plan::Plan;
 use crate::slice::INSTANT_BOUND_MS;
 
-/// Bits of a stamp that hold an event's place among the visitor's events.
-const PLACE_BITS: u32 = 24;
-/// Most events of a visitor, and longest span of its events in milliseconds, that stamps can tell apart.
-const MOST_EVENTS: usize = 1 << PLACE_BITS;
-const LONGEST_SPAN_MS: i64 = 1 << 37;
-/// Before every stamp, by more than any window.
+/// Before every instant, by more than any window.
 const NEVER: i64 = i64::MIN / 2;
 
 /// A stored instant.
@@ -67,31 +61,36 @@ impl Bounds {
     }
 }
 
-/// What a pass found out; places are positions among the visitor's events.
-#[derive(Debug, Clone, Copy)]
+/// What is known of a visitor; places are positions among its events.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Found {
-    /// 0 if there is no entry in the range.
+    /// 0 if there is no entry in the range; then nothing else is known.
     pub(super) level: usize,
     /// Place of the chosen entry.
     pub(super) entry: usize,
     /// Place of the completion.
     pub(super) completion: usize,
-    /// Place of the newest entry, if the scan did not stop early.
-    pub(super) newest: usize,
+    /// Place of the first entry.
+    pub(super) first: usize,
+    /// The newest entry in milliseconds since the epoch, if it can be open.
+    pub(super) newest: i64,
 }
-
-/// Places of the steps of a chain.
-pub(super) type Places = [u32; 64];
 
 /// One visitor's columns.
 #[derive(Clone, Copy)]
-pub(super) struct Scan<'a, K, T> {
-    pub(super) table: &'a Table,
-    pub(super) kinds: &'a [K],
+pub(super) struct Scan<'a, T> {
+    /// Step code per byte.
+    pub(super) table: &'a [u8; 256],
+    pub(super) column: &'a [u8],
     pub(super) times: &'a [T],
 }
 
-impl<K: Kind, T: Instant> Scan<'_, K, T> {
+impl<T: Instant> Scan<'_, T> {
+    #[inline(always)]
+    pub(super) fn code(&self, place: usize) -> usize {
+        self.column.get(place).map_or(0, |byte| usize::from(self.table[usize::from(*byte)]))
+    }
+
     #[inline(always)]
     pub(super) fn time(&self, place: usize) -> i64 {
         self.times.get(place).map_or(0, |time| time.ms())
@@ -104,95 +103,104 @@ impl<K: Kind, T: Instant> Scan<'_, K, T> {
         match self.times.last() {
             Some(last) if last.ms() >= until => {
                 let end = self.times.partition_point(|time| time.ms() < until);
-                Self { kinds: &self.kinds[..end], times: &self.times[..end], ..self }
+                Self { column: &self.column[..end], times: &self.times[..end], ..self }
             }
             _ => self,
         }
     }
 
-    /// Whether stamps can hold the visitor's events. Instants out of order, which break the slice's promise, cannot
-    /// overflow a stamp either: every instant between the first and the last is checked by the order itself.
+    /// Whether every event lies in the range of entries.
     #[inline(always)]
-    pub(super) fn fits(&self) -> bool {
-        let span = self.time(self.times.len().wrapping_sub(1)) - self.time(0);
-        self.times.len() < MOST_EVENTS && (0..LONGEST_SPAN_MS).contains(&span)
+    pub(super) fn inside(&self, bounds: &Bounds) -> bool {
+        let last = self.times.len().wrapping_sub(1);
+        self.time(0) >= bounds.from && self.time(last) < bounds.until
     }
 
-    /// The furthest level and its chain, scanning no further than the first chain of level `stop`. At most `SLOTS - 2`
-    /// levels.
+    /// The furthest chain, or level 0. `cap` is the highest level that can be reached.
+    pub(super) fn furthest(&self, bounds: &Bounds, steps: usize, cap: usize) -> Found {
+        let stop = if bounds.mature { cap } else { usize::MAX };
+        let (level, completion, newest) = match steps {
+            0..=6 => self.level::<8>(bounds, stop),
+            7..=14 => self.level::<16>(bounds, stop),
+            _ => self.level::<64>(bounds, stop),
+        };
+        if level == 0 {
+            return Found::default();
+        }
+        let entry = self.entry(bounds, level, completion);
+        Found { level, entry, completion, first: self.first_entry(bounds), newest }
+    }
+
+    /// The furthest level, the place of its earliest completion, and the newest entry, scanning no further than the first
+    /// chain of level `stop`. At most `SLOTS - 2` levels.
     ///
     /// One chain entry per level, the newest overwriting (SEMANTICS.md §2): exact, because a later chain at a level has a
-    /// later entry. `RANGED` says that an event of the visitor may lie outside the range of entries.
-    #[inline(never)]
-    pub(super) fn best<const SLOTS: usize, const RANGED: bool>(&self, bounds: &Bounds, stop: usize) -> Found {
-        let base = self.time(0);
-        let (from, span) = (bounds.from - base, (bounds.until - bounds.from) as u64);
-        let window = bounds.window << PLACE_BITS;
+    /// later entry.
+    fn level<const SLOTS: usize>(&self, bounds: &Bounds, stop: usize) -> (usize, usize, i64) {
+        let Bounds { from, until, window, .. } = *bounds;
+        let span = (until - from) as u64;
         // Slot 0 holds the current event as a possible entry. An event of code 0 serves no step: it reads the last
         // slot, which is never written, and so follows nothing.
         let mut slots = [NEVER; SLOTS];
-        let (mut furthest, mut chosen) = (MOST_EVENTS - 1, NEVER);
-        for (place, (kind, time)) in self.kinds.iter().zip(self.times).enumerate() {
-            let time = time.ms().wrapping_sub(base);
-            let code = self.table.code(*kind);
-            let begin = time << PLACE_BITS;
-            let stamp = begin.wrapping_add(place as i64);
-            let enters = !RANGED || (time.wrapping_sub(from) as u64) < span;
-            slots[0] = select_unpredictable(enters, stamp, NEVER);
+        let (mut level, mut completion) = (0, 0);
+        for (place, (byte, time)) in self.column.iter().zip(self.times).enumerate() {
+            let time = time.ms();
+            let code = usize::from(self.table[usize::from(*byte)]);
+            slots[0] = select_unpredictable((time.wrapping_sub(from) as u64) < span, time, NEVER);
             let entry = slots[code.wrapping_sub(1) % SLOTS];
-            let follows = entry >= begin.wrapping_sub(window);
+            let follows = entry >= time - window;
             // The slot is written either way, so that no load waits to learn where the last store went.
             let slot = &mut slots[code % SLOTS];
             *slot = select_unpredictable(follows, entry, *slot);
-            let code = select_unpredictable(follows, code, 0);
-            // Level, then earliest place, as one number.
-            let reached = (code << PLACE_BITS) + (MOST_EVENTS - 1 - place);
-            let further = reached > furthest;
-            chosen = select_unpredictable(further, entry, chosen);
-            furthest = select_unpredictable(further, reached, furthest);
-            if furthest >> PLACE_BITS >= stop {
+            let further = follows & (code > level);
+            level = select_unpredictable(further, code, level);
+            completion = select_unpredictable(further, place, completion);
+            if level >= stop {
                 break;
             }
         }
-        let place_of = |stamp: i64| stamp as usize & (MOST_EVENTS - 1);
-        Found {
-            level: furthest >> PLACE_BITS,
-            entry: place_of(chosen),
-            completion: MOST_EVENTS - 1 - place_of(furthest as i64),
-            newest: place_of(slots[1]),
-        }
+        (level, completion, slots[1])
     }
 
-    /// The first of the events at the instant of `place`, up to it, that serve the same step. Only visitors with ties
-    /// have more than one.
+    /// Place of the latest entry whose chain reaches `level` at place `completion`. It is found from the end, by the latest
+    /// event of each step before the next.
+    fn entry(&self, bounds: &Bounds, level: usize, completion: usize) -> usize {
+        let mut wanted = level;
+        for place in (0..=completion).rev() {
+            if self.code(place) == wanted && (wanted > 1 || self.enters(bounds, place)) {
+                wanted -= 1;
+                if wanted == 0 {
+                    return place;
+                }
+            }
+        }
+        completion
+    }
+
+    fn enters(&self, bounds: &Bounds, place: usize) -> bool {
+        self.code(place) == 1 && (bounds.from..bounds.until).contains(&self.time(place))
+    }
+
+    /// The first of the events at the instant of `place`, up to it, that serve the same step. Only visitors with ties have
+    /// more than one.
     pub(super) fn first_of_instant(&self, place: usize) -> usize {
-        let code = self.table.code(self.kinds[place]);
-        let same = |other: &usize| {
-            self.time(*other) == self.time(place) && self.table.code(self.kinds[*other]) == code
-        };
+        let code = self.code(place);
+        let same = |other: &usize| self.time(*other) == self.time(place) && self.code(*other) == code;
         (0..place).rev().take_while(same).last().unwrap_or(place)
     }
 
     /// Place of the first entry in the range, known to exist.
-    #[inline(always)]
-    pub(super) fn first_entry(&self, bounds: &Bounds) -> usize {
-        let enters = |place: &usize| {
-            self.table.code(self.kinds[*place]) == 1
-                && (bounds.from..bounds.until).contains(&self.times[*place].ms())
-        };
-        (0..self.kinds.len().min(self.times.len())).find(enters).unwrap_or(0)
+    fn first_entry(&self, bounds: &Bounds) -> usize {
+        (0..self.times.len()).find(|place| self.enters(bounds, *place)).unwrap_or(0)
     }
 
-    /// Writes the places of the steps of the earliest chain that begins at place `entry` and goes on up to place `end`, at
-    /// most `level` steps. Answers how many there are.
-    #[inline(always)]
-    pub(super) fn follow(&self, entry: usize, end: usize, level: usize, places: &mut Places) -> usize {
+    /// Places of the steps of the earliest chain from place `entry`, at most `levels`. Answers how many there are.
+    pub(super) fn follow(&self, entry: usize, levels: usize, places: &mut [u32; 32]) -> usize {
         let mut reached = 0;
-        let kinds = self.kinds.get(entry..=end).unwrap_or_default();
-        for (place, kind) in (entry..).zip(kinds) {
-            places[reached % 64] = place as u32;
-            reached += usize::from(self.table.code(*kind) == reached + 1);
-            if reached >= level {
+        for place in entry..self.times.len() {
+            places[reached % 32] = place as u32;
+            reached += usize::from(self.code(place) == reached + 1);
+            if reached >= levels {
                 break;
             }
         }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::codes::Kind;
-use super::scan::{Bounds, Found, Instant, Places, Scan};
+use super::places::Places;
+use super::scan::{Bounds, Found, Instant, Scan};
 use crate::Counts;
 use crate::counts::{BreakDownRow, Levels};
 use crate::histogram::{BUCKETS, Histogram, bucket};
@@ -32,13 +32,13 @@ pub(super) struct Tally<'a> {
     /// Units per level and state.
     levels: Box<[[u64; 4]; 64]>,
     /// Places of the steps of the unit that is being counted.
-    places: Places,
+    places: [u32; 32],
     time_to_convert: Buckets,
     /// Per step, from the second on.
     between: Vec<Buckets>,
     converted: Buckets,
     censored: Buckets,
-    /// Units followed for their whole window, which needs no look at their first entry.
+    /// Units followed for their whole window.
     censored_at_window: u64,
     /// Whether every entry of the range is followed for its whole window.
     follow_up_is_window: bool,
@@ -118,7 +118,7 @@ impl<'a> Tally<'a> {
             trend: question.trend,
             places_needed: question.step_times || later,
             levels: Box::new([[0; 4]; 64]),
-            places: [0; 64],
+            places: [0; 32],
             time_to_convert: buckets(),
             between: (1..steps).map(|_| buckets()).collect(),
             converted: buckets(),
@@ -133,49 +133,47 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Counts one visitor, whose first event is `base` in the slice and whose chain is found. `order` holds the place in
-    /// the slice of each event, if that is another one.
-    #[inline(never)]
-    pub(super) fn record<K: Kind, T: Instant>(
+    /// Counts one visitor, whose first event is `base` in the slice. `order` holds the place in the slice of each
+    /// event, if that is another one; `places` those of the steps, if they are known.
+    #[inline(always)]
+    pub(super) fn record<T: Instant, const STEPS: usize>(
         &mut self,
-        scan: Scan<'_, K, T>,
+        scan: Scan<'_, T>,
         bounds: &Bounds,
         base: usize,
         found: Found,
+        places: Option<&Places<STEPS>>,
         order: Option<&[u32]>,
     ) {
         let state = if found.level == self.steps {
             State::Converted
-        } else if scan.time(found.newest) >= bounds.open_from {
+        } else if found.newest >= bounds.open_from {
             State::Open
         } else {
             State::Dropped
         };
         self.levels[found.level % 64][state as usize] += 1;
-        let entry = scan.time(found.entry);
-        // The first and the last place are known; only chains of three steps and more need another look.
+        let (entry, completion) = (scan.time(found.entry), scan.time(found.completion));
+        let follow = |entry: usize, levels: usize, into: &mut [u32; 32]| match places {
+            Some(places) => places.follow(entry, levels, into),
+            None => scan.follow(entry, levels, into),
+        };
         self.places[0] = found.entry as u32;
-        if self.places_needed && found.level > 2 {
-            scan.follow(found.entry, found.completion, found.level, &mut self.places);
-        }
-        self.places[(found.level - 1) % 64] = found.completion as u32;
-        if self.step_times {
-            let mut before = entry;
-            for (buckets, place) in self.between.iter_mut().zip(&self.places[1..found.level]) {
-                let time = scan.time(*place as usize);
-                record(buckets, time - before);
-                before = time;
+        if self.places_needed && found.level > 1 {
+            follow(found.entry, found.level, &mut self.places);
+            if self.step_times {
+                let mut before = entry;
+                for (buckets, place) in self.between.iter_mut().zip(&self.places[1..found.level]) {
+                    let time = scan.time(*place as usize);
+                    record(buckets, time - before);
+                    before = time;
+                }
             }
         }
-        self.follow_first(scan, bounds, found, state);
         if let Some(trend) = self.trend {
             // Entries are in the range, so no bucket comes before that of its first instant.
             let row = bucket_of(trend, entry + bounds.epoch_ms) - self.first_bucket;
             self.by_bucket.add(row as u64, found.level, state);
-        }
-        let duration = scan.time(found.completion) - entry;
-        if state == State::Converted {
-            record(&mut self.time_to_convert, duration);
         }
         if let Some(break_down) = self.break_down {
             if let Some(order) = order {
@@ -186,43 +184,30 @@ impl<'a> Tally<'a> {
             let value = self.value(break_down, base, &self.places[..found.level], scan.times.len());
             self.by_value.add(u64::from(value), found.level, state);
             if state == State::Converted {
-                self.recent.push(u64::from(value) << 16 | u64::from(bucket(duration)));
+                self.recent.push(u64::from(value) << 16 | u64::from(bucket(completion - entry)));
                 if self.recent.len() == 1 << 16 {
                     self.fold();
                 }
             }
         }
-    }
-
-    /// What became of the first entry.
-    #[inline(always)]
-    fn follow_first<K: Kind, T: Instant>(
-        &mut self,
-        scan: Scan<'_, K, T>,
-        bounds: &Bounds,
-        found: Found,
-        state: State,
-    ) {
-        if state != State::Converted && bounds.mature && self.follow_up_is_window {
-            self.censored_at_window += 1;
-            return;
-        }
-        // A unit that stays at level 1 has its first entry for its chain: it is the earliest completion of level 1.
-        let place = if found.level == 1 { found.entry } else { scan.first_entry(bounds) };
-        let first = scan.time(place);
+        let first = scan.time(found.first);
         if state == State::Converted {
-            let mut places: Places = [0; 64];
-            let end = scan.times.len() - 1;
-            if scan.follow(place, end, self.steps, &mut places) == self.steps {
-                let at = scan.time(places[self.steps - 1] as usize);
-                if at - first <= self.window {
-                    record(&mut self.converted, at - first);
+            record(&mut self.time_to_convert, completion - entry);
+            let mut chain = [0; 32];
+            if follow(found.first, self.steps, &mut chain) == self.steps {
+                let converted = scan.time(chain[self.steps - 1] as usize);
+                if converted - first <= self.window {
+                    record(&mut self.converted, converted - first);
                     return;
                 }
             }
         }
-        let follow_up = self.visible_until_ms - (first + bounds.epoch_ms);
-        record(&mut self.censored, follow_up.min(self.window));
+        if self.follow_up_is_window {
+            self.censored_at_window += 1;
+        } else {
+            let follow_up = self.visible_until_ms - (first + bounds.epoch_ms);
+            record(&mut self.censored, follow_up.min(self.window));
+        }
     }
 
     #[inline(always)]

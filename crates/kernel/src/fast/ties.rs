@@ -4,29 +4,28 @@
 //! the last, and a chain can take several of them; where order is strict, they go from the last step to the first,
 //! and it can take only one (SEMANTICS.md §2).
 
-use super::codes::Kind;
 use super::scan::{Instant, Scan};
 
 /// Scratch memory for one visitor.
-pub(super) struct Ties<K, T> {
+pub(super) struct Ties<T> {
     strict: bool,
-    kinds: Vec<K>,
+    column: Vec<u8>,
     times: Vec<T>,
     /// Per place in the new order the place in the slice.
     order: Vec<u32>,
 }
 
-impl<K: Kind, T: Instant> Ties<K, T> {
+impl<T: Instant> Ties<T> {
     pub(super) fn new(strict: bool) -> Self {
-        Self { strict, kinds: Vec::new(), times: Vec::new(), order: Vec::new() }
+        Self { strict, column: Vec::new(), times: Vec::new(), order: Vec::new() }
     }
 
     /// The visitor in the new order, and the place in the slice of each of its events.
-    pub(super) fn resolve<'a>(&'a mut self, scan: Scan<'a, K, T>) -> (Scan<'a, K, T>, &'a [u32]) {
+    pub(super) fn resolve<'a>(&'a mut self, scan: Scan<'a, T>) -> (Scan<'a, T>, &'a [u32]) {
         self.order.clear();
         self.order.extend(0..scan.times.len() as u32);
         let rank = |place: &u32| {
-            let code = scan.table.code(scan.kinds[*place as usize]);
+            let code = scan.code(*place as usize);
             if self.strict { usize::MAX - code } else { code }
         };
         let same_instant = |left: &u32, right: &u32| scan.time(*left as usize) == scan.time(*right as usize);
@@ -34,10 +33,10 @@ impl<K: Kind, T: Instant> Ties<K, T> {
             // Stable, so that of two events that serve one step the first in the slice stays the first.
             tied.sort_by_key(rank);
         }
-        self.kinds.clear();
-        self.kinds.extend(self.order.iter().map(|place| scan.kinds[*place as usize]));
+        self.column.clear();
+        self.column.extend(self.order.iter().map(|place| scan.column[*place as usize]));
         self.times.clear();
         self.times.extend(self.order.iter().map(|place| scan.times[*place as usize]));
-        (Scan { table: scan.table, kinds: &self.kinds, times: &self.times }, &self.order)
+        (Scan { table: scan.table, column: &self.column, times: &self.times }, &self.order)
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A question that is over a limit or not defined. Step, exclusion and group numbers are 0-based.
+/// A question that is over a limit or not defined. Step, exclusion and group numbers are 0-based; its
+/// text counts from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanError {
     /// The number of steps is not within 2..=32.
@@ -125,37 +126,47 @@ impl fmt::Display for PlanError {
             Self::Group { group } => {
                 write!(
                     f,
-                    "any-order group {group} overlaps another, leaves the funnel, or has fewer than two steps"
+                    "any-order group {} overlaps another, leaves the funnel, or has fewer than two steps",
+                    group + 1
                 )
             }
             Self::OptionalAtEnd { step } => {
-                write!(f, "step {step} is the first or the last one and cannot be optional")
+                write!(f, "step {} is the first or the last one and cannot be optional", step + 1)
             }
             Self::OptionalConstrained { step } => {
                 write!(
                     f,
-                    "optional step {step} can be neither direct nor timed nor inside an any-order group"
+                    "optional step {} can be neither direct nor timed nor inside an any-order group",
+                    step + 1
                 )
             }
             Self::DirectAfterOptional { step } => {
-                write!(f, "step {step} is direct but follows an optional step")
+                write!(f, "step {} is direct but follows an optional step", step + 1)
             }
             Self::EdgeInGroup { step } => {
-                write!(f, "step {step} is inside an any-order group and can be neither direct nor timed")
+                write!(
+                    f,
+                    "step {} is inside an any-order group and can be neither direct nor timed",
+                    step + 1
+                )
             }
             Self::SharedWithGroup { inside, outside } => {
                 write!(
                     f,
-                    "an event could serve step {inside} inside an any-order group and step {outside} outside it"
+                    "an event could serve step {} inside an any-order group and step {} outside it",
+                    inside + 1,
+                    outside + 1
                 )
             }
             Self::ExclusionSteps { exclusion } => {
-                write!(f, "exclusion {exclusion} must run from a step of the funnel to a later one")
+                write!(f, "exclusion {} must run from a step of the funnel to a later one", exclusion + 1)
             }
             Self::ExclusionEndpoint { exclusion, step } => {
                 write!(
                     f,
-                    "exclusion {exclusion} cannot begin or end at step {step}, which is optional or inside a group"
+                    "exclusion {} cannot begin or end at step {}, which is optional or inside a group",
+                    exclusion + 1,
+                    step + 1
                 )
             }
             Self::Open { with } => write!(f, "an open funnel cannot have {with}"),
@@ -165,7 +176,7 @@ impl fmt::Display for PlanError {
             Self::GraceWithStrictlyAfter => f.write_str("grace contradicts strictly increasing times"),
             Self::GraceWithEntry => f.write_str("attempts cannot be counted with grace"),
             Self::BreakDownStep { step } => {
-                write!(f, "the break-down names step {step}, which the funnel lacks")
+                write!(f, "the break-down names step {}, which the funnel lacks", step + 1)
             }
         }
     }

@@ -44,13 +44,20 @@ fn of_neighbours<'a, 'b>(cell: &'a [&'b BlockRef], options: &CompactOptions) -> 
             }
             let run = cell[start..].iter().take_while(|block| tier(block) <= tier_limit).count();
             let (length, full) = fitting(&cell[start..start + run], options);
-            if length >= 2 && (options.force || length >= fan_in || full) {
-                return Some(&cell[start..start + length]);
+            let inputs = &cell[start..start + length];
+            if length >= 2 && (options.force || full || (length >= fan_in && worth_it(inputs))) {
+                return Some(inputs);
             }
             start += if full { length.max(1) } else { run };
         }
     }
     None
+}
+
+/// A large block is not rewritten for the sake of a few small ones.
+fn worth_it(inputs: &[&BlockRef]) -> bool {
+    let largest = inputs.iter().map(|block| block.events).max().unwrap_or(0);
+    largest <= inputs.iter().map(|block| block.events).sum::<u64>() / 2
 }
 
 /// How many of the blocks fit one, and whether it was the limit that ended them with the outcome at least half as large as it may be.

@@ -23,7 +23,7 @@ const PARTS: i64 = 16;
 const PAGES: i64 = 1_024;
 const STEPS: usize = 64;
 /// Free bytes that are kept for new data.
-const KEPT_BYTES: u64 = 32 << 20;
+const KEPT_BYTES: u64 = 8 << 20;
 
 impl Embedded {
     pub(crate) async fn janitor(&self, now_ms: i64) -> Result<(), Unavailable> {

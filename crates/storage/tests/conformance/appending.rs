@@ -8,7 +8,7 @@ use runnel_storage::{Admitted, AppendError, Request, Store};
 
 use crate::events::{NOW, Random, admitted, batch, distinct, read, requested, shop};
 
-pub async fn a_batch_is_read_back(store: &Store) {
+pub(crate) async fn a_batch_is_read_back(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     assert_eq!(store.list(&shop(), 0).await.unwrap(), Default::default());
     let events = distinct(0, 100);
@@ -24,7 +24,7 @@ pub async fn a_batch_is_read_back(store: &Store) {
     assert_eq!(store.backlog().await.unwrap()[0].events, 100);
 }
 
-pub async fn a_repeat_gets_the_first_outcome(store: &Store) {
+pub(crate) async fn a_repeat_gets_the_first_outcome(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let first = store.append(&shop(), requested(&distinct(0, 5), "r1", 9, "first"), NOW).await.unwrap();
     let second = store.append(&shop(), requested(&distinct(0, 5), "r1", 9, "second"), NOW + 1).await.unwrap();
@@ -52,7 +52,7 @@ pub async fn a_repeat_gets_the_first_outcome(store: &Store) {
     assert_eq!(read(store, &shop()).await.stored, 10);
 }
 
-pub async fn a_reused_request_is_refused(store: &Store) {
+pub(crate) async fn a_reused_request_is_refused(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     store.append(&shop(), requested(&distinct(0, 5), "r", u128::MAX, "x"), NOW).await.unwrap();
     let reused = store.append(&shop(), requested(&distinct(5, 5), "r", 1, "x"), NOW).await;
@@ -60,7 +60,7 @@ pub async fn a_reused_request_is_refused(store: &Store) {
     assert_eq!(read(store, &shop()).await.stored, 5);
 }
 
-pub async fn a_batch_without_events_leaves_a_receipt(store: &Store) {
+pub(crate) async fn a_batch_without_events_leaves_a_receipt(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let journaled = store.append(&shop(), requested(&[], "r", 1, "all refused"), NOW).await.unwrap();
     assert_eq!((journaled.sequence(), journaled.repeated()), (0, false));
@@ -71,7 +71,7 @@ pub async fn a_batch_without_events_leaves_a_receipt(store: &Store) {
     assert_eq!(store.list(&shop(), 0).await.unwrap().sequence, 0);
 }
 
-pub async fn an_unknown_tenant_is_refused(store: &Store) {
+pub(crate) async fn an_unknown_tenant_is_refused(store: &Store) {
     let refused = store.append(&shop(), admitted(&distinct(0, 5)), NOW).await;
     assert!(matches!(refused, Err(AppendError::TenantUnknown(_))), "{refused:?}");
     assert_eq!(store.list(&shop(), 0).await.unwrap(), Default::default());
@@ -79,7 +79,7 @@ pub async fn an_unknown_tenant_is_refused(store: &Store) {
     store.compact(&shop(), Default::default(), NOW).await.unwrap();
 }
 
-pub async fn tenants_do_not_see_each_other(store: &Store) {
+pub(crate) async fn tenants_do_not_see_each_other(store: &Store) {
     let other = TenantName::parse("other").unwrap();
     for tenant in [shop(), other.clone()] {
         store.create_tenant(&tenant, NOW).await.unwrap();
@@ -99,7 +99,7 @@ pub async fn tenants_do_not_see_each_other(store: &Store) {
     assert!(store.fetch_block(&other, block).await.is_err());
 }
 
-pub async fn commit_order_is_number_order(store: &Store) {
+pub(crate) async fn commit_order_is_number_order(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let mut tasks = Vec::new();
     for sender in 0..8 {
@@ -124,7 +124,7 @@ pub async fn commit_order_is_number_order(store: &Store) {
     assert_eq!(store.list(&shop(), 0).await.unwrap().sequence, 320);
 }
 
-pub async fn a_cancelled_append_is_whole_or_absent(store: &Store) {
+pub(crate) async fn a_cancelled_append_is_whole_or_absent(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let mut random = Random(5);
     let mut acknowledged = BTreeSet::new();
@@ -166,7 +166,7 @@ pub async fn a_cancelled_append_is_whole_or_absent(store: &Store) {
     assert_eq!(read(store, &shop()).await.stored, 4_001);
 }
 
-pub async fn followers_wake(store: &Store) {
+pub(crate) async fn followers_wake(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let follower = {
         let store = store.clone();

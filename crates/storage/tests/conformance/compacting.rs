@@ -32,7 +32,7 @@ fn some(random: &mut Random) -> CompactOptions {
     }
 }
 
-pub async fn the_first_of_an_identity_wins(store: &Store) {
+pub(crate) async fn the_first_of_an_identity_wins(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let one = Simple { visitor: 1, time_ms: NOW, id: 1, content: 10 };
     let other = Simple { content: 11, ..one };
@@ -58,7 +58,7 @@ pub async fn the_first_of_an_identity_wins(store: &Store) {
     assert_eq!(store.found(&shop(), 3).await.unwrap().duplicates, 1);
 }
 
-pub async fn conflicts_count_the_same_in_any_order(store: &Store) {
+pub(crate) async fn conflicts_count_the_same_in_any_order(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let event = |content| Simple { visitor: 1, time_ms: NOW, id: 1, content };
     // The winner of each compaction is another one, and comes from the youngest block first.
@@ -109,7 +109,7 @@ impl Model {
     }
 }
 
-pub async fn compaction_changes_nothing_that_counts(store: &Store) {
+pub(crate) async fn compaction_changes_nothing_that_counts(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     for seed in 0..3 {
         let (mut random, mut model) = (Random(seed), Model::default());
@@ -152,7 +152,7 @@ pub async fn compaction_changes_nothing_that_counts(store: &Store) {
     }
 }
 
-pub async fn months_and_columns_survive(store: &Store) {
+pub(crate) async fn months_and_columns_survive(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let events: Vec<Simple> = (0..5_000)
         .map(|id| Simple {
@@ -191,7 +191,7 @@ pub async fn months_and_columns_survive(store: &Store) {
     assert!(columns < stats.block_bytes && stats.block_bytes < stats.file_bytes);
 }
 
-pub async fn listings_after_a_number_hold_what_came_behind_it(store: &Store) {
+pub(crate) async fn listings_after_a_number_hold_what_came_behind_it(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let mut random = Random(3);
     for at in 0..60u32 {
@@ -220,7 +220,7 @@ pub async fn listings_after_a_number_hold_what_came_behind_it(store: &Store) {
     }
 }
 
-pub async fn readers_and_compaction_run_side_by_side(store: &Store) {
+pub(crate) async fn readers_and_compaction_run_side_by_side(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let (acknowledged, attempted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let done = Arc::new(AtomicBool::new(false));
@@ -269,7 +269,7 @@ pub async fn readers_and_compaction_run_side_by_side(store: &Store) {
     assert_eq!(read(store, &shop()).await.counted.len(), 3_000);
 }
 
-pub async fn a_large_visitor_stays_together(store: &Store) {
+pub(crate) async fn a_large_visitor_stays_together(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     let event = |id: u32| {
         let visitor = if id < 60_000 { 1 } else { id % 9_000 };
@@ -302,7 +302,7 @@ pub async fn a_large_visitor_stays_together(store: &Store) {
     assert_eq!(rows, 200_000);
 }
 
-pub async fn what_is_due_is_done(store: &Store) {
+pub(crate) async fn what_is_due_is_done(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     store.append(&shop(), admitted(&distinct(0, 10)), NOW).await.unwrap();
     let options = CompactOptions::default();

@@ -8,7 +8,7 @@ use runnel_storage::{
 
 use crate::events::{NOW, distinct, requested, shop};
 
-pub async fn tenants_are_listed_by_name(store: &Store) {
+pub(crate) async fn tenants_are_listed_by_name(store: &Store) {
     assert_eq!(store.get_tenant(&shop()).await.unwrap(), None);
     for name in ["b", "a", "c"] {
         store.create_tenant(&TenantName::parse(name).unwrap(), NOW).await.unwrap();
@@ -23,7 +23,7 @@ pub async fn tenants_are_listed_by_name(store: &Store) {
     assert_eq!(names(store.list_tenants(Some("b"), 9).await.unwrap()), ["c"]);
 }
 
-pub async fn keys_are_found_and_revoked(store: &Store) {
+pub(crate) async fn keys_are_found_and_revoked(store: &Store) {
     let key = |id: &str, created_ms| KeyRecord {
         tenant: shop(),
         id: id.to_owned(),
@@ -49,7 +49,7 @@ pub async fn keys_are_found_and_revoked(store: &Store) {
     assert_eq!(store.get_key("k1").await.unwrap(), Some(revoked));
 }
 
-pub async fn definitions_have_versions(store: &Store) {
+pub(crate) async fn definitions_have_versions(store: &Store) {
     let shop = shop();
     let save = |name: &'static str, body: &'static str, expected, now| {
         let shop = shop.clone();
@@ -93,7 +93,7 @@ pub async fn definitions_have_versions(store: &Store) {
     assert_eq!(store.get_definition(&shop, "segment", "f", 0).await.unwrap().unwrap().body, "s");
 }
 
-pub async fn the_janitor_deletes_receipts(store: &Store) {
+pub(crate) async fn the_janitor_deletes_receipts(store: &Store) {
     store.create_tenant(&shop(), NOW).await.unwrap();
     store.append(&shop(), requested(&distinct(0, 3), "r", 1, "done"), NOW).await.unwrap();
     store.janitor(NOW + limits::RECEIPT_MS).await.unwrap();

@@ -7,23 +7,23 @@ use runnel_model::{ContentSum, EventBatch, EventRef, TenantName, ValueRef, conte
 use runnel_storage::{Admitted, FetchError, Request, Store};
 
 /// An instant that tests count from.
-pub const NOW: i64 = 1_767_225_600_000;
+pub(crate) const NOW: i64 = 1_767_225_600_000;
 
 /// An event that differs from others in what is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Simple {
-    pub visitor: u32,
-    pub time_ms: i64,
-    pub id: u32,
-    pub content: u32,
+pub(crate) struct Simple {
+    pub(crate) visitor: u32,
+    pub(crate) time_ms: i64,
+    pub(crate) id: u32,
+    pub(crate) content: u32,
 }
 
-pub fn shop() -> TenantName {
+pub(crate) fn shop() -> TenantName {
     TenantName::parse("shop").unwrap()
 }
 
 /// A batch of simple events. Contents show in every kind of column.
-pub fn batch(events: &[Simple]) -> EventBatch {
+pub(crate) fn batch(events: &[Simple]) -> EventBatch {
     let mut batch = EventBatch::default();
     for event in events {
         let (visitor, id) = (format!("visitor-{}", event.visitor), format!("event-{}", event.id));
@@ -49,37 +49,37 @@ pub fn batch(events: &[Simple]) -> EventBatch {
 }
 
 /// So many events of their own visitors and ids from `first` on.
-pub fn distinct(first: u32, count: u32) -> Vec<Simple> {
+pub(crate) fn distinct(first: u32, count: u32) -> Vec<Simple> {
     (first..first + count)
         .map(|id| Simple { visitor: id / 3, time_ms: NOW + i64::from(id % 50), id, content: id })
         .collect()
 }
 
-pub fn admitted(events: &[Simple]) -> Admitted {
+pub(crate) fn admitted(events: &[Simple]) -> Admitted {
     Admitted::new(batch(events), None, Bytes::new()).unwrap()
 }
 
-pub fn requested(events: &[Simple], id: &str, content_hash: u128, outcome: &'static str) -> Admitted {
+pub(crate) fn requested(events: &[Simple], id: &str, content_hash: u128, outcome: &'static str) -> Admitted {
     let request = Request { id: id.to_owned(), content_hash };
     Admitted::new(batch(events), Some(request), Bytes::from_static(outcome.as_bytes())).unwrap()
 }
 
 /// Visitor, time and id of an event.
-pub type Identity = (String, i64, String);
+pub(crate) type Identity = (String, i64, String);
 
 /// Everything that a store holds of a tenant.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Contents {
+pub(crate) struct Contents {
     /// Content hash of each event that counts.
-    pub counted: BTreeMap<Identity, u128>,
+    pub(crate) counted: BTreeMap<Identity, u128>,
     /// Events that are there, repeats included.
-    pub stored: u64,
-    pub sum: ContentSum,
-    pub sequence: u64,
+    pub(crate) stored: u64,
+    pub(crate) sum: ContentSum,
+    pub(crate) sequence: u64,
 }
 
 /// Reads a tenant as any reader would: list, fetch, begin again when something is gone.
-pub async fn read(store: &Store, tenant: &TenantName) -> Contents {
+pub(crate) async fn read(store: &Store, tenant: &TenantName) -> Contents {
     for _ in 0..1_000 {
         match try_read(store, tenant).await {
             Ok(contents) => return contents,
@@ -90,7 +90,7 @@ pub async fn read(store: &Store, tenant: &TenantName) -> Contents {
     panic!("what was listed was always gone")
 }
 
-pub async fn try_read(store: &Store, tenant: &TenantName) -> Result<Contents, FetchError> {
+pub(crate) async fn try_read(store: &Store, tenant: &TenantName) -> Result<Contents, FetchError> {
     let listing = store.list(tenant, 0).await?;
     let mut first: HashMap<Identity, (u64, usize, u128)> = HashMap::new();
     let mut contents = Contents { sequence: listing.sequence, ..Contents::default() };
@@ -126,17 +126,17 @@ pub async fn try_read(store: &Store, tenant: &TenantName) -> Result<Contents, Fe
 }
 
 /// A small generator of repeatable numbers: SplitMix64.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ mixed >> 31
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }

@@ -6,7 +6,7 @@ use runnel_model::{EventBatch, EventRef, ValueRef};
 use runnel_simulate::{Config, Shop, Value};
 
 /// All deliveries of a shop in batches of `size` events.
-pub fn batches(seed: u64, visitors: u64, size: usize, mut each: impl FnMut(EventBatch)) {
+pub(crate) fn batches(seed: u64, visitors: u64, size: usize, mut each: impl FnMut(EventBatch)) {
     let shop = Shop::new(Config::shop(seed, visitors)).unwrap();
     let mut batch = EventBatch::default();
     let mut texts: [String; 8] = Default::default();

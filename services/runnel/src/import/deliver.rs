@@ -82,24 +82,24 @@ pub async fn run<S: Transport>(
         rejects: Rejects::new(&args.files, args.rejects.as_deref()),
     };
     let mut sending: JoinSet<(Portion, Result<Appended, AppendError>)> = JoinSet::new();
-    let mut stopped = None;
+    let (mut open, mut stopped) = (true, None);
     loop {
-        let may_take = stopped.is_none() && sending.len() < args.in_flight as usize;
+        let may_take = open && sending.len() < args.in_flight as usize;
         tokio::select! {
             Some(done) = sending.join_next() => {
                 let (portion, result) = done.map_err(ImportError::Reader)?;
                 match result {
                     Ok(appended) => import.settle(&portion, &appended)?,
                     Err(error) => {
-                        // Nothing more is read; what is under way is waited for, because it may be stored.
-                        inbox.close();
+                        // Nothing more is taken; what is under way is waited for, because it may be stored.
+                        open = false;
                         stopped.get_or_insert((portion, error));
                     }
                 }
                 bar.update(import.summary.accepted + import.summary.stored_before, started.elapsed());
             }
             portion = inbox.recv(), if may_take => match portion {
-                None => break,
+                None => open = false,
                 Some(mut portion) => {
                     import.rows(&mut portion)?;
                     if let Some(request) = &portion.request {
@@ -111,17 +111,7 @@ pub async fn run<S: Transport>(
             else => break,
         }
     }
-    while let Some(done) = sending.join_next().await {
-        let (portion, result) = done.map_err(ImportError::Reader)?;
-        match result {
-            Ok(appended) => import.settle(&portion, &appended)?,
-            Err(error) => {
-                inbox.close();
-                stopped.get_or_insert((portion, error));
-            }
-        }
-        bar.update(import.summary.accepted + import.summary.stored_before, started.elapsed());
-    }
+    // The reader ends when nobody takes what it reads.
     drop(inbox);
     let report = reader.await.map_err(ImportError::Reader)?;
     let Import { mut summary, rejects, .. } = import;
