@@ -7,7 +7,12 @@ pub mod receive;
 pub mod refusal;
 
 /// Generated messages and services, one module a proto package.
-#[expect(missing_docs, reason = "generated code; the documentation is in the proto files")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code; the documentation is in the proto files"
+)]
 pub mod proto {
     pub mod event {
         pub mod v1 {
@@ -47,6 +52,7 @@ pub mod proto {
 }
 
 /// The ingest service with requests that stay undecoded.
+#[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated code")]
 pub mod frames {
     include!(concat!(env!("OUT_DIR"), "/runnel.ingest.v1.IngestService.rs"));
 }

@@ -33,7 +33,7 @@ impl<'a> Fields<'a> {
 
     /// The next field with its number, or `None` at the end.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, Malformed> {
+    pub fn next_field(&mut self) -> Result<Option<(u32, Wire<'a>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -76,7 +76,7 @@ impl<'a> Fields<'a> {
 /// Counts the elements of a repeated message field by skipping over them, so that a bomb of empty elements is seen before anything is allocated.
 pub fn count_elements(message: &[u8], field: u32) -> Result<usize, Malformed> {
     let (mut fields, mut count) = (Fields::new(message), 0);
-    while let Some((number, _)) = fields.next()? {
+    while let Some((number, _)) = fields.next_field()? {
         count += usize::from(number == field);
     }
     Ok(count)

@@ -42,7 +42,7 @@ impl Received {
 pub fn receive_append(message: &[u8], now_ms: i64) -> Result<Received, Refusal> {
     let mut received = Received::default();
     let (mut request_id, mut fields) = (&[][..], Fields::new(message));
-    while let Some((number, value)) = fields.next().map_err(|_| malformed())? {
+    while let Some((number, value)) = fields.next_field().map_err(|_| malformed())? {
         match (number, value) {
             (1, Wire::Bytes(bytes)) => request_id = bytes,
             (3, Wire::Varint(value)) => received.validate_only = value != 0,
@@ -73,7 +73,7 @@ pub fn receive_events(
     let mut scratch = event::Scratch::default();
     let mut seen = Seen { rows: HashTable::with_capacity(events), wires: Vec::with_capacity(events) };
     let (mut fields, mut index) = (Fields::new(message), 0);
-    while let Some((number, value)) = fields.next().map_err(|_| malformed())? {
+    while let Some((number, value)) = fields.next_field().map_err(|_| malformed())? {
         if number != field {
             continue;
         }

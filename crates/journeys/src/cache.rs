@@ -195,8 +195,7 @@ impl Journeys {
         let (inner, slot, tenant) = (Arc::downgrade(&self.inner), slot.clone(), tenant.clone());
         let (store, patience) = (self.inner.store.clone(), self.inner.options.followed);
         tokio::spawn(async move {
-            loop {
-                let Some(sequence) = slot.current().map(|loaded| loaded.sequence) else { break };
+            while let Some(sequence) = slot.current().map(|loaded| loaded.sequence) {
                 let committed = async {
                     let beyond = store.wait_beyond(&tenant, sequence).await;
                     tokio::time::sleep(GATHERED).await;

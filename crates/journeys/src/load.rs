@@ -61,6 +61,9 @@ struct Fetched {
     blocks: Vec<Block>,
 }
 
+/// Events whose identities must be read: position of the origin, and row.
+type Wanted = Vec<(usize, u32)>;
+
 /// Decoded rows with the place that more of them can be read from.
 struct Origin {
     rows: Rows,
@@ -143,11 +146,7 @@ fn parts<'a>(origins: &'a [Origin], shard: usize) -> Vec<(usize, Part<'a>)> {
 }
 
 /// Reads the identities that merges asked for: `(position in origins, row)`.
-fn read_identities(
-    fetched: &Fetched,
-    origins: &mut [Origin],
-    mut wanted: Vec<(usize, u32)>,
-) -> Result<(), LoadError> {
+fn read_identities(fetched: &Fetched, origins: &mut [Origin], mut wanted: Wanted) -> Result<(), LoadError> {
     wanted.sort_unstable();
     wanted.dedup();
     for some in wanted.chunk_by(|left, right| left.0 == right.0) {
@@ -169,7 +168,7 @@ fn merge_shards(
 ) -> Result<Vec<Run>, LoadError> {
     let mut runs: Vec<Option<Run>> = (0..SHARDS).map(|_| None).collect();
     loop {
-        let outcomes: Vec<(usize, Result<Run, Vec<(usize, u32)>>)> = runs
+        let outcomes: Vec<(usize, Result<Run, Wanted>)> = runs
             .par_iter()
             .enumerate()
             .filter(|(_, run)| run.is_none())
@@ -249,7 +248,7 @@ fn apply(loaded: &Loaded, fetched: &Fetched) -> Result<Refreshed, LoadError> {
     let mut origins = decode(fetched, loaded.sequence, &loaded.names, &loaded.columns, false)?;
     let mut shards: Vec<Option<Shard>> = (0..SHARDS).map(|_| None).collect();
     loop {
-        let outcomes: Vec<(usize, Result<Shard, Vec<(usize, u32)>>)> = shards
+        let outcomes: Vec<(usize, Result<Shard, Wanted>)> = shards
             .par_iter()
             .enumerate()
             .filter(|(_, shard)| shard.is_none())
@@ -277,11 +276,7 @@ fn apply(loaded: &Loaded, fetched: &Fetched) -> Result<Refreshed, LoadError> {
 const RESIDENT: usize = usize::MAX;
 
 /// Moves the journeys of visitors with new events into the overlay, which is folded into the base when it grows.
-fn apply_shard(
-    loaded: &Loaded,
-    shard: &Shard,
-    fresh: Vec<(usize, Part<'_>)>,
-) -> Result<Shard, Vec<(usize, u32)>> {
+fn apply_shard(loaded: &Loaded, shard: &Shard, fresh: Vec<(usize, Part<'_>)>) -> Result<Shard, Wanted> {
     if fresh.is_empty() {
         return Ok(shard.clone());
     }

@@ -54,7 +54,7 @@ impl ColumnsFor {
     pub fn selectors(&self) -> BTreeSet<Selector> {
         let mut selectors: BTreeSet<Selector> = self.hold.iter().chain(&self.break_down).cloned().collect();
         for predicate in &self.predicates {
-            predicate.columns(&mut |selector| drop(selectors.insert(selector.clone())));
+            predicate.columns(&mut |selector| selectors.extend([selector.clone()]));
         }
         selectors
     }

@@ -32,8 +32,12 @@ pub(crate) struct Engine<'p> {
     plan: &'p Plan,
     journey: Journey,
     points: Points,
+    /// The range and held code of the events in `points`, if they are of the visitor at hand.
+    built: Option<(Range<usize>, Option<u32>)>,
     /// Union of the entry masks of all funnels.
     entries: u32,
+    /// Bits of a visitor's kind set one of which is set if it has an entry.
+    entry_kinds: u64,
 }
 
 /// The part of a visitor that is one unit.
@@ -72,7 +76,15 @@ impl Candidate {
 impl<'p> Engine<'p> {
     pub(crate) fn new(plan: &'p Plan) -> Self {
         let entries = plan.funnels.iter().fold(0, |mask, funnel| mask | funnel.entry_mask());
-        Self { plan, journey: Journey::default(), points: Points::default(), entries }
+        let entry_kinds = plan.matcher.kind_set(entries);
+        Self {
+            plan,
+            journey: Journey::default(),
+            points: Points::default(),
+            built: None,
+            entries,
+            entry_kinds,
+        }
     }
 
     /// Appends what becomes of every unit of a visitor. Columns must fit the slice.
@@ -83,7 +95,11 @@ impl<'p> Engine<'p> {
         visitor: usize,
         outcomes: &mut Vec<UnitOutcome>,
     ) -> Result<(), RunError> {
+        if slice.kind_set(visitor) & self.entry_kinds == 0 {
+            return Ok(());
+        }
         self.journey.gather(self.plan, slice, columns, visitor);
+        self.built = None;
         let mut work = 0;
         self.units(columns, &mut work, outcomes)
             .map_err(|TooMuchWork| RunError::Cost { visitor, limit: WORK_LIMIT })
@@ -159,6 +175,11 @@ impl<'p> Engine<'p> {
     }
 
     fn build_points(&mut self, part: &Part, code: Option<u32>, columns: &Columns<'_>) {
+        let wanted = Some((part.range.clone(), code));
+        if self.built == wanted {
+            return;
+        }
+        self.built = wanted;
         let mut points = std::mem::take(&mut self.points);
         let carries = |event: &usize| code.is_none_or(|code| code == self.hold_code(columns, *event));
         points.build(&self.journey, part.range.clone().filter(carries));

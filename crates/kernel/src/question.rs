@@ -81,14 +81,15 @@ impl Question {
 pub struct Step {
     /// Which events match the step.
     pub rule: Rule,
-    /// Whether chains may leave the step out; never the first or the last step.
+    /// Whether chains may leave the step out; never the first or the last step. It is done if, between the instants of
+    /// the required steps around it, an event is left for it when all other steps of that instant have theirs.
     pub optional: bool,
     /// Whether no event of the direct scope may lie strictly between the previous step and this one.
     /// Without meaning, and ignored, on the first step.
     pub direct: bool,
     /// Longest time since the previous step, inclusive. Ignored on the first step.
     pub max_ms: Option<i64>,
-    /// Whether only the first such event of the visitor, over the whole history, matches.
+    /// Whether only the first such event of the visitor, over the whole history before `as_of_ms`, matches.
     pub first_ever: bool,
 }
 
@@ -144,6 +145,10 @@ pub enum Tie {
 }
 
 /// Events that must not occur strictly between two steps of a chain.
+///
+/// An excluding event taints every edge of a chain that it spans, at once: a chain that is past `after_step` goes no
+/// further, and later steps before `before_step` no longer count for it. At the very instant of a step between the two
+/// it taints; at the instants of the two themselves it does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exclusion {
     /// Which events exclude; an event that matches any step never does.
@@ -175,7 +180,8 @@ pub enum Unit {
         /// Longest gap inside one session, inclusive, in milliseconds.
         gap_ms: i64,
     },
-    /// One unit per attempt; attempts of a visitor do not overlap.
+    /// One unit per attempt; attempts of a visitor do not overlap. An attempt ends when it converts, or when no clean
+    /// chain of its entries can advance any more; everything up to that instant belongs to it.
     Entry,
     /// One unit per visitor and held tuple.
     Held,
@@ -184,7 +190,8 @@ pub enum Unit {
 /// Which value of the break-down column a unit is counted under. Code 0 is *unset*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakDown {
-    /// The value at the event of this step; unset if the chain does not reach it.
+    /// The value at the first event that serves this step at the step's instant; unset if the chain does not reach
+    /// it. For a step of an any-order group the events of any of the group's steps serve its position.
     AtStep(usize),
     /// The value at the first step of the chain at which it is set.
     FirstDefined,

@@ -180,6 +180,12 @@ impl<'a> Slice<'a> {
         }
     }
 
+    /// Set of a visitor's kinds, folded to 64 bits; empty for a visitor that the slice does not have.
+    #[inline]
+    pub fn kind_set(&self, visitor: usize) -> u64 {
+        self.layout.kind_sets.get(visitor).copied().unwrap_or(0)
+    }
+
     /// Whether a visitor must not be looked at.
     #[inline]
     pub fn skipped(&self, visitor: usize) -> bool {

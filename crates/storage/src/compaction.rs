@@ -27,7 +27,7 @@ pub struct CompactOptions {
     pub trigger_age_ms: i64,
     /// Most stored bytes of journal rows in one step.
     pub step_bytes: u64,
-    /// Most events in one step of journal rows.
+    /// Most events in one step of journal rows, and about how many a round rewrites from blocks.
     pub step_events: u64,
     /// How many neighbouring blocks of about one size become one.
     pub fan_in: usize,
@@ -125,9 +125,10 @@ impl Round {
                 break;
             }
         }
+        let bound = report.events + self.options.step_events;
         while let Some(inputs) = self.due_blocks(&report).await? {
             self.merge_blocks(inputs, &mut report).await?;
-            if !self.options.force {
+            if !self.options.force && report.events >= bound {
                 break;
             }
         }

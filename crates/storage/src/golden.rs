@@ -18,7 +18,8 @@ fn path(name: &str) -> PathBuf {
 fn expected() -> EventBatch {
     let mut batch = EventBatch::default();
     for at in 0..60i64 {
-        let (visitor, id) = (format!("visitor-{}", at % 7), format!("018f3f5e-7c1a-7b2c-8d3e-{:012x}", at * 977));
+        let (visitor, id) =
+            (format!("visitor-{}", at % 7), format!("018f3f5e-7c1a-7b2c-8d3e-{:012x}", at * 977));
         let page = format!("/page/{}", at % 5);
         let properties = [
             ("page", ValueRef::String(&page)),
@@ -32,7 +33,10 @@ fn expected() -> EventBatch {
             name: ["view", "buy", "möchte"][at as usize % 3],
             event_id: &id,
             sequence: if at % 2 == 0 { at } else { 0 },
-            fields: &[(Field::ValueMicros, ValueRef::Int(at * 1_000_000)), (Field::Outcome, ValueRef::String("ok"))],
+            fields: &[
+                (Field::ValueMicros, ValueRef::Int(at * 1_000_000)),
+                (Field::Outcome, ValueRef::String("ok")),
+            ],
             properties: &properties[..(at % 5) as usize],
         });
     }

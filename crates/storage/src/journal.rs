@@ -4,6 +4,7 @@
 
 mod decode;
 mod encode;
+mod message;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -24,8 +24,6 @@ mod merge;
 mod store;
 #[cfg(test)]
 mod tuning;
-#[cfg(test)]
-mod tuning;
 mod unavailable;
 
 pub use admitted::{AdmitError, Admitted, AppendError, Journaled, Receipt, Request};

@@ -253,7 +253,7 @@ impl Store {
         }
     }
 
-    /// How much the tenant's live data takes. Reads the footers of all its blocks.
+    /// How much the tenant's live data takes. Reads all its blocks.
     pub async fn stats(&self, tenant: &TenantName) -> Result<Stats, FetchError> {
         listing::stats(&self.backend, tenant).await
     }

@@ -3,8 +3,23 @@
 use crate::*;
 use runnel_model::*;
 struct Instant(u64);
-fn cpu() -> u64 { std::fs::read_to_string("/proc/thread-self/schedstat").unwrap().split(' ').next().unwrap().parse().unwrap() }
-impl Instant { fn now() -> Instant { Instant(cpu()) } fn elapsed(&self) -> std::time::Duration { std::time::Duration::from_nanos(cpu() - self.0) } }
+fn cpu() -> u64 {
+    std::fs::read_to_string("/proc/thread-self/schedstat")
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+impl Instant {
+    fn now() -> Instant {
+        Instant(cpu())
+    }
+    fn elapsed(&self) -> std::time::Duration {
+        std::time::Duration::from_nanos(cpu() - self.0)
+    }
+}
 #[path = "../tests/samples/shop.rs"]
 mod shop;
 
@@ -28,6 +43,43 @@ fn timing() {
         rows.iter().map(|r| r.1).sum::<u64>() as f64 / n as f64,
         rows.iter().map(|r| r.0.len()).sum::<usize>() as f64 / n as f64
     );
+    let raws: Vec<Vec<u8>> =
+        rows.iter().map(|r| zstd::decode_all(&r.0[12..r.0.len() - 8]).unwrap()).collect();
+    for level in [-3, -1, 1] {
+        let mut c = zstd::bulk::Compressor::new(level).unwrap();
+        let t = Instant::now();
+        let mut bytes = 0;
+        for r in &raws {
+            bytes += std::hint::black_box(c.compress(r).unwrap()).len();
+        }
+        println!("zstd {level} {:.0} ns {:.1} B", per(t), bytes as f64 / n as f64);
+    }
+    let mut d = zstd::bulk::Decompressor::new().unwrap();
+    let t = Instant::now();
+    for (r, w) in rows.iter().zip(&raws) {
+        std::hint::black_box(d.decompress(&r.0[12..r.0.len() - 8], w.len()).unwrap());
+    }
+    println!("unzstd {:.0} ns", per(t));
+    use prost::Message;
+    let msgs: Vec<_> =
+        raws.iter().map(|r| runnel_contracts::proto::journal::v1::Batch::decode(&r[..]).unwrap()).collect();
+    let t = Instant::now();
+    for m in &msgs {
+        std::hint::black_box(m.encode_to_vec());
+    }
+    println!("prost encode {:.0} ns", per(t));
+    let t = Instant::now();
+    for r in &raws {
+        std::hint::black_box(runnel_contracts::proto::journal::v1::Batch::decode(&r[..]).unwrap());
+    }
+    println!("prost decode {:.0} ns", per(t));
+    drop(msgs);
+    drop(raws);
+    let t = Instant::now();
+    for b in &batches {
+        assert!(b.is_consistent());
+    }
+    println!("consistent {:.0} ns", per(t));
     let t = Instant::now();
     for r in &rows {
         std::hint::black_box(journal::decode(&r.0).unwrap());

@@ -57,7 +57,10 @@ async fn a_folder_is_opened_once() {
     let store = open(&path).await;
     let second = Store::open_embedded(&path, EmbeddedOptions::default()).await;
     let Err(error @ OpenError::InUse { .. }) = second else { panic!("{second:?}") };
-    assert!(error.to_string().contains("data") && error.to_string().contains("choose another folder"), "{error}");
+    assert!(
+        error.to_string().contains("data") && error.to_string().contains("choose another folder"),
+        "{error}"
+    );
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -106,7 +109,8 @@ fn what_was_acknowledged_survives_an_end_without_closing() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
     for life in 0..6u32 {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         acknowledged += runtime.block_on(async {
             let store = open(dir.path()).await;
             if life == 0 {
@@ -180,7 +184,11 @@ async fn the_janitor_frees_what_nobody_needs() {
     let before = store.stats(&shop()).await.unwrap();
     store.compact(&shop(), force(), NOW).await.unwrap();
     let rows: Vec<u64> = (1..=50).collect();
-    assert_eq!(store.fetch_journal(&shop(), &rows[..3]).await.unwrap().len(), 3, "still there for late readers");
+    assert_eq!(
+        store.fetch_journal(&shop(), &rows[..3]).await.unwrap().len(),
+        3,
+        "still there for late readers"
+    );
     store.janitor(NOW + 10 * MINUTE).await.unwrap();
     assert_eq!(store.fetch_journal(&shop(), &rows[..3]).await.unwrap().len(), 3);
     let full = store.stats(&shop()).await.unwrap();
@@ -211,7 +219,9 @@ async fn a_backlog_is_refused_and_worked_off() {
             Err(error) => break error,
         }
     };
-    let AppendError::Backlog { bytes, limit: 20_000, retry_after_ms } = refused else { panic!("{refused:?}") };
+    let AppendError::Backlog { bytes, limit: 20_000, retry_after_ms } = refused else {
+        panic!("{refused:?}")
+    };
     assert!(bytes > 20_000 && retry_after_ms > 0 && stored > 0);
     let waiting = store.backlog().await.unwrap().remove(0);
     assert!(waiting.bytes <= 20_000 && waiting.events == u64::from(stored));
@@ -275,11 +285,12 @@ async fn a_full_disk_refuses_and_recovers() {
 /// Changes the stored bytes of a journal row, with the store closed.
 async fn tamper(dir: &Path, sequence: i64, change: impl FnOnce(&mut Vec<u8>)) {
     let mut connection = database(dir).await;
-    let (mut payload,): (Vec<u8>,) = sqlx::query_as("SELECT payload FROM journal_payloads WHERE sequence = ?")
-        .bind(sequence)
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
+    let (mut payload,): (Vec<u8>,) =
+        sqlx::query_as("SELECT payload FROM journal_payloads WHERE sequence = ?")
+            .bind(sequence)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
     change(&mut payload);
     sqlx::query("UPDATE journal_payloads SET payload = ? WHERE sequence = ?")
         .bind(payload)
@@ -325,7 +336,8 @@ async fn damaged_rows_go_to_quarantine_and_others_flow_on() {
         matches!(damaged, Err(FetchError::Damaged { sequence: 3, source: JournalError::Checksum })),
         "{damaged:?}"
     );
-    let listed: Vec<u64> = store.list(&shop(), 0).await.unwrap().journal.iter().map(|row| row.sequence).collect();
+    let listed: Vec<u64> =
+        store.list(&shop(), 0).await.unwrap().journal.iter().map(|row| row.sequence).collect();
     assert!(!listed.contains(&3) && listed.len() == 19, "the next listing leaves it out");
     let report = store.compact(&shop(), force(), NOW).await.unwrap();
     assert_eq!((report.quarantined, report.inputs, report.more), (4, 15, false));

@@ -158,7 +158,7 @@ impl Keys {
         let key = text.strip_prefix("Bearer ").and_then(ApiKey::parse).ok_or_else(invalid)?;
         let load = self.store.get_key(&key.id);
         let record = self.records.try_get_with(key.id.clone(), load).await;
-        let record = record.map_err(|fault| crate::admin::unavailable(&*fault))?.ok_or_else(invalid)?;
+        let record = record.map_err(|fault| crate::admin::unavailable(&fault))?.ok_or_else(invalid)?;
         let alive = record.revoked_ms.is_none() && record.expires_ms.is_none_or(|expires| now_ms < expires);
         if !self.pepper.holds(key.text.as_bytes(), &record.hash) || !alive {
             return Err(invalid());

@@ -135,7 +135,7 @@ fn parse(message: &bytes::Bytes) -> Result<Asked, Status> {
         |_: Malformed| Refusal::new(Reason::MessageMalformed, "The message is not an AppendStreamRequest.");
     let mut fields = Fields::new(message);
     let mut asked = None;
-    while let Some((number, value)) = fields.next().map_err(malformed)? {
+    while let Some((number, value)) = fields.next_field().map_err(malformed)? {
         match (number, value) {
             (1, Wire::Bytes(open)) => {
                 asked = Some(Asked::Open { stream_id: stream_id(open).map_err(malformed)? })
@@ -162,7 +162,7 @@ fn parse(message: &bytes::Bytes) -> Result<Asked, Status> {
 
 fn stream_id(open: &[u8]) -> Result<String, Malformed> {
     let (mut fields, mut id) = (Fields::new(open), String::new());
-    while let Some((number, value)) = fields.next()? {
+    while let Some((number, value)) = fields.next_field()? {
         if let (1, Wire::Bytes(text)) = (number, value) {
             id = String::from_utf8(text.to_vec()).map_err(|_| Malformed)?;
         }
@@ -172,7 +172,7 @@ fn stream_id(open: &[u8]) -> Result<String, Malformed> {
 
 fn sequence(batch: &[u8]) -> Result<u64, Malformed> {
     let (mut fields, mut sequence) = (Fields::new(batch), 0);
-    while let Some((number, value)) = fields.next()? {
+    while let Some((number, value)) = fields.next_field()? {
         if let (1, Wire::Varint(value)) = (number, value) {
             sequence = value;
         }

@@ -18,7 +18,7 @@ use crate::{
 
 /// Questions.
 #[derive(Debug, Subcommand)]
-pub enum AskCommand {
+pub(crate) enum AskCommand {
     /// Where visitors get to, and where they leave.
     Funnel(AskFunnel),
     /// Every event of one visitor against a funnel, and why it counted or not.
@@ -27,7 +27,7 @@ pub enum AskCommand {
 
 /// `runnel ask funnel`.
 #[derive(Debug, Args)]
-pub struct AskFunnel {
+pub(crate) struct AskFunnel {
     #[command(flatten)]
     funnel: FunnelArgs,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub struct AskFunnel {
 
 /// `runnel ask explain`.
 #[derive(Debug, Args)]
-pub struct AskExplain {
+pub(crate) struct AskExplain {
     /// The visitor.
     #[arg(long)]
     visitor: String,
@@ -55,7 +55,7 @@ pub struct AskExplain {
 }
 
 /// Asks and prints.
-pub async fn run(command: AskCommand, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn run(command: AskCommand, output: Output) -> anyhow::Result<()> {
     let target = match &command {
         AskCommand::Funnel(ask) => ask.target.open(false).await?,
         AskCommand::Explain(ask) => ask.target.open(false).await?,

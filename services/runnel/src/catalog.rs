@@ -13,7 +13,7 @@ use crate::{
 
 /// What the tenant's events are made of.
 #[derive(Debug, Subcommand)]
-pub enum CatalogCommand {
+pub(crate) enum CatalogCommand {
     /// Event names with counts, most frequent first.
     Events(Events),
     /// Properties with counts and frequent values.
@@ -22,14 +22,14 @@ pub enum CatalogCommand {
 
 /// `runnel catalog events`.
 #[derive(Debug, Args)]
-pub struct Events {
+pub(crate) struct Events {
     #[command(flatten)]
     target: TargetArgs,
 }
 
 /// `runnel catalog properties`.
 #[derive(Debug, Args)]
-pub struct Properties {
+pub(crate) struct Properties {
     /// Only properties of this event.
     #[arg(long, default_value = "")]
     event: String,
@@ -38,7 +38,7 @@ pub struct Properties {
 }
 
 /// Asks and prints the first 1,000.
-pub async fn run(command: CatalogCommand, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn run(command: CatalogCommand, output: Output) -> anyhow::Result<()> {
     let target = match &command {
         CatalogCommand::Events(events) => events.target.open(false).await?,
         CatalogCommand::Properties(properties) => properties.target.open(false).await?,

@@ -30,7 +30,7 @@ use crate::{
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Print and exit instead of staying up.
     #[arg(long)]
     once: bool,
@@ -55,7 +55,7 @@ const DAY_MS: i64 = 86_400_000;
 const BATCH: usize = 5_000;
 
 /// Loads the shop, shows its funnel, and stays up.
-pub async fn run(args: DemoArgs, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: DemoArgs, output: Output) -> anyhow::Result<()> {
     let temporary = match &args.data_dir {
         Some(_) => None,
         None => Some(std::env::temp_dir().join(format!("runnel-demo-{}", hex(&random::<6>()?)))),

@@ -16,7 +16,7 @@ use crate::{
 
 /// Options of `doctor`.
 #[derive(Debug, Args)]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// The data folder. Not while a server has it open.
     #[arg(long, env = "RUNNEL_DATA_DIR")]
     data_dir: PathBuf,
@@ -36,7 +36,7 @@ struct Finding {
 }
 
 /// Reads everything once, verifying every checksum. `false` when something is wrong.
-pub async fn run(args: DoctorArgs, output: Output) -> anyhow::Result<bool> {
+pub(crate) async fn run(args: DoctorArgs, output: Output) -> anyhow::Result<bool> {
     let node = Node::open(&args.data_dir, NodeOptions::default(), Clock::default()).await?;
     let found = examine(&args, &node).await;
     node.close().await;

@@ -13,7 +13,7 @@ use crate::{
 
 /// Imports event files. Rows that are refused are written to a rejects file and counted by reason; they do not fail the import unless --strict.
 #[derive(Debug, Args)]
-pub struct ImportCommand {
+pub(crate) struct ImportCommand {
     #[command(flatten)]
     import: ImportArgs,
     #[command(flatten)]
@@ -21,7 +21,7 @@ pub struct ImportCommand {
 }
 
 /// Imports and prints the summary. `false` when a file could not be read to its end.
-pub async fn run(command: ImportCommand, output: Output) -> anyhow::Result<bool> {
+pub(crate) async fn run(command: ImportCommand, output: Output) -> anyhow::Result<bool> {
     let target = command.target.open(true).await?;
     let summary = import::run(&command.import, &target.client, std::io::stderr().is_terminal()).await;
     if let Some((node, tenant)) = &target.local {

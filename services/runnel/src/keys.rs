@@ -15,7 +15,7 @@ use crate::{
 
 /// Keys of a tenant. With --endpoint, --key is an admin key; the operator's may name any --tenant.
 #[derive(Debug, Subcommand)]
-pub enum KeysCommand {
+pub(crate) enum KeysCommand {
     /// Make a key. It is shown once.
     Create(CreateKey),
     /// List keys without their secrets.
@@ -26,7 +26,7 @@ pub enum KeysCommand {
 
 /// `runnel keys create`.
 #[derive(Debug, Args)]
-pub struct CreateKey {
+pub(crate) struct CreateKey {
     /// What the key may do.
     #[arg(long, value_enum)]
     kind: KindArg,
@@ -42,14 +42,14 @@ pub struct CreateKey {
 
 /// `runnel keys list`.
 #[derive(Debug, Args)]
-pub struct ListKeys {
+pub(crate) struct ListKeys {
     #[command(flatten)]
     target: TargetArgs,
 }
 
 /// `runnel keys revoke`.
 #[derive(Debug, Args)]
-pub struct RevokeKey {
+pub(crate) struct RevokeKey {
     /// The key's public identifier, as the list shows it.
     id: String,
     #[command(flatten)]
@@ -70,7 +70,7 @@ enum KindArg {
 }
 
 /// Does it and prints.
-pub async fn run(command: KeysCommand, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn run(command: KeysCommand, output: Output) -> anyhow::Result<()> {
     let args = match &command {
         KeysCommand::Create(create) => &create.target,
         KeysCommand::List(list) => &list.target,

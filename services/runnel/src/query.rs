@@ -20,86 +20,86 @@ use crate::{json, when::parse_instant};
 
 /// Which funnel, over which range.
 #[derive(Debug, Clone, Args)]
-pub struct FunnelArgs {
+pub(crate) struct FunnelArgs {
     /// Steps in order, separated by commas. Each is an event name; `a|b` is either; `a?` may be skipped; `a[price>=10][channel=email]`
     /// adds conditions (=, !=, <, <=, >, >=, ^= starts with, *= contains).
     #[arg(long, value_delimiter = ',', required_unless_present_any = ["name", "definition"])]
-    pub steps: Vec<String>,
+    pub(crate) steps: Vec<String>,
     /// A saved funnel instead of steps.
     #[arg(long, conflicts_with_all = ["steps", "definition"])]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// A file with a FunnelDefinition in JSON instead of steps; it can say everything.
     #[arg(long, conflicts_with = "steps")]
-    pub definition: Option<PathBuf>,
+    pub(crate) definition: Option<PathBuf>,
     /// Time from the entry within which steps count: a number and ms, s, m, h or d. Default: the profile's, 7d.
     #[arg(long, value_parser = duration)]
-    pub window: Option<i64>,
+    pub(crate) window: Option<i64>,
     /// What is counted.
     #[arg(long, value_enum)]
-    pub unit: Option<UnitArg>,
+    pub(crate) unit: Option<UnitArg>,
     /// How steps follow each other.
     #[arg(long, value_enum, default_value = "loose")]
-    pub order: OrderArg,
+    pub(crate) order: OrderArg,
     /// Whose habits fill what is left out.
     #[arg(long, value_enum)]
-    pub profile: Option<ProfileArg>,
+    pub(crate) profile: Option<ProfileArg>,
     /// Which entry of a unit counts.
     #[arg(long, value_enum)]
-    pub reentry: Option<ReentryArg>,
+    pub(crate) reentry: Option<ReentryArg>,
     /// How events of the same millisecond are ordered.
     #[arg(long, value_enum)]
-    pub tie: Option<TieArg>,
+    pub(crate) tie: Option<TieArg>,
     /// An event that must not happen between first and last step; `event:2-3` between these steps. May be repeated.
     #[arg(long)]
-    pub exclude: Vec<String>,
+    pub(crate) exclude: Vec<String>,
     /// Take excluded visitors out instead of counting them as excluded.
     #[arg(long)]
-    pub remove_excluded: bool,
+    pub(crate) remove_excluded: bool,
     /// A property that must be equal through the chain. May be repeated, up to 3.
     #[arg(long)]
-    pub hold: Vec<String>,
+    pub(crate) hold: Vec<String>,
     /// Units may enter at any step.
     #[arg(long)]
-    pub open: bool,
+    pub(crate) open: bool,
     /// Longest gap inside a session, with --unit session. Default 30m.
     #[arg(long, value_parser = duration)]
-    pub session_gap: Option<i64>,
+    pub(crate) session_gap: Option<i64>,
     /// Entries from this instant on: 2026-03-01, 2026-03-01T12:00:00Z, or milliseconds since 1970.
     #[arg(long)]
-    pub from: Option<String>,
+    pub(crate) from: Option<String>,
     /// Entries before this instant.
     #[arg(long)]
-    pub until: Option<String>,
+    pub(crate) until: Option<String>,
     /// As if it were this instant. Default: now.
     #[arg(long)]
-    pub as_of: Option<String>,
+    pub(crate) as_of: Option<String>,
 }
 
 /// Splits of an answer.
 #[derive(Debug, Clone, Args)]
-pub struct SplitArgs {
+pub(crate) struct SplitArgs {
     /// Break down by this property.
     #[arg(long)]
-    pub by: Option<String>,
+    pub(crate) by: Option<String>,
     /// Where the break-down takes its value.
     #[arg(long, value_enum, requires = "by")]
-    pub by_at: Option<AtArg>,
+    pub(crate) by_at: Option<AtArg>,
     /// At which step, from 1, with --by-at step.
     #[arg(long, requires = "by")]
-    pub by_step: Option<u32>,
+    pub(crate) by_step: Option<u32>,
     /// How many values get a row of their own. Default 10.
     #[arg(long, requires = "by")]
-    pub top: Option<u32>,
+    pub(crate) top: Option<u32>,
     /// Add a trend by entry time.
     #[arg(long, value_enum)]
-    pub trend: Option<TrendArg>,
+    pub(crate) trend: Option<TrendArg>,
 }
 
 macro_rules! choices {
     ($($(#[$doc:meta])* $name:ident -> $wire:ident { $($(#[$text:meta])* $variant:ident => $to:ident),* $(,)? })*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-        pub enum $name { $($(#[$text])* $variant),* }
+        pub(crate) enum $name { $($(#[$text])* $variant),* }
 
         impl From<$name> for $wire {
             fn from(choice: $name) -> $wire {
@@ -168,7 +168,7 @@ choices! {
 
 /// How steps follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OrderArg {
+pub(crate) enum OrderArg {
     /// In order, anything may happen between them.
     Loose,
     /// In order, nothing may happen between them.

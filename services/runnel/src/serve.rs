@@ -17,23 +17,23 @@ use crate::{
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Where everything is kept. Made when it is not there.
     #[arg(long, env = "RUNNEL_DATA_DIR")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Where to listen. Port 0 takes a free one.
     #[arg(long, env = "RUNNEL_LISTEN", default_value = "127.0.0.1:7070")]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Megabytes that journeys may take in memory.
     #[arg(long, env = "RUNNEL_MEMORY_MB", default_value = "4096", value_parser = clap::value_parser!(u64).range(16..))]
-    pub memory_mb: u64,
+    pub(crate) memory_mb: u64,
     /// Answer gRPC reflection, for exploring with tools.
     #[arg(long, env = "RUNNEL_REFLECTION")]
-    pub reflection: bool,
+    pub(crate) reflection: bool,
 }
 
 /// Serves until asked to stop.
-pub async fn run(args: ServeArgs, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: ServeArgs, output: Output) -> anyhow::Result<()> {
     let listener = listen(args.listen).await?;
     let address = listener.local_addr()?;
     let budget_bytes = usize::try_from(args.memory_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX);

@@ -28,7 +28,7 @@ impl<'a> Scratch<'a> {
         let (mut visitor, mut name, mut event_id) = (&[][..], &[][..], &[][..]);
         let (mut time_ms, mut sequence, mut properties) = (None, 0, 0usize);
         let mut fields = Fields::new(wire);
-        while let Some((number, value)) = fields.next()? {
+        while let Some((number, value)) = fields.next_field()? {
             match (number, value) {
                 (1, Wire::Bytes(bytes)) => event_id = bytes,
                 (2, Wire::Bytes(bytes)) => visitor = bytes,
@@ -139,7 +139,7 @@ impl<'a> Scratch<'a> {
     fn money(&mut self, name: &str, wire: &'a [u8], micros: Field, currency: Field) -> Result<(), Refusal> {
         let (mut amount, mut code) = (0, &[][..]);
         let mut fields = Fields::new(wire);
-        while let Some((number, value)) = fields.next()? {
+        while let Some((number, value)) = fields.next_field()? {
             match (number, value) {
                 (1, Wire::Varint(value)) => amount = value as i64,
                 (2, Wire::Bytes(bytes)) => code = bytes,
@@ -166,7 +166,7 @@ impl<'a> Scratch<'a> {
             ("consent.personalization", Field::ConsentPersonalization),
         ];
         let mut fields = Fields::new(wire);
-        while let Some((number, value)) = fields.next()? {
+        while let Some((number, value)) = fields.next_field()? {
             let Some((name, field)) = PURPOSES.get((number as usize).wrapping_sub(1)) else { continue };
             let Wire::Varint(value) = value else { return Err(Malformed.into()) };
             self.choice(name, *field, value, &["GRANTED", "DENIED"])?;
@@ -185,7 +185,7 @@ impl<'a> Scratch<'a> {
             ("campaign.click_id", Field::CampaignClickId),
         ];
         let mut fields = Fields::new(wire);
-        while let Some((number, value)) = fields.next()? {
+        while let Some((number, value)) = fields.next_field()? {
             let Some((name, field)) = PARTS.get((number as usize).wrapping_sub(1)) else { continue };
             let Wire::Bytes(bytes) = value else { return Err(Malformed.into()) };
             self.text(name, *field, bytes)?;
@@ -216,7 +216,7 @@ impl From<Malformed> for Refusal {
 fn property(entry: &[u8]) -> Result<(&str, ValueRef<'_>), Refusal> {
     let (mut name, mut value) = (&[][..], None);
     let mut fields = Fields::new(entry);
-    while let Some((number, content)) = fields.next()? {
+    while let Some((number, content)) = fields.next_field()? {
         match (number, content) {
             (1, Wire::Bytes(bytes)) => name = bytes,
             (2, Wire::Bytes(bytes)) => value = Some(bytes),
@@ -228,7 +228,7 @@ fn property(entry: &[u8]) -> Result<(&str, ValueRef<'_>), Refusal> {
     let field = || format!("properties[{name}]");
     let mut found = None;
     let mut fields = Fields::new(value.unwrap_or_default());
-    while let Some((number, content)) = fields.next()? {
+    while let Some((number, content)) = fields.next_field()? {
         found = Some(match (number, content) {
             (1, Wire::Bytes(bytes)) => match plain(bytes, limits::VALUE_BYTES) {
                 Some(text) => ValueRef::String(text),

@@ -46,6 +46,9 @@ pub(super) fn times(
     points: &Points,
     reached: Reached,
 ) -> Vec<i64> {
+    if reached.level == 1 {
+        return vec![reached.entry];
+    }
     let entry = points.at_or_after(reached.entry);
     let count = points.at_or_after(reached.completion) + 1 - entry;
     let strict = plan.question.tie == Tie::StrictlyAfter;

@@ -10,41 +10,45 @@ pub(super) struct Chain {
 }
 
 /// Chains none of which has both a later or equal entry and a later or equal last event than another: last events
-/// rise, entries fall.
+/// rise, entries fall. Mostly there is one, which is kept without memory of its own.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Frontier {
-    chains: Vec<Chain>,
+    /// All but the newest.
+    older: Vec<Chain>,
+    newest: Option<Chain>,
 }
 
 impl Frontier {
     /// Adds a chain whose last event is not before that of any other.
     pub(super) fn push(&mut self, chain: Chain) {
-        while self.chains.last().is_some_and(|other| other.entry <= chain.entry) {
-            self.chains.pop();
+        while self.newest.is_some_and(|newest| newest.entry <= chain.entry) {
+            self.newest = self.older.pop();
         }
-        if self.chains.last().is_none_or(|other| other.last < chain.last) {
-            self.chains.push(chain);
+        if self.newest.is_none_or(|newest| newest.last < chain.last) {
+            self.older.extend(self.newest.replace(chain));
         }
     }
 
     /// Adds a chain anywhere.
     pub(super) fn insert(&mut self, chain: Chain) {
-        let at = self.chains.partition_point(|other| other.last < chain.last);
-        if self.chains.get(at).is_some_and(|other| other.entry >= chain.entry) {
+        let dominates = |by: Chain, other: Chain| by.entry >= other.entry && by.last >= other.last;
+        if self.iter().any(|other| dominates(other, chain)) {
             return;
         }
-        self.chains.insert(at, chain);
-        self.chains.retain(|other| *other == chain || other.last > chain.last || other.entry > chain.entry);
+        let mut chains: Vec<Chain> = self.iter().filter(|other| !dominates(chain, *other)).collect();
+        chains.insert(chains.partition_point(|other| other.last < chain.last), chain);
+        self.newest = chains.pop();
+        self.older = chains;
     }
 
     /// The latest entry among the chains whose last event is at or after `floor`.
     pub(super) fn latest_entry(&self, floor: i64) -> Option<i64> {
         // Entries fall as last events rise, so the first one allowed is the best.
-        self.chains.iter().find(|chain| chain.last >= floor).map(|chain| chain.entry)
+        self.iter().find(|chain| chain.last >= floor).map(|chain| chain.entry)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Chain> + '_ {
-        self.chains.iter().copied()
+        self.older.iter().copied().chain(self.newest)
     }
 }
 

@@ -31,7 +31,9 @@ impl Journey {
         self.excluding.iter_mut().for_each(Vec::clear);
         let mut seen_ever = 0;
         for event in range {
-            let time = slice.time(event);
+            // Instants ascend by the slice's promise. If it is broken, an instant is read as the one before, so that
+            // everything behind this line can rely on the order.
+            let time = slice.time(event).max(self.times.last().copied().unwrap_or(i64::MIN));
             if time >= plan.visible_until_ms {
                 break;
             }

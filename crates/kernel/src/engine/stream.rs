@@ -28,16 +28,23 @@ pub(super) struct Stream<'a> {
     /// Only this instant may be an entry, if given.
     only_entry: Option<i64>,
     pub(super) strict: bool,
-    /// Chains per level before the instant that is fed; level 0 is unused.
-    pub(super) chains: Vec<Frontier>,
-    /// Entry per level of the newest chain that ends at the instant that is fed.
-    pub(super) fresh: Vec<Option<i64>>,
-    /// Per level that ends a group the same among chains without an ordered step at the instant. Ordered steps on both
-    /// sides of a group may compete for the events of one instant; only these chains leave all of them free.
-    passing: Vec<Option<i64>>,
-    /// First completion per level.
-    reached: Vec<Option<Reached>>,
+    /// State per level; level 0 is unused.
+    levels: Vec<Level>,
     groups: Vec<Group>,
+}
+
+/// The state of one level.
+#[derive(Debug, Clone, Default)]
+struct Level {
+    /// Chains that ended before the instant that is fed.
+    chains: Frontier,
+    /// Entry of the newest chain that ends at the instant that is fed.
+    fresh: Option<i64>,
+    /// If the level ends a group, the same among chains without an ordered step at the instant. Ordered steps on both
+    /// sides of a group may compete for the events of one instant; only these chains leave all of them free.
+    passing: Option<i64>,
+    /// First completion.
+    reached: Option<Reached>,
 }
 
 impl<'a> Stream<'a> {
@@ -47,7 +54,6 @@ impl<'a> Stream<'a> {
         journey: &'a Journey,
         only_entry: Option<i64>,
     ) -> Self {
-        let levels = funnel.length() + 1;
         let groups = funnel.segments.iter().filter(|segment| segment.any_order);
         Self {
             plan,
@@ -55,18 +61,16 @@ impl<'a> Stream<'a> {
             journey,
             only_entry,
             strict: plan.question.tie == Tie::StrictlyAfter,
-            chains: vec![Frontier::default(); levels],
-            fresh: vec![None; levels],
-            passing: vec![None; levels],
-            reached: vec![None; levels],
+            levels: vec![Level::default(); funnel.length() + 1],
             groups: groups.map(|segment| Group::new(*segment)).collect(),
         }
     }
 
     /// Feeds the instant at index `at`; instants must ascend.
     pub(super) fn feed(&mut self, points: &Points, at: usize) {
-        self.fresh.fill(None);
-        self.passing.fill(None);
+        for level in &mut self.levels {
+            (level.fresh, level.passing) = (None, None);
+        }
         let funnel = self.funnel;
         for segment in &funnel.segments {
             if segment.any_order {
@@ -76,10 +80,10 @@ impl<'a> Stream<'a> {
             }
         }
         let time = points.times[at];
-        for level in 1..self.fresh.len() {
-            if let Some(entry) = self.fresh[level] {
-                self.chains[level].push(Chain { entry, last: time });
-                self.reached[level].get_or_insert(Reached { level, completion: time, entry });
+        for (at, level) in self.levels.iter_mut().enumerate() {
+            if let Some(entry) = level.fresh {
+                level.chains.push(Chain { entry, last: time });
+                level.reached.get_or_insert(Reached { level: at, completion: time, entry });
             }
         }
     }
@@ -111,7 +115,7 @@ impl<'a> Stream<'a> {
                 }
                 entry = entry.max(self.continued(before, time));
             }
-            self.fresh[level] = entry;
+            self.levels[level].fresh = entry;
         }
     }
 
@@ -121,8 +125,9 @@ impl<'a> Stream<'a> {
             return self.may_enter(time).then_some(time);
         }
         let floor = self.journey.floor(&self.funnel.edges[before + 1], time);
-        let older = self.chains[before].latest_entry(floor).filter(|entry| self.in_window(*entry, time));
-        older.max(if self.strict { None } else { self.passing[before] })
+        let older =
+            self.levels[before].chains.latest_entry(floor).filter(|entry| self.in_window(*entry, time));
+        older.max(if self.strict { None } else { self.levels[before].passing })
     }
 
     fn feed_group(&mut self, points: &Points, at: usize, segment: Segment) {
@@ -141,11 +146,11 @@ impl<'a> Stream<'a> {
         } else {
             let floor = self.journey.floor(&self.funnel.edges[segment.start + 1], time);
             let allowed = |chain: &Chain| chain.last >= floor && self.in_window(chain.entry, time);
-            let older: Frontier = self.chains[segment.start].iter().filter(allowed).collect();
+            let older: Frontier = self.levels[segment.start].chains.iter().filter(allowed).collect();
             let here = |entry: Option<i64>| entry.map(|entry| Chain { entry, last: time });
             let with = |entry: Option<i64>| older.iter().chain(here(entry)).collect::<Frontier>();
-            let passing = with(self.passing[segment.start]);
-            let newest = with(self.fresh[segment.start]);
+            let passing = with(self.levels[segment.start].passing);
+            let newest = with(self.levels[segment.start].fresh);
             (passing, newest)
         };
         // The group is taken out so that it can look at the rest of the state.
@@ -154,14 +159,14 @@ impl<'a> Stream<'a> {
         group.serve(time, served);
         if !self.strict {
             group.begin(time, served, passing);
-            self.passing[segment.end] = self.advanced(&group, segment.end, time);
+            self.levels[segment.end].passing = self.advanced(&group, segment.end, time);
             group.unbegin(time);
             group.begin(time, served, newest);
         } else {
             group.begin(time, served, passing);
         }
         for level in segment.start + 1..=segment.end {
-            self.fresh[level] = self.advanced(&group, level, time);
+            self.levels[level].fresh = self.advanced(&group, level, time);
         }
         self.groups[slot] = group;
     }
@@ -188,17 +193,17 @@ impl<'a> Stream<'a> {
 
     /// The furthest level reached, by the chain that counts.
     pub(super) fn best(&self) -> Option<Reached> {
-        self.reached.iter().rev().flatten().next().copied()
+        self.levels.iter().rev().find_map(|level| level.reached)
     }
 
     /// Whether the last instant completed the funnel.
     pub(super) fn converted_now(&self) -> bool {
-        self.fresh[self.funnel.length()].is_some()
+        self.levels[self.funnel.length()].fresh.is_some()
     }
 
     /// Last instant at which a chain that ends at `time`, the last instant fed, can still advance.
     pub(super) fn patience(&self, time: i64) -> Option<i64> {
-        let made = (1..self.funnel.length()).filter_map(|level| Some((level, self.fresh[level]?)));
+        let made = (1..self.funnel.length()).filter_map(|level| Some((level, self.levels[level].fresh?)));
         made.map(|(level, entry)| {
             let edge = &self.funnel.edges[level + 1];
             let taint = self.journey.taint_after(edge, time).unwrap_or(i64::MAX);
@@ -212,7 +217,7 @@ impl<'a> Stream<'a> {
     /// Whether a chain can still advance at or after `as_of`.
     pub(super) fn alive(&self) -> bool {
         (1..self.funnel.length()).any(|level| {
-            let mut chains = self.chains[level].iter();
+            let mut chains = self.levels[level].chains.iter();
             chains.any(|chain| alive(self.plan, self.funnel, self.journey, level, chain))
         })
     }

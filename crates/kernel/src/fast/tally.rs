@@ -34,7 +34,7 @@ pub(super) struct Tally<'a> {
     /// Places of the steps of the unit that is being counted.
     places: [u32; 32],
     time_to_convert: Buckets,
-    /// Per step, from the second on.
+    /// Per step, from the second on, the time from the step before.
     between: Vec<Buckets>,
     converted: Buckets,
     censored: Buckets,

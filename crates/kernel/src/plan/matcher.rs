@@ -57,6 +57,18 @@ impl Matcher {
         }
     }
 
+    /// The bits of a visitor's kind set one of which is set if an event can match any of the steps in `mask`.
+    pub(crate) fn kind_set(&self, mask: u32) -> u64 {
+        let matches = |masks: &Masks| {
+            let conditional = masks.conditional.iter().any(|(_, bits)| *bits as u32 & mask != 0);
+            masks.always as u32 & mask != 0 || conditional
+        };
+        if matches(&self.any) {
+            return u64::MAX;
+        }
+        self.kinds.iter().filter(|(_, masks)| matches(masks)).fold(0, |set, (kind, _)| set | 1 << (kind & 63))
+    }
+
     /// Number of predicate columns that the rules may read.
     pub(crate) fn predicates(&self) -> usize {
         self.predicates

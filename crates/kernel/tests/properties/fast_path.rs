@@ -6,7 +6,7 @@ use crate::generate::{Random, Size, cases, first_seed, journey};
 use crate::journeys::{Event, Journeys, Widths};
 
 /// A question of the common shape. Some of its steps may still share a kind, or look at properties.
-fn common_question(random: &mut Random, size: Size, kinds: &[u16]) -> Question {
+pub(crate) fn common_question(random: &mut Random, size: Size, kinds: &[u16]) -> Question {
     let count = random.within(2, 6) as usize;
     let conditional = random.chance(30);
     let steps = (0..count).map(|at| {

@@ -8,4 +8,5 @@ mod fast_path;
 mod generate;
 mod invariants;
 mod journeys;
+mod refusals;
 mod vectors;

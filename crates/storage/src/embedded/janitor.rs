@@ -16,9 +16,9 @@ use crate::Unavailable;
 /// How long what was compacted can still be read, in milliseconds.
 const RETIRED_MS: i64 = 10 * 60_000;
 /// Journal rows, receipts and parts of blocks that one transaction deletes.
-const ROWS: i64 = 64;
+const ROWS: i64 = 32;
 const RECEIPTS: i64 = 500;
-const PARTS: i64 = 16;
+const PARTS: i64 = 8;
 /// Pages that one step gives back to the file system, and how many steps a call takes at most.
 const PAGES: i64 = 1_024;
 const STEPS: usize = 64;

@@ -6,17 +6,17 @@ use std::{
 };
 
 /// What a run said.
-pub struct Said {
+pub(crate) struct Said {
     /// Whether it exited with 0.
-    pub success: bool,
+    pub(crate) success: bool,
     /// Its standard output.
-    pub out: String,
+    pub(crate) out: String,
     /// Its standard error.
-    pub err: String,
+    pub(crate) err: String,
 }
 
 /// Runs the command to its end.
-pub fn runnel(args: &[&str]) -> Said {
+pub(crate) fn runnel(args: &[&str]) -> Said {
     let Output { status, stdout, stderr } =
         Command::new(env!("CARGO_BIN_EXE_runnel")).args(args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -24,29 +24,29 @@ pub fn runnel(args: &[&str]) -> Said {
 }
 
 /// Runs the command, which must succeed, and reads its JSON.
-pub fn json(args: &[&str]) -> serde_json::Value {
+pub(crate) fn json(args: &[&str]) -> serde_json::Value {
     let said = runnel(&[args, &["--output", "json"]].concat());
     assert!(said.success, "{args:?}: {}", said.err);
     serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{args:?} printed {}", said.out))
 }
 
 /// Imports a file; the summary.
-pub fn import(file: &Path, data: &Path, tenant: &str, more: &[&str]) -> serde_json::Value {
+pub(crate) fn import(file: &Path, data: &Path, tenant: &str, more: &[&str]) -> serde_json::Value {
     let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
     json(&[&["import", file, "--data-dir", data, "--tenant", tenant], more].concat())
 }
 
 /// A whole number that may be written as a string, as protobuf's JSON does with 64 bits.
-pub fn number(value: &serde_json::Value) -> u64 {
+pub(crate) fn number(value: &serde_json::Value) -> u64 {
     value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or_else(|| panic!("{value} is no number"))
 }
 
 /// Asks a funnel of a data folder; the answer.
-pub fn ask(data: &Path, tenant: &str, args: &[&str]) -> serde_json::Value {
+pub(crate) fn ask(data: &Path, tenant: &str, args: &[&str]) -> serde_json::Value {
     json(&[&["ask", "funnel", "--data-dir", data.to_str().unwrap(), "--tenant", tenant], args].concat())
 }
 
 /// `steps[].reached` of an answer.
-pub fn reached(answer: &serde_json::Value) -> Vec<u64> {
+pub(crate) fn reached(answer: &serde_json::Value) -> Vec<u64> {
     answer["steps"].as_array().unwrap().iter().map(|step| number(&step["reached"])).collect()
 }

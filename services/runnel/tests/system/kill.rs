@@ -102,7 +102,8 @@ async fn acknowledged_events_survive_kill_nine() {
     for seed in seed..seed + kills {
         let mut random = Random(seed);
         let mut server = Server::start(folder.path());
-        check(&server, &write, &read, &ledger.lock().unwrap().clone_for_check(), &mut random).await;
+        let known = ledger.lock().unwrap().clone_for_check();
+        check(&server, &write, &read, &known, &mut random).await;
         let senders: Vec<_> = (0..4)
             .map(|_| tokio::spawn(send(server.endpoint.clone(), write.clone(), ledger.clone())))
             .collect();

@@ -1,6 +1,11 @@
 //! The product as its users meet it: real processes, real sockets, real files.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test says what it does, and stops at the first thing that is not as it should be"
+)]
 
 mod bad_input;
 mod command;

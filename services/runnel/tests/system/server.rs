@@ -9,15 +9,15 @@ use std::{
 use runnel_client::RetryPolicy;
 
 /// A running `runnel serve`. Ended when it is dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Where it listens.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 impl Server {
     /// Starts a server on a data folder and waits until it listens.
-    pub fn start(data: &Path) -> Server {
+    pub(crate) fn start(data: &Path) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_runnel"))
             .args(["serve", "--listen", "127.0.0.1:0", "--output", "json", "--data-dir"])
             .arg(data)
@@ -33,7 +33,7 @@ impl Server {
     }
 
     /// Kills it with SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -47,7 +47,7 @@ impl Drop for Server {
 }
 
 /// A write and a read key of a tenant, made in a data folder that no server has open.
-pub fn keys(data: &Path, tenant: &str) -> (String, String) {
+pub(crate) fn keys(data: &Path, tenant: &str) -> (String, String) {
     let make = |kind: &str| {
         let made = Command::new(env!("CARGO_BIN_EXE_runnel"))
             .args(["keys", "create", "--tenant", tenant, "--kind", kind, "--output", "json", "--data-dir"])
@@ -62,16 +62,16 @@ pub fn keys(data: &Path, tenant: &str) -> (String, String) {
 }
 
 /// No repeats by the SDK: the test itself repeats.
-pub fn once() -> RetryPolicy {
+pub(crate) fn once() -> RetryPolicy {
     RetryPolicy::never()
 }
 
 /// A small seeded generator (SplitMix64).
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// A number below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
