@@ -1,10 +1,22 @@
 //! What storage costs: `cargo bench -p runnel-storage --bench storage -- [VISITORS]`. A visitor has about ten events. Small by default, so that it can run with
 //! the tests.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and stops where something fails"
+)]
+
 #[path = "../tests/samples/shop.rs"]
 mod shop;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use runnel_model::{ContentSum, EventBatch, TenantName, content_hashes};
@@ -17,6 +29,7 @@ fn main() {
     let visitors = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(2_000);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(run(visitors));
+    runtime.block_on(side_by_side(visitors));
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark looks at the clock")]
@@ -133,6 +146,60 @@ async fn run(visitors: u64) {
         stats.columns.iter().filter(|column| column.name == "event_id").map(|column| column.bytes).sum();
     println!("    {:<40} {:>8.2}", "all", per_event(stats.block_bytes));
     println!("    {:<40} {:>8.2}", "all beside event_id", per_event(stats.block_bytes - ids));
+    store.close().await;
+}
+
+/// Appends while compaction keeps up.
+async fn side_by_side(visitors: u64) {
+    let mut admitted = Vec::new();
+    shop::batches(2, visitors, BATCH, |batch| {
+        admitted.push(Admitted::new(batch, None, Bytes::new()).unwrap())
+    });
+    let events: u64 = admitted.iter().map(|admitted| admitted.batch().len() as u64).sum();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_embedded(dir.path(), EmbeddedOptions::default()).await.unwrap();
+    let tenant = TenantName::parse("shop").unwrap();
+    store.create_tenant(&tenant, NOW).await.unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let compactor = tokio::spawn({
+        let (store, tenant, done) = (store.clone(), tenant.clone(), done.clone());
+        async move {
+            while !done.load(Ordering::Relaxed) {
+                let report = store.compact(&tenant, CompactOptions::default(), NOW).await.unwrap();
+                store.janitor(NOW + 3_600_000).await.unwrap();
+                if !report.more {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+    });
+    let start = clock();
+    let mut waits = Vec::with_capacity(admitted.len());
+    for batch in admitted {
+        let start = clock();
+        store.append(&tenant, batch, NOW).await.unwrap();
+        waits.push(start.elapsed());
+    }
+    show("append while compacting and cleaning up", events, start.elapsed());
+    done.store(true, Ordering::Relaxed);
+    compactor.await.unwrap();
+    waits.sort_unstable();
+    let share = |share: usize| waits[(waits.len() - 1) * share / 1_000].as_secs_f64() * 1_000.0;
+    println!(
+        "{:<44} {:>8.2} ms median, {:.2} ms p99, {:.2} ms longest",
+        "an acknowledgement then",
+        share(500),
+        share(990),
+        share(1_000)
+    );
+    let stats = store.stats(&tenant).await.unwrap();
+    println!(
+        "{:<44} {:>8} blocks, {} journal rows, file {:.1} bytes an event",
+        "left",
+        stats.blocks,
+        stats.journal_rows,
+        stats.file_bytes as f64 / events as f64
+    );
     store.close().await;
 }
 

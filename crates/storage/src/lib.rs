@@ -22,8 +22,6 @@ mod journal;
 mod listing;
 mod merge;
 mod store;
-#[cfg(test)]
-mod tuning;
 mod unavailable;
 
 pub use admitted::{AdmitError, Admitted, AppendError, Journaled, Receipt, Request};

@@ -1,5 +1,7 @@
 //! The promises of `Store`, checked against every backend. A backend gives a way to open an empty store; the checks know nothing else of it.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
 #[path = "conformance/appending.rs"]
 mod appending;
 #[path = "conformance/compacting.rs"]

@@ -1,5 +1,7 @@
 //! What is particular to a data folder: who may open it, and what a crash, damage or a full disk leave.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
 #[path = "samples/events.rs"]
 mod events;
 

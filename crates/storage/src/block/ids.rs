@@ -21,7 +21,7 @@ impl IdForm {
         if id.len() == 36 && pack_uuid(id).is_some() {
             return IdForm::Uuid;
         }
-        let fits = id.len() % 2 == 0 && (16..=128).contains(&id.len());
+        let fits = id.len().is_multiple_of(2) && (16..=128).contains(&id.len());
         if fits && id.iter().all(|&digit| digit_value(digit).is_some()) {
             return IdForm::Hex((id.len() / 2) as u8);
         }
