@@ -3,8 +3,10 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{service::Routes, transport::Server};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
 use tower::Service;
 
 use crate::Upstream;
@@ -47,14 +49,16 @@ pub async fn serve(
     });
     let routes = Routes::from(axum::Router::new().fallback_service(fallback));
     let (stopping, mut stopped) = tokio::sync::watch::channel(false);
+    // Without this every small answer waits for the peer's delayed acknowledgement, some 40 ms.
+    let incoming =
+        TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)));
     let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .http2_adaptive_window(Some(true))
         .max_concurrent_streams(Some(256))
-        .tcp_nodelay(true)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(incoming, async move {
             drop(stopped.wait_for(|stopping| *stopping).await);
         });
     tokio::pin!(server);

@@ -290,11 +290,13 @@ pub(crate) async fn a_large_visitor_stays_together(store: &Store) {
         assert_eq!(keys.times.len(), group.rows as usize);
         rows += group.rows;
         let (ids, sequences) = block.read_identities(at, None).unwrap();
-        for row in 0..keys.times.len() {
-            let visitor = keys.visitors.get(keys.visitor_codes[row] as usize).to_vec();
+        for (row, (&code, (&time_ms, &sequence))) in
+            keys.visitor_codes.iter().zip(keys.times.iter().zip(&sequences)).enumerate()
+        {
+            let visitor = keys.visitors.get(code as usize).to_vec();
             let shard = shard_of(std::str::from_utf8(&visitor).unwrap());
             assert!(group.shards.contains(&shard));
-            let key = Some((shard, visitor, keys.times[row], sequences[row], ids.get(row).to_vec()));
+            let key = Some((shard, visitor, time_ms, sequence, ids.get(row).to_vec()));
             assert!(key > last, "rows are sorted");
             last = key;
         }
