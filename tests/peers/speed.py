@@ -98,7 +98,7 @@ def main() -> int:
     parser.add_argument("--visitors", type=int, default=2_000_000, help="about ten events each")
     parser.add_argument("--repeats", type=int, default=5, help="runs that count, after one to warm up")
     parser.add_argument("--products", default="clickhouse,duckdb,runnel", help="which, separated by commas")
-    parser.add_argument("--kernel", help="a command that prints the kernel's own times as JSON")
+    parser.add_argument("--kernel", type=Path, help="what the benchmark `product` printed, for the kernel's own times")
     parser.add_argument("--folder", type=Path, default=ROOT / "target" / "peers", help="where the load is kept")
     parser.add_argument("--output", type=Path, help="where the figures go; target/figures/peers.json")
     chosen = parser.parse_args()
@@ -118,7 +118,7 @@ def main() -> int:
         found, figures = speed_runnel.run(load, chosen.repeats * 3, chosen.folder)
         measured += found
     if chosen.kernel:
-        measured += speed_runnel.kernel_times(chosen.kernel.split())
+        measured += speed_runnel.kernel_times(chosen.kernel)
     print(table(measured, load.events))
     print("ClickHouse gives levels only; DuckDB counts, and times where it says so; Runnel always states, rates and times.")
     for name, value in figures.items():

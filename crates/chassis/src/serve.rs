@@ -75,14 +75,24 @@ pub async fn serve(
     }
 }
 
-/// Done when the process is asked to stop: Ctrl-C or SIGTERM.
-pub async fn asked_to_stop() {
-    let interrupt = tokio::signal::ctrl_c();
+/// Done when the process is asked to stop: Ctrl-C or SIGTERM. Both are listened for from the call on, not only from the first poll: who says that it is ready may
+/// be asked to stop at once.
+pub fn asked_to_stop() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! { _ = interrupt => (), _ = terminate.recv() => () },
-        Err(_) => drop(interrupt.await),
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        async move {
+            match (interrupt, terminate) {
+                (Ok(mut interrupt), Ok(mut terminate)) => {
+                    tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+                }
+                _ => drop(tokio::signal::ctrl_c().await),
+            }
+        }
     }
     #[cfg(not(unix))]
-    drop(interrupt.await);
+    async {
+        drop(tokio::signal::ctrl_c().await);
+    }
 }

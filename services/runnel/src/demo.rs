@@ -114,6 +114,7 @@ async fn stay(
     listener: tokio::net::TcpListener,
 ) -> anyhow::Result<()> {
     let key = |kind| node.keys().create(tenant, kind, "demo", None, node.clock().now_ms());
+    let stop = asked_to_stop();
     let (read, _) = key(KeyKind::Read).await?;
     let (write, _) = key(KeyKind::Write).await?;
     let steps = FUNNEL.map(|name| name.as_str()).join(",");
@@ -127,7 +128,7 @@ async fn stay(
         read.reveal(),
         write.reveal()
     ));
-    Ok(serve(listener, node.edge(), asked_to_stop()).await?)
+    Ok(serve(listener, node.edge(), stop).await?)
 }
 
 /// Sends the shop's events as they would arrive: some late, some twice.

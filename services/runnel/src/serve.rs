@@ -40,6 +40,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> anyhow::Result<()> {
     let journeys = JourneysOptions { budget_bytes, ..JourneysOptions::default() };
     let options = NodeOptions { journeys, reflection: args.reflection, ..NodeOptions::default() };
     let node = Node::open(&args.data_dir, options, Clock::default()).await?;
+    let stop = asked_to_stop();
     let operator_key = node.first_operator_key().await?;
     match output {
         Output::Json => {
@@ -56,7 +57,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> anyhow::Result<()> {
             render::print(format!("Listening on {address}. Stop with Ctrl-C."));
         }
     }
-    let served = serve(listener, node.edge(), asked_to_stop()).await;
+    let served = serve(listener, node.edge(), stop).await;
     node.close().await;
     Ok(served?)
 }
