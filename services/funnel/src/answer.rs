@@ -55,7 +55,7 @@ pub(crate) fn answer(
         rows,
         trend: trend(checked, posed, counts, matured)?,
         resolved: Some(checked.resolved().clone()),
-        provenance: Some(posed.provenance(version, range, checked.notes())),
+        provenance: Some(posed.provenance(version, range, checked.notes(&posed.loaded))),
         range: Some(query::TimeRange { from_ms: Some(range.from_ms), until_ms: Some(range.until_ms) }),
     })
 }

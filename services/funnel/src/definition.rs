@@ -10,7 +10,7 @@ use runnel_kernel::{
     BreakDown, Choices, Exclusion, ExclusionEffect, Match, Profile, Question, Reentry, Resolved, Rule, Step,
     Tie, Trend, Unit,
 };
-use runnel_model::{Predicate, Selector, limits};
+use runnel_model::{Operator, Predicate, Selector, limits};
 
 /// Sessions end after this gap, in milliseconds, where nothing else is said.
 const SESSION_GAP_MS: i64 = 30 * 60_000;
@@ -22,9 +22,9 @@ const MONDAY_MS: i64 = 4 * 24 * HOUR_MS;
 #[derive(Debug, Clone)]
 pub(crate) struct Checked {
     definition: wire::FunnelDefinition,
-    choices: Resolved,
-    steps: Vec<Vec<Alternative>>,
-    exclusions: Vec<(Alternative, usize, usize)>,
+    pub(crate) choices: Resolved,
+    pub(crate) steps: Vec<Vec<Alternative>>,
+    pub(crate) exclusions: Vec<(Alternative, usize, usize)>,
     /// Columns that the question names.
     pub(crate) columns: ColumnsFor,
     break_down: Option<BreakDown>,
@@ -33,7 +33,7 @@ pub(crate) struct Checked {
 }
 
 /// An event name, empty for any, and the index of a condition.
-type Alternative = (String, Option<u16>);
+pub(crate) type Alternative = (String, Option<u16>);
 
 /// A definition with the range of a request.
 #[derive(Debug, Clone, Copy)]
@@ -219,14 +219,12 @@ fn patterns(at: &str, condition: &Predicate) -> Result<(), Refusal> {
     match condition {
         Predicate::All(parts) | Predicate::Any(parts) => parts.iter().try_for_each(|part| patterns(at, part)),
         Predicate::Not(part) => patterns(at, part),
-        Predicate::Compare { operator: runnel_model::Operator::Regex, values, .. } => {
-            values.iter().try_for_each(|value| {
-                let compiled = runnel_journeys::regex(&value.show());
-                compiled
-                    .map(drop)
-                    .map_err(|fault| Refusal::field(Reason::PredicateInvalid, at, format!("{fault}.")))
-            })
-        }
+        Predicate::Compare { operator: Operator::Regex, values, .. } => values.iter().try_for_each(|value| {
+            let compiled = runnel_journeys::regex(&value.show());
+            compiled
+                .map(drop)
+                .map_err(|fault| Refusal::field(Reason::PredicateInvalid, at, format!("{fault}.")))
+        }),
         Predicate::Compare { .. } => Ok(()),
     }
 }
@@ -375,26 +373,6 @@ impl Checked {
     /// The definition with every choice written out.
     pub(crate) fn resolved(&self) -> &wire::FunnelDefinition {
         &self.definition
-    }
-
-    /// What a person should know of how the profile was resolved.
-    pub(crate) fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        if self.choices.reuse {
-            notes.push("One event may do several steps, as in ClickHouse.".to_owned());
-        }
-        if !self.choices.steps_until {
-            notes.push(
-                "Steps at or after the end of the range do not count, as the profile has it.".to_owned(),
-            );
-        }
-        if self.choices.grace_ms > 0 {
-            let grace = self.choices.grace_ms;
-            notes.push(format!(
-                "A later step may precede the one before it by up to {grace} ms, but never the entry."
-            ));
-        }
-        notes
     }
 
     /// The break-down's column, if there is one.

@@ -39,7 +39,7 @@ pub(crate) fn explain(
         units: outcomes.iter().map(|outcome| unit(checked, posed, outcome)).collect(),
         events,
         resolved: Some(checked.resolved().clone()),
-        provenance: Some(posed.provenance(version, range, checked.notes())),
+        provenance: Some(posed.provenance(version, range, checked.notes(&posed.loaded))),
     })
 }
 

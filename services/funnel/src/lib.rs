@@ -8,6 +8,7 @@ mod ask;
 mod catalog;
 mod definition;
 mod explain;
+mod notes;
 mod refusal;
 mod saved;
 mod service;

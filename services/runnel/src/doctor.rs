@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::Args;
 use comfy_table::Cell;
 use runnel_chassis::Clock;
@@ -37,6 +38,9 @@ struct Finding {
 
 /// Reads everything once, verifying every checksum. `false` when something is wrong.
 pub(crate) async fn run(args: DoctorArgs, output: Output) -> anyhow::Result<bool> {
+    if !args.data_dir.join("runnel.db").exists() {
+        bail!("there is no data in {}", args.data_dir.display())
+    }
     let node = Node::open(&args.data_dir, NodeOptions::default(), Clock::default()).await?;
     let found = examine(&args, &node).await;
     node.close().await;

@@ -32,7 +32,7 @@ pub(crate) struct FunnelArgs {
     #[arg(long, conflicts_with = "steps")]
     pub(crate) definition: Option<PathBuf>,
     /// Time from the entry within which steps count: a number and ms, s, m, h or d. Default: the profile's, 7d.
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = duration, allow_hyphen_values = true)]
     pub(crate) window: Option<i64>,
     /// What is counted.
     #[arg(long, value_enum)]
@@ -62,7 +62,7 @@ pub(crate) struct FunnelArgs {
     #[arg(long)]
     pub(crate) open: bool,
     /// Longest gap inside a session, with --unit session. Default 30m.
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = duration, allow_hyphen_values = true)]
     pub(crate) session_gap: Option<i64>,
     /// Entries from this instant on: 2026-03-01, 2026-03-01T12:00:00Z, or milliseconds since 1970.
     #[arg(long)]

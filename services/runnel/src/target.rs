@@ -67,6 +67,12 @@ impl TargetArgs {
                     bail!("a data folder holds many tenants: say which with --tenant")
                 };
                 let tenant = TenantName::parse(tenant)?;
+                if !create && !dir.join("runnel.db").exists() {
+                    bail!(
+                        "there is no data in {}; runnel import or runnel serve makes a data folder",
+                        dir.display()
+                    )
+                }
                 let node = Node::open(dir, NodeOptions::default(), Clock::default()).await?;
                 if create {
                     node.ensure_tenant(&tenant).await?;

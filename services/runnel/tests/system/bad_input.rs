@@ -202,3 +202,42 @@ fn a_data_folder_has_one_process() {
     assert!(said.err.contains("open") || said.err.contains("use"), "{}", said.err);
     drop(server);
 }
+
+#[test]
+fn a_question_that_can_match_nothing_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, data) = (folder.path().join("events.csv"), folder.path().join("data"));
+    let nowhere = data.to_str().unwrap();
+    let said = runnel(&["ask", "funnel", "--data-dir", nowhere, "--tenant", "shop", "--steps", "a,b"]);
+    assert!(!said.success && said.err.contains("no data"), "{}", said.err);
+    assert!(!data.exists(), "a question makes no data folder");
+    std::fs::write(
+        &file,
+        "visitor_id,occurred_at,name,price\nv,2026-01-01T00:00:00Z,a,5\nv,2026-01-01T00:00:01Z,b,7\n",
+    )
+    .unwrap();
+    import(&file, &data, "texts", &[]);
+    import(&file, &data, "numbers", &["--property-type", "price=double"]);
+    let notes = |tenant: &str, steps: &str| {
+        let answer = ask(&data, tenant, &["--steps", steps]);
+        (reached(&answer), answer["provenance"]["notes"].to_string())
+    };
+    let (counts, said) = notes("texts", "a,b[price>=6]");
+    assert!(counts == [1, 0] && said.contains("only numbers compare by size"), "{said}");
+    assert_eq!(notes("numbers", "a,b[price>=6]"), (vec![1, 1], "[]".to_owned()));
+    let (counts, said) = notes("numbers", "a,bought[cost=1]");
+    assert!(counts == [1, 0] && said.contains("bought") && said.contains("cost"), "{said}");
+    let said = runnel(&[
+        "ask",
+        "funnel",
+        "--data-dir",
+        nowhere,
+        "--tenant",
+        "numbers",
+        "--steps",
+        "a,b",
+        "--window",
+        "-1h",
+    ]);
+    assert!(!said.success && said.err.contains("window_ms") && said.err.contains("-3600000"), "{}", said.err);
+}

@@ -1,0 +1,75 @@
+//! Remarks of an answer for a person: how the profile was resolved, and what can match nothing.
+
+use std::collections::BTreeSet;
+
+use runnel_journeys::Loaded;
+use runnel_model::{Operator, Predicate, Selector, ValueRef};
+
+use crate::definition::Checked;
+
+impl Checked {
+    /// What a person should know of how the profile was resolved, and of whatever can match nothing at all.
+    pub(crate) fn notes(&self, loaded: &Loaded) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.choices.reuse {
+            notes.push("One event may do several steps, as in ClickHouse.".to_owned());
+        }
+        if !self.choices.steps_until {
+            notes.push(
+                "Steps at or after the end of the range do not count, as the profile has it.".to_owned(),
+            );
+        }
+        if self.choices.grace_ms > 0 {
+            let grace = self.choices.grace_ms;
+            notes.push(format!(
+                "A later step may precede the one before it by up to {grace} ms, but never the entry."
+            ));
+        }
+        let events = self.steps.iter().flatten().chain(self.exclusions.iter().map(|(event, ..)| event));
+        for (name, _) in events {
+            if !name.is_empty() && loaded.names.find(name).is_none() {
+                notes.push(format!(
+                    "There is no event named {name:?}; runnel catalog events lists those there are."
+                ));
+            }
+        }
+        self.columns.predicates.iter().for_each(|condition| misfits(condition, loaded, &mut notes));
+        let mut said = BTreeSet::new();
+        notes.retain(|note| said.insert(note.clone()));
+        notes
+    }
+}
+
+/// Notes on comparisons that no stored value can satisfy, so that a zero is never silent.
+fn misfits(condition: &Predicate, loaded: &Loaded, notes: &mut Vec<String>) {
+    use Operator::{Exists, Greater, GreaterOrEqual, Less, LessOrEqual, Missing, NotEqual, NotIn};
+    match condition {
+        Predicate::All(parts) | Predicate::Any(parts) => {
+            parts.iter().for_each(|part| misfits(part, loaded, notes))
+        }
+        Predicate::Not(part) => misfits(part, loaded, notes),
+        Predicate::Compare { operator: Exists | Missing | NotEqual | NotIn, .. } => {}
+        Predicate::Compare { column, operator, .. } => {
+            let shown = match column {
+                Selector::Property(name) => format!("property {name:?}"),
+                Selector::Field(field) => format!("field {field:?}"),
+            };
+            let values = loaded.column(column).map(|at| &loaded.columns[at].1);
+            let sized = matches!(operator, Less | LessOrEqual | Greater | GreaterOrEqual);
+            let number = |value: ValueRef<'_>| matches!(value, ValueRef::Int(_) | ValueRef::Double(_));
+            match values {
+                Some(values) if !values.is_empty() => {
+                    if sized && !values.test(false, number).contains(&true) {
+                        notes.push(format!(
+                            "No value of the {shown} is a number, and only numbers compare by size; send it as a number \
+                             (runnel import --property-type NAME=double)."
+                        ));
+                    }
+                }
+                _ => notes.push(format!(
+                    "No event has the {shown}; runnel catalog properties lists those there are."
+                )),
+            }
+        }
+    }
+}
