@@ -118,20 +118,22 @@ impl Derived {
         }
     }
 
-    /// Runs a plan over all journeys, in parallel over runs. The sum does not depend on the order.
-    pub fn count(&self, loaded: &Loaded, plan: &Plan) -> Result<Counts, CountError> {
+    /// Runs a plan and its matured form, if that is another one, over all journeys, in parallel over runs. The sums do not
+    /// depend on the order.
+    pub fn count(&self, loaded: &Loaded, plan: &Plan) -> Result<(Counts, Option<Counts>), CountError> {
         let runs: Vec<_> = loaded.runs().filter(|(run, _)| run.events() > 0).collect();
         runs.into_par_iter()
             .map(|(run, skip)| {
                 let columns = self.columns(run);
                 let predicates = columns.predicates();
-                Ok(plan.run(&run.slice(skip)?, &columns.kernel(&predicates))?)
+                Ok(plan.run_with_matured(&run.slice(skip)?, &columns.kernel(&predicates))?)
             })
-            .try_reduce_with(|mut left, right| {
-                left.merge(&right);
-                Ok(left)
+            .try_reduce_with(|(mut counts, mut matured), (more, more_matured)| {
+                counts.merge(&more);
+                matured.iter_mut().zip(&more_matured).for_each(|(matured, more)| matured.merge(more));
+                Ok((counts, matured))
             })
-            .unwrap_or_else(|| Ok(Counts::empty(plan)))
+            .unwrap_or_else(|| Ok((Counts::empty(plan), plan.matured().as_ref().map(Counts::empty))))
     }
 }
 

@@ -256,15 +256,13 @@ impl RunBuilder {
     /// Ends a visitor: the events since the last end are theirs.
     pub(crate) fn visitor(&mut self, visitor: &[u8]) {
         let start = *self.offsets.last().unwrap_or(&0) as usize;
-        let at = self.visitors.len();
         self.visitors.push(visitor);
         self.offsets.push(self.times.len() as u32);
         self.kind_sets.push(self.kinds[start..].iter().fold(0, |set, kind| set | 1 << (kind & 63)));
-        if at.is_multiple_of(64) {
-            self.ties.push(0);
+        self.ties.resize(self.times.len().div_ceil(64), 0);
+        for (event, pair) in (start + 1..).zip(self.times[start..].windows(2)) {
+            self.ties[event / 64] |= u64::from(pair[0] == pair[1]) << (event % 64);
         }
-        let tied = self.times[start..].windows(2).any(|pair| pair[0] == pair[1]);
-        self.ties[at / 64] |= u64::from(tied) << (at % 64);
     }
 
     /// The run, with columns as narrow as they fit.

@@ -156,11 +156,47 @@ impl Plan {
 
     /// The counts over all visitors of a slice: the sum of [`Plan::outcomes`], found faster.
     pub fn run(&self, slice: &Slice<'_>, columns: &Columns<'_>) -> Result<Counts, RunError> {
+        self.run_on(slice, columns, true)
+    }
+
+    /// As [`Plan::run`], without instructions that not every processor of the architecture has. Tests and benchmarks compare
+    /// with it.
+    pub fn run_narrow(&self, slice: &Slice<'_>, columns: &Columns<'_>) -> Result<Counts, RunError> {
+        self.run_on(slice, columns, false)
+    }
+
+    fn run_on(&self, slice: &Slice<'_>, columns: &Columns<'_>, wide: bool) -> Result<Counts, RunError> {
         self.check(slice, columns)?;
-        match fast::run(self, slice, columns) {
+        match fast::run(self, slice, columns, wide) {
             Some(counts) => counts,
             None => self.sum(slice, columns),
         }
+    }
+
+    /// [`Plan::run`] of this question, and of [`Plan::matured`] if that is another one.
+    ///
+    /// A visitor without an event that only the first has as a possible entry gives both the same counts, so only the
+    /// others are looked at twice.
+    pub fn run_with_matured(
+        &self,
+        slice: &Slice<'_>,
+        columns: &Columns<'_>,
+    ) -> Result<(Counts, Option<Counts>), RunError> {
+        let Some(matured) = self.matured() else {
+            return Ok((self.run(slice, columns)?, None));
+        };
+        let young = slice.visitors_since(matured.question.until_ms);
+        if young.iter().all(|word| *word == 0) {
+            let counts = self.run(slice, columns)?;
+            return Ok((counts.clone(), Some(counts)));
+        }
+        let old: Vec<u64> = young.iter().map(|word| !word).collect();
+        let mut counts = self.run(&slice.without(&young).slice(), columns)?;
+        let mut matured_counts = counts.clone();
+        let young = slice.without(&old);
+        counts.merge(&self.run(&young.slice(), columns)?);
+        matured_counts.merge(&matured.run(&young.slice(), columns)?);
+        Ok((counts, Some(matured_counts)))
     }
 
     /// As [`Plan::run`], by the general engine alone. It is the reference for the fast path and what benchmarks

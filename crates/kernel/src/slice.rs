@@ -44,7 +44,8 @@ pub struct Layout<'a> {
     pub times: Times<'a>,
     /// One word per visitor: bit `kind & 63` is set for every kind present.
     pub kind_sets: &'a [u64],
-    /// One bit per visitor (bit `v & 63` of word `v >> 6`): two of its events share a millisecond.
+    /// One bit per event (bit `e & 63` of word `e >> 6`): it shares its millisecond with the event before it, of the
+    /// same visitor.
     pub ties: &'a [u64],
     /// One bit per visitor: it must not be looked at, because a newer slice holds it.
     pub skip: Option<&'a [u64]>,
@@ -101,6 +102,15 @@ pub(crate) fn bit(column: &[u64], index: usize) -> bool {
     column.get(index >> 6).is_some_and(|word| word >> (index & 63) & 1 != 0)
 }
 
+/// Up to 64 bits of a bit column from `index` on; bits past its end are 0.
+#[inline(always)]
+pub(crate) fn bits(column: &[u64], index: usize, count: usize) -> u64 {
+    let word = |at: usize| column.get(at).copied().unwrap_or(0);
+    let (at, shift) = (index >> 6, index & 63);
+    let both = u128::from(word(at)) | u128::from(word(at + 1)) << 64;
+    (both >> shift) as u64 & u64::MAX.checked_shr(64u32.saturating_sub(count as u32)).unwrap_or(0)
+}
+
 fn length(column: &'static str, got: usize, want: usize, exact: bool) -> Result<(), SliceError> {
     if if exact { got == want } else { got >= want } {
         Ok(())
@@ -134,7 +144,7 @@ impl<'a> Slice<'a> {
         };
         length("times", times, events, true)?;
         length("kind_sets", layout.kind_sets.len(), visitors, true)?;
-        length("ties", layout.ties.len(), words(visitors), false)?;
+        length("ties", layout.ties.len(), words(events), false)?;
         if let Some(skip) = layout.skip {
             length("skip", skip.len(), words(visitors), false)?;
         }
@@ -186,6 +196,24 @@ impl<'a> Slice<'a> {
         self.layout.kind_sets.get(visitor).copied().unwrap_or(0)
     }
 
+    /// A bit per visitor whose last event is at `instant_ms` or later.
+    pub(crate) fn visitors_since(&self, instant_ms: i64) -> Vec<u64> {
+        let mut since = vec![0; words(self.visitors)];
+        for visitor in 0..self.visitors {
+            let last = self.range(visitor).next_back();
+            let holds = last.is_some_and(|event| self.time(event) >= instant_ms);
+            since[visitor >> 6] |= u64::from(holds) << (visitor & 63);
+        }
+        since
+    }
+
+    /// The slice without some more visitors, as bits.
+    pub(crate) fn without(&self, visitors: &[u64]) -> Without<'a> {
+        let also = |at: usize| self.layout.skip.and_then(|skip| skip.get(at)).copied().unwrap_or(0);
+        let skip = visitors.iter().enumerate().map(|(at, word)| word | also(at)).collect();
+        Without { whole: *self, skip }
+    }
+
     /// Whether a visitor must not be looked at.
     #[inline]
     pub fn skipped(&self, visitor: usize) -> bool {
@@ -195,6 +223,19 @@ impl<'a> Slice<'a> {
     /// The checked columns, for the loops that are specialised on their widths.
     pub(crate) fn layout(&self) -> Layout<'a> {
         self.layout
+    }
+}
+
+/// A slice without some of its visitors.
+pub(crate) struct Without<'a> {
+    whole: Slice<'a>,
+    skip: Vec<u64>,
+}
+
+impl Without<'_> {
+    pub(crate) fn slice(&self) -> Slice<'_> {
+        let layout = Layout { skip: Some(&self.skip), ..self.whole.layout };
+        Slice { layout, ..self.whole }
     }
 }
 

@@ -51,9 +51,7 @@ pub(crate) async fn count(journeys: &Journeys, posed: Arc<Posed>) -> Result<Coun
     let pool = journeys.pool().clone();
     let work = move || {
         pool.install(|| {
-            let counts = posed.derived.count(&posed.loaded, &posed.plan)?;
-            let matured =
-                posed.plan.matured().map(|plan| posed.derived.count(&posed.loaded, &plan)).transpose()?;
+            let (counts, matured) = posed.derived.count(&posed.loaded, &posed.plan)?;
             Ok(Counted { counts, matured })
         })
     };

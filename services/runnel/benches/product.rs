@@ -188,10 +188,6 @@ async fn own_time(node: &Node, tenant: &TenantName, as_of_ms: i64, by: bool) -> 
     tokio::task::spawn_blocking(move || {
         let watch = Stopwatch::start();
         pool.install(|| derived.count(&loaded, &plan)).unwrap();
-        let matured = plan.matured();
-        if let Some(plan) = matured {
-            pool.install(|| derived.count(&loaded, &plan)).unwrap();
-        }
         watch.elapsed()
     })
     .await

@@ -2,6 +2,8 @@
 
 use std::hint::select_unpredictable;
 
+use super::lanes::Follow;
+use super::ties::TieOrder;
 use crate::plan::Plan;
 use crate::slice::INSTANT_BOUND_MS;
 
@@ -41,6 +43,8 @@ pub(super) struct Bounds {
     pub(super) open_from: i64,
     /// Whether no entry of the range is open, so that a scan can stop at the highest level it can reach.
     pub(super) mature: bool,
+    /// How simultaneous events follow each other.
+    pub(super) order: TieOrder,
 }
 
 impl Bounds {
@@ -57,13 +61,14 @@ impl Bounds {
             visible_until: plan.visible_until_ms - epoch_ms,
             open_from,
             mature: open_from >= question.until_ms - epoch_ms,
+            order: TieOrder::new(plan),
         }
     }
 }
 
-/// What is known of a visitor; places are positions among its events.
+/// The chain that is chosen for a visitor; places are positions among its events.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Found {
+pub(super) struct Chain {
     /// 0 if there is no entry in the range; then nothing else is known.
     pub(super) level: usize,
     /// Place of the chosen entry.
@@ -72,8 +77,6 @@ pub(super) struct Found {
     pub(super) completion: usize,
     /// Place of the first entry.
     pub(super) first: usize,
-    /// The newest entry in milliseconds since the epoch, if it can be open.
-    pub(super) newest: i64,
 }
 
 /// One visitor's columns.
@@ -116,8 +119,8 @@ impl<T: Instant> Scan<'_, T> {
         self.time(0) >= bounds.from && self.time(last) < bounds.until
     }
 
-    /// The furthest chain, or level 0. `cap` is the highest level that can be reached.
-    pub(super) fn furthest(&self, bounds: &Bounds, steps: usize, cap: usize) -> Found {
+    /// The furthest chain, or level 0, and whether the newest entry is open. `cap` is the highest level that can be reached.
+    pub(super) fn furthest(&self, bounds: &Bounds, steps: usize, cap: usize) -> (Chain, bool) {
         let stop = if bounds.mature { cap } else { usize::MAX };
         let (level, completion, newest) = match steps {
             0..=6 => self.level::<8>(bounds, stop),
@@ -125,10 +128,11 @@ impl<T: Instant> Scan<'_, T> {
             _ => self.level::<64>(bounds, stop),
         };
         if level == 0 {
-            return Found::default();
+            return (Chain::default(), false);
         }
         let entry = self.entry(bounds, level, completion);
-        Found { level, entry, completion, first: self.first_entry(bounds), newest }
+        let chain = Chain { level, entry, completion, first: self.first_entry(bounds) };
+        (chain, newest >= bounds.open_from)
     }
 
     /// The furthest level, the place of its earliest completion, and the newest entry, scanning no further than the first
@@ -181,21 +185,14 @@ impl<T: Instant> Scan<'_, T> {
         self.code(place) == 1 && (bounds.from..bounds.until).contains(&self.time(place))
     }
 
-    /// The first of the events at the instant of `place`, up to it, that serve the same step. Only visitors with ties have
-    /// more than one.
-    pub(super) fn first_of_instant(&self, place: usize) -> usize {
-        let code = self.code(place);
-        let same = |other: &usize| self.time(*other) == self.time(place) && self.code(*other) == code;
-        (0..place).rev().take_while(same).last().unwrap_or(place)
-    }
-
     /// Place of the first entry in the range, known to exist.
     fn first_entry(&self, bounds: &Bounds) -> usize {
         (0..self.times.len()).find(|place| self.enters(bounds, *place)).unwrap_or(0)
     }
+}
 
-    /// Places of the steps of the earliest chain from place `entry`, at most `levels`. Answers how many there are.
-    pub(super) fn follow(&self, entry: usize, levels: usize, places: &mut [u32; 32]) -> usize {
+impl<T: Instant> Follow for Scan<'_, T> {
+    fn follow(&self, entry: usize, levels: usize, places: &mut [u32; 32]) -> usize {
         let mut reached = 0;
         for place in entry..self.times.len() {
             places[reached % 32] = place as u32;
@@ -205,5 +202,15 @@ impl<T: Instant> Scan<'_, T> {
             }
         }
         reached
+    }
+
+    fn first_of_instant(&self, entry: usize) -> usize {
+        let code = self.code(entry);
+        let same = |other: &usize| self.time(*other) == self.time(entry) && self.code(*other) == code;
+        (0..entry).rev().take_while(same).last().unwrap_or(entry)
+    }
+
+    fn unswapped(&self, place: u32) -> u32 {
+        place
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::places::Places;
-use super::scan::{Bounds, Found, Instant, Scan};
+use super::lanes::Follow;
+use super::scan::{Bounds, Chain, Instant, Scan};
 use crate::Counts;
 use crate::counts::{BreakDownRow, Levels};
 use crate::histogram::{BUCKETS, Histogram, bucket};
@@ -133,34 +133,73 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Counts one visitor, whose first event is `base` in the slice. `order` holds the place in the slice of each
-    /// event, if that is another one; `places` those of the steps, if they are known.
+    /// The state of a unit of this level.
     #[inline(always)]
-    pub(super) fn record<T: Instant, const STEPS: usize>(
+    pub(super) fn state(&self, level: usize, open: bool) -> State {
+        match (level == self.steps, open) {
+            (true, _) => State::Converted,
+            (false, true) => State::Open,
+            (false, false) => State::Dropped,
+        }
+    }
+
+    /// Counts units of one level and state.
+    #[inline(always)]
+    pub(super) fn count(&mut self, level: usize, state: State, units: u64) {
+        self.levels[level % 64][state as usize] += units;
+        if self.follow_up_is_window && state != State::Converted {
+            self.censored_at_window += units;
+        }
+    }
+
+    /// Whether more is to be known of the units of a level than their number.
+    #[inline(always)]
+    pub(super) fn looks_at(&self, level: usize) -> bool {
+        level == self.steps
+            || self.step_times && level > 1
+            || self.trend.is_some()
+            || self.break_down.is_some()
+            || !self.follow_up_is_window
+    }
+
+    /// Whether it matters which of several simultaneous events serves a step.
+    #[inline(always)]
+    pub(super) fn tells_events_apart(&self) -> bool {
+        self.break_down.is_some()
+    }
+
+    /// Counts a visitor and looks at it.
+    pub(super) fn record<T: Instant>(
         &mut self,
         scan: Scan<'_, T>,
         bounds: &Bounds,
         base: usize,
-        found: Found,
-        places: Option<&Places<STEPS>>,
+        (found, open): (Chain, bool),
         order: Option<&[u32]>,
     ) {
-        let state = if found.level == self.steps {
-            State::Converted
-        } else if found.newest >= bounds.open_from {
-            State::Open
-        } else {
-            State::Dropped
-        };
-        self.levels[found.level % 64][state as usize] += 1;
+        if found.level > 0 {
+            let state = self.state(found.level, open);
+            self.count(found.level, state, 1);
+            self.look(scan, bounds, base, (found, state), &scan, order);
+        }
+    }
+
+    /// Looks at a visitor that is counted, whose first event is `base` in the slice. `order` holds the place in the slice
+    /// of each event, if that is another one.
+    #[inline(always)]
+    pub(super) fn look<T: Instant>(
+        &mut self,
+        scan: Scan<'_, T>,
+        bounds: &Bounds,
+        base: usize,
+        (found, state): (Chain, State),
+        chain: &impl Follow,
+        order: Option<&[u32]>,
+    ) {
         let (entry, completion) = (scan.time(found.entry), scan.time(found.completion));
-        let follow = |entry: usize, levels: usize, into: &mut [u32; 32]| match places {
-            Some(places) => places.follow(entry, levels, into),
-            None => scan.follow(entry, levels, into),
-        };
         self.places[0] = found.entry as u32;
         if self.places_needed && found.level > 1 {
-            follow(found.entry, found.level, &mut self.places);
+            chain.follow(found.entry, found.level, &mut self.places);
             if self.step_times {
                 let mut before = entry;
                 for (buckets, place) in self.between.iter_mut().zip(&self.places[1..found.level]) {
@@ -176,10 +215,13 @@ impl<'a> Tally<'a> {
             self.by_bucket.add(row as u64, found.level, state);
         }
         if let Some(break_down) = self.break_down {
-            if let Some(order) = order {
-                for place in &mut self.places[..found.level] {
-                    *place = order.get(*place as usize).copied().unwrap_or(0);
-                }
+            // Of simultaneous entries, which are alike for everything else, the first tells the value.
+            self.places[0] = chain.first_of_instant(found.entry) as u32;
+            for place in &mut self.places[..found.level] {
+                *place = match order {
+                    Some(order) => order.get(*place as usize).copied().unwrap_or(0),
+                    None => chain.unswapped(*place),
+                };
             }
             let value = self.value(break_down, base, &self.places[..found.level], scan.times.len());
             self.by_value.add(u64::from(value), found.level, state);
@@ -193,9 +235,9 @@ impl<'a> Tally<'a> {
         let first = scan.time(found.first);
         if state == State::Converted {
             record(&mut self.time_to_convert, completion - entry);
-            let mut chain = [0; 32];
-            if follow(found.first, self.steps, &mut chain) == self.steps {
-                let converted = scan.time(chain[self.steps - 1] as usize);
+            let mut places = [0; 32];
+            if chain.follow(found.first, self.steps, &mut places) == self.steps {
+                let converted = scan.time(places[self.steps - 1] as usize);
                 if converted - first <= self.window {
                     record(&mut self.converted, converted - first);
                     return;
@@ -203,7 +245,8 @@ impl<'a> Tally<'a> {
             }
         }
         if self.follow_up_is_window {
-            self.censored_at_window += 1;
+            // Those that did not convert are counted already.
+            self.censored_at_window += u64::from(state == State::Converted);
         } else {
             let follow_up = self.visible_until_ms - (first + bounds.epoch_ms);
             record(&mut self.censored, follow_up.min(self.window));

@@ -21,6 +21,12 @@ fn the_engine_agrees_with_the_twin() {
         let journeys = Journeys::new(&visitors);
         let slice = journeys.slice(Widths { wide_kinds: random.chance(50), wide_times: random.chance(50) });
         let scoped = random.chance(60);
+        journeys.columns(scoped, |columns| {
+            let (counts, matured) = plan.run_with_matured(&slice, columns).expect("small journeys are cheap");
+            let alone = |plan: &Plan| plan.run(&slice, columns).expect("small journeys are cheap");
+            assert_eq!(counts, alone(&plan), "seed {seed}: {:#?}", plan.question());
+            assert_eq!(matured, plan.matured().as_ref().map(alone), "seed {seed}: {:#?}", plan.question());
+        });
         let plans = [plan.matured(), Some(plan)];
         for plan in plans.iter().flatten() {
             journeys.columns(scoped, |columns| {

@@ -7,7 +7,7 @@ use crate::journeys::{Event, Journeys, Widths};
 
 /// A question of the common shape. Some of its steps may still share a kind, or look at properties.
 pub(crate) fn common_question(random: &mut Random, size: Size, kinds: &[u16]) -> Question {
-    let count = random.within(2, 6) as usize;
+    let count = if random.chance(80) { random.within(2, 6) } else { random.within(7, 8) } as usize;
     let conditional = random.chance(30);
     let steps = (0..count).map(|at| {
         let of = |kind: usize, predicate| Match { kind: Some(kinds[kind % kinds.len()]), predicate };
@@ -48,10 +48,12 @@ fn the_fast_path_agrees_with_the_engine() {
         let mut random = Random::new(seed);
         let wide_kinds = random.chance(50);
         let kinds: Vec<u16> = (0..8).map(|at| if wide_kinds { at * 67 + 3 } else { at * 31 + 2 }).collect();
-        let size = Size { events: 25, kinds: 8, horizon: if random.chance(20) { 60 } else { 40_000 } };
+        let events = if random.chance(15) { 100 } else { 25 };
+        let size = Size { events, kinds: 8, horizon: if random.chance(20) { 60 } else { 40_000 } };
         // Instants beyond 32 bits must work in the wide layout.
         let stretch = if random.chance(20) { 200_000 } else { 1 };
-        let mut visitors: Vec<Vec<Event>> = (0..60).map(|_| journey(&mut random, size)).collect();
+        let mut visitors: Vec<Vec<Event>> =
+            (0..random.within(1, 150)).map(|_| journey(&mut random, size)).collect();
         for event in visitors.iter_mut().flatten() {
             event.kind = kinds[usize::from(event.kind)];
             event.value *= if random.chance(5) { 5_000 } else { 1 };
@@ -59,7 +61,7 @@ fn the_fast_path_agrees_with_the_engine() {
         }
         let mut journeys = Journeys::new(&visitors);
         if random.chance(30) {
-            journeys.skip = Some(vec![random.next()]);
+            journeys.skip = Some((0..3).map(|_| random.next()).collect());
         }
         let mut question = common_question(&mut random, size, &kinds);
         for instant in
@@ -76,6 +78,8 @@ fn the_fast_path_agrees_with_the_engine() {
             journeys.columns(false, |columns| {
                 let fast = plan.run(&slice, columns).expect("no grace, no limit");
                 let general = plan.run_general(&slice, columns).expect("no grace, no limit");
+                let narrow = plan.run_narrow(&slice, columns).expect("no grace, no limit");
+                assert_eq!(fast, narrow, "seed {seed}, wide times {wide_times}: {:#?}", plan.question());
                 assert_eq!(fast, general, "seed {seed}, wide times {wide_times}: {:#?}", plan.question());
             });
         }

@@ -49,11 +49,12 @@ impl Journeys {
             }
             words
         };
-        let mut ties = vec![0u64; visitors.len().div_ceil(64)];
+        let mut ties = vec![0u64; events.len().div_ceil(64)];
         let mut offsets = vec![0];
         for (at, visitor) in visitors.iter().enumerate() {
-            let tied = visitor.windows(2).any(|pair| pair[0].time == pair[1].time);
-            ties[at / 64] |= u64::from(tied) << (at % 64);
+            for (event, pair) in (offsets[at] as usize + 1..).zip(visitor.windows(2)) {
+                ties[event / 64] |= u64::from(pair[0].time == pair[1].time) << (event % 64);
+            }
             offsets.push(offsets[at] + visitor.len() as u32);
         }
         let epoch_ms = events.iter().map(|event| event.time).min().unwrap_or(0);
