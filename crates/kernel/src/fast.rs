@@ -22,7 +22,7 @@ use self::scan::{Bounds, Instant, Scan};
 use self::tally::Tally;
 use self::ties::Ties;
 use crate::engine::Engine;
-use crate::outcome::RunError;
+use crate::outcome::{RunError, State};
 use crate::plan::Plan;
 use crate::question::{Question, Reentry, Step, Unit};
 use crate::slice::{Columns, Slice, Times};
@@ -182,11 +182,22 @@ impl Pass<'_> {
         let entered = filled & !lanes.of_level(compare, 0);
         let fits = among(entered, &|lane| lanes.visitor(lane, all).fits(bounds.window));
         let open = if bounds.mature { 0 } else { among(fits, &|lane| lanes.visitor(lane, all).open(bounds)) };
+        let young_from = tally.young_from(bounds);
+        let young = match young_from {
+            i64::MAX => 0,
+            _ => among(fits, &|lane| lanes.visitor(lane, all).first_entry() >= young_from),
+        };
         for level in 1..=steps {
             let of_level = lanes.of_level(compare, level) & fits;
             for (some, open) in [(of_level & open, true), (of_level & !open, false)] {
                 let state = tally.state(level, open);
                 tally.count(level, state, u64::from(some.count_ones()));
+                if state != State::Converted {
+                    tally.censor_at_window(u64::from((some & !young).count_ones()));
+                    for lane in places(some & young) {
+                        tally.censor(lanes.visitor(lane, all).first_entry(), bounds);
+                    }
+                }
                 if tally.looks_at(level) {
                     for lane in places(some) {
                         let visitor = lanes.visitor(lane, all);

@@ -5,6 +5,7 @@ mod plan;
 use std::{collections::HashMap, error::Error};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use runnel_model::TenantName;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -44,7 +45,7 @@ impl Default for CompactOptions {
             step_bytes: 64 << 20,
             step_events: 2_000_000,
             fan_in: 8,
-            block_events: 4_000_000,
+            block_events: 2_000_000,
         }
     }
 }
@@ -74,6 +75,22 @@ pub struct CompactionReport {
     pub more: bool,
 }
 
+impl CompactionReport {
+    /// Adds what another step did.
+    fn add(&mut self, step: CompactionReport) {
+        self.inputs += step.inputs;
+        self.merged += step.merged;
+        self.events += step.events;
+        self.duplicates += step.duplicates;
+        self.conflicts += step.conflicts;
+        self.blocks += step.blocks;
+        self.bytes += step.bytes;
+        self.quarantined += step.quarantined;
+        self.damaged.extend(step.damaged);
+        self.more |= step.more;
+    }
+}
+
 /// Why a compaction stopped. What it had committed before stays; the rest is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum CompactError {
@@ -90,7 +107,8 @@ const STEP_ROWS: usize = 10_000;
 /// Most bytes before compression of one step's journal rows: bounds what compaction holds in memory.
 const STEP_RAW_BYTES: u64 = 512 << 20;
 /// Merges at a time, over all tenants.
-static MERGES: Semaphore = Semaphore::const_new(2);
+const MERGES_AT_A_TIME: usize = 2;
+static MERGES: Semaphore = Semaphore::const_new(MERGES_AT_A_TIME);
 
 /// Compacts in a task of its own, so that a caller who goes away does not leave half a step.
 pub(crate) async fn compact(
@@ -115,29 +133,38 @@ impl Round {
     async fn run(self) -> Result<CompactionReport, CompactError> {
         let _alone = self.backend.compaction_lock(&self.tenant).await;
         let mut report = CompactionReport::default();
+        // Whoever waits for all of it gets two at a time; otherwise half of the machine is left to those who ask and append.
+        let at_a_time = if self.options.force { MERGES_AT_A_TIME } else { 1 };
         loop {
-            let rows = self.due_rows().await?;
-            if rows.is_empty() {
+            let steps = self.due_rows(at_a_time).await?;
+            if steps.is_empty() {
                 break;
             }
-            self.compact_rows(rows, &mut report).await?;
+            let done = steps.into_iter().map(|rows| self.compact_rows(rows));
+            for done in join_all(done).await {
+                report.add(done?);
+            }
             if !self.options.force {
                 break;
             }
         }
         let bound = report.events + self.options.step_events;
-        while let Some(inputs) = self.due_blocks(&report).await? {
-            self.merge_blocks(inputs, &mut report).await?;
-            if !self.options.force && report.events >= bound {
+        loop {
+            let merges = self.due_blocks(&report, at_a_time).await?;
+            if merges.is_empty() || (!self.options.force && report.events >= bound) {
                 break;
             }
+            let done = merges.into_iter().map(|inputs| self.merge_blocks(inputs));
+            for done in join_all(done).await {
+                report.add(done?);
+            }
         }
-        report.more = !self.due_rows().await?.is_empty() || self.due_blocks(&report).await?.is_some();
+        report.more = !self.due_rows(1).await?.is_empty() || !self.due_blocks(&report, 1).await?.is_empty();
         Ok(report)
     }
 
-    /// The rows of the next step; empty when none is due.
-    async fn due_rows(&self) -> Result<Vec<JournalInput>, Unavailable> {
+    /// The rows of the next steps, at most so many; none when none is due.
+    async fn due_rows(&self, steps: usize) -> Result<Vec<Vec<JournalInput>>, Unavailable> {
         let mut rows = self.backend.journal_inputs(&self.tenant, STEP_ROWS).await?;
         let bytes: u64 = rows.iter().map(|row| row.bytes).sum();
         let oldest = rows.first().map_or(self.now_ms, |row| row.created_ms);
@@ -145,37 +172,52 @@ impl Round {
         if !(self.options.force || aged || bytes >= self.options.trigger_bytes || rows.len() == STEP_ROWS) {
             return Ok(Vec::new());
         }
-        let (mut bytes, mut raw, mut events) = (0, 0, 0);
-        let fit = rows.iter().take_while(|row| {
-            (bytes, raw, events) = (bytes + row.bytes, raw + row.raw_bytes, events + row.events);
-            bytes <= self.options.step_bytes && raw <= STEP_RAW_BYTES && events <= self.options.step_events
-        });
-        let fit = fit.count().max(1);
-        rows.truncate(fit);
-        Ok(rows)
+        let mut due = Vec::new();
+        while due.len() < steps && !rows.is_empty() {
+            let (mut bytes, mut raw, mut events) = (0, 0, 0);
+            let fit = rows.iter().take_while(|row| {
+                (bytes, raw, events) = (bytes + row.bytes, raw + row.raw_bytes, events + row.events);
+                bytes <= self.options.step_bytes
+                    && raw <= STEP_RAW_BYTES
+                    && events <= self.options.step_events
+            });
+            let behind = rows.split_off(fit.count().max(1));
+            due.push(std::mem::replace(&mut rows, behind));
+        }
+        Ok(due)
     }
 
-    async fn due_blocks(&self, report: &CompactionReport) -> Result<Option<Vec<BlockRef>>, Unavailable> {
+    /// The inputs of the next merges, at most so many.
+    async fn due_blocks(
+        &self,
+        report: &CompactionReport,
+        merges: usize,
+    ) -> Result<Vec<Vec<BlockRef>>, Unavailable> {
         let listing = self.backend.list(&self.tenant, 0).await?;
-        Ok(plan::next_merge(&listing.blocks, &report.damaged, &self.options))
+        let mut taken = report.damaged.clone();
+        let mut due = Vec::new();
+        while due.len() < merges
+            && let Some(inputs) = plan::next_merge(&listing.blocks, &taken, &self.options)
+        {
+            taken.extend(inputs.iter().map(|input| input.id));
+            due.push(inputs);
+        }
+        Ok(due)
     }
 
     /// Makes blocks of journal rows. Where that fails, of their halves; a single row that makes it fail goes to quarantine.
-    async fn compact_rows(
-        &self,
-        rows: Vec<JournalInput>,
-        report: &mut CompactionReport,
-    ) -> Result<(), CompactError> {
+    async fn compact_rows(&self, rows: Vec<JournalInput>) -> Result<CompactionReport, CompactError> {
+        let mut report = CompactionReport::default();
         let mut parts = vec![rows];
         while let Some(mut rows) = parts.pop() {
             match self.merge_rows(&rows).await? {
                 Ok(merged) => {
                     let broken: Vec<u64> = merged.broken.iter().map(|(sequence, _)| *sequence).collect();
                     for (sequence, reason) in &merged.broken {
-                        self.quarantine(*sequence, reason, report).await?;
+                        self.quarantine(*sequence, reason, &mut report).await?;
                     }
                     rows.retain(|row| !broken.contains(&row.sequence));
-                    self.commit_rows(&rows, merged, report).await?;
+                    self.commit_rows(&rows, merged, &mut report).await?;
                 }
                 Err(_) if rows.len() > 1 => {
                     let behind = rows.split_off(rows.len() / 2);
@@ -183,12 +225,12 @@ impl Round {
                 }
                 Err(reason) => {
                     for row in &rows {
-                        self.quarantine(row.sequence, &reason, report).await?;
+                        self.quarantine(row.sequence, &reason, &mut report).await?;
                     }
                 }
             }
         }
-        Ok(())
+        Ok(report)
     }
 
     async fn merge_rows(&self, rows: &[JournalInput]) -> Result<Result<Merged, MergeError>, Unavailable> {
@@ -224,11 +266,8 @@ impl Round {
         Ok(())
     }
 
-    async fn merge_blocks(
-        &self,
-        inputs: Vec<BlockRef>,
-        report: &mut CompactionReport,
-    ) -> Result<(), CompactError> {
+    async fn merge_blocks(&self, inputs: Vec<BlockRef>) -> Result<CompactionReport, CompactError> {
+        let mut report = CompactionReport::default();
         let mut blocks = Vec::with_capacity(inputs.len());
         for input in inputs {
             match listing::fetch_block(&self.backend, &self.tenant, input.id).await {
@@ -237,7 +276,7 @@ impl Round {
                 Err(error) => {
                     warn!(tenant = %self.tenant, block = input.id, %error, "a block cannot be merged");
                     report.damaged.push(input.id);
-                    return Ok(());
+                    return Ok(report);
                 }
             }
         }
@@ -246,15 +285,15 @@ impl Round {
         match self.blocking(move || merge::merge_blocks(tenant.as_str(), &blocks)).await? {
             Ok(merged) => {
                 let count = ids.len() as u64;
-                if self.commit(Inputs::Blocks(ids), merged, report).await? {
+                if self.commit(Inputs::Blocks(ids), merged, &mut report).await? {
                     report.merged += count;
                 }
-                Ok(())
+                Ok(report)
             }
             Err(MergeError::Input { id, source }) => {
                 warn!(tenant = %self.tenant, block = id, error = %source, "a block cannot be merged");
                 report.damaged.push(id);
-                Ok(())
+                Ok(report)
             }
             Err(error) => Err(error.into()),
         }
@@ -291,11 +330,7 @@ impl Round {
         let swapped = self.backend.swap(&self.tenant, swap, self.now_ms).await?;
         if swapped {
             debug!(tenant = %self.tenant, events = done.events, blocks = done.blocks, bytes = done.bytes, "compacted");
-            report.events += done.events;
-            report.duplicates += done.duplicates;
-            report.conflicts += done.conflicts;
-            report.blocks += done.blocks;
-            report.bytes += done.bytes;
+            report.add(done);
         }
         Ok(swapped)
     }

@@ -209,6 +209,12 @@ impl<T: Instant, const STEPS: usize> Visitor<'_, T, STEPS> {
         time(&self.lanes.completions) - time(&self.lanes.chosen) <= window
     }
 
+    /// The instant of the first entry.
+    #[inline(always)]
+    pub(super) fn first_entry(&self) -> i64 {
+        self.scan.time(usize::from(self.lanes.first[self.lane]))
+    }
+
     /// Whether the newest entry is open.
     #[inline(always)]
     pub(super) fn open(&self, bounds: &Bounds) -> bool {

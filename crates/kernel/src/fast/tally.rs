@@ -97,12 +97,6 @@ fn record(buckets: &mut Buckets, duration_ms: i64) {
     buckets[usize::from(bucket(duration_ms)) % BUCKETS] += 1;
 }
 
-fn histogram(buckets: &Buckets) -> Histogram {
-    let mut histogram = Histogram::default();
-    buckets.iter().zip(0..).for_each(|(count, at)| histogram.add(at, *count));
-    histogram
-}
-
 impl<'a> Tally<'a> {
     pub(super) fn new(plan: &Plan, columns: &Columns<'a>) -> Self {
         let question = plan.question();
@@ -147,8 +141,30 @@ impl<'a> Tally<'a> {
     #[inline(always)]
     pub(super) fn count(&mut self, level: usize, state: State, units: u64) {
         self.levels[level % 64][state as usize] += units;
-        if self.follow_up_is_window && state != State::Converted {
-            self.censored_at_window += units;
+    }
+
+    /// The earliest first entry, since the slice's epoch, that is not followed for its whole window.
+    pub(super) fn young_from(&self, bounds: &Bounds) -> i64 {
+        if self.follow_up_is_window {
+            i64::MAX
+        } else {
+            self.visible_until_ms - self.window - bounds.epoch_ms + 1
+        }
+    }
+
+    /// Counts units that did not convert and were followed for their whole window.
+    pub(super) fn censor_at_window(&mut self, units: u64) {
+        self.censored_at_window += units;
+    }
+
+    /// Counts a unit that did not convert, by its first entry since the slice's epoch.
+    #[inline(always)]
+    pub(super) fn censor(&mut self, first: i64, bounds: &Bounds) {
+        if self.follow_up_is_window {
+            self.censored_at_window += 1;
+        } else {
+            let follow_up = self.visible_until_ms - (first + bounds.epoch_ms);
+            record(&mut self.censored, follow_up.min(self.window));
         }
     }
 
@@ -159,7 +175,6 @@ impl<'a> Tally<'a> {
             || self.step_times && level > 1
             || self.trend.is_some()
             || self.break_down.is_some()
-            || !self.follow_up_is_window
     }
 
     /// Whether it matters which of several simultaneous events serves a step.
@@ -180,6 +195,9 @@ impl<'a> Tally<'a> {
         if found.level > 0 {
             let state = self.state(found.level, open);
             self.count(found.level, state, 1);
+            if state != State::Converted {
+                self.censor(scan.time(found.first), bounds);
+            }
             self.look(scan, bounds, base, (found, state), &scan, order);
         }
     }
@@ -232,9 +250,9 @@ impl<'a> Tally<'a> {
                 }
             }
         }
-        let first = scan.time(found.first);
         if state == State::Converted {
             record(&mut self.time_to_convert, completion - entry);
+            let first = scan.time(found.first);
             let mut places = [0; 32];
             if chain.follow(found.first, self.steps, &mut places) == self.steps {
                 let converted = scan.time(places[self.steps - 1] as usize);
@@ -243,13 +261,7 @@ impl<'a> Tally<'a> {
                     return;
                 }
             }
-        }
-        if self.follow_up_is_window {
-            // Those that did not convert are counted already.
-            self.censored_at_window += u64::from(state == State::Converted);
-        } else {
-            let follow_up = self.visible_until_ms - (first + bounds.epoch_ms);
-            record(&mut self.censored, follow_up.min(self.window));
+            self.censor(first, bounds);
         }
     }
 
@@ -282,12 +294,12 @@ impl<'a> Tally<'a> {
             counts.reached[step] = counts.levels.at_least(step + 1);
         }
         counts.entered_here[0] = counts.levels.units();
-        counts.time_to_convert = histogram(&self.time_to_convert);
-        for (step, buckets) in counts.step_times.iter_mut().skip(1).zip(&self.between) {
-            *step = histogram(buckets);
+        counts.time_to_convert = Histogram::of(self.time_to_convert);
+        for (step, buckets) in counts.step_times.iter_mut().skip(1).zip(self.between) {
+            *step = Histogram::of(buckets);
         }
-        counts.survival.converted = histogram(&self.converted);
-        counts.survival.censored = histogram(&self.censored);
+        counts.survival.converted = Histogram::of(self.converted);
+        counts.survival.censored = Histogram::of(self.censored);
         counts.survival.censored.add(bucket(self.window), self.censored_at_window);
         for (row, levels) in self.by_bucket.levels() {
             counts.trend.insert(row as i64 + self.first_bucket, levels);

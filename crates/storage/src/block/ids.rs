@@ -22,7 +22,7 @@ impl IdForm {
             return IdForm::Uuid;
         }
         let fits = id.len().is_multiple_of(2) && (16..=128).contains(&id.len());
-        if fits && id.iter().all(|&digit| digit_value(digit).is_some()) {
+        if fits && id.iter().all(|&digit| VALUES[usize::from(digit)] < 16) {
             return IdForm::Hex((id.len() / 2) as u8);
         }
         IdForm::Text
@@ -61,12 +61,9 @@ impl IdForm {
                 if id.len() != usize::from(bytes) * 2 {
                     return false;
                 }
-                for pair in id.chunks_exact(2) {
-                    match (digit_value(pair[0]), digit_value(pair[1])) {
-                        (Some(high), Some(low)) => out.push(high << 4 | low),
-                        _ => return false,
-                    }
-                }
+                let start = out.len();
+                out.resize(start + id.len() / 2, 0);
+                return pack_digits(id, &mut out[start..]);
             }
         }
         true
@@ -93,24 +90,32 @@ fn pack_uuid(id: &[u8]) -> Option<[u8; 16]> {
         return None;
     }
     let mut bytes = [0; 16];
-    let mut at = 0;
-    for byte in &mut bytes {
-        if HYPHENS.contains(&at) {
-            at += 1;
-        }
-        *byte = digit_value(id[at])? << 4 | digit_value(id[at + 1])?;
-        at += 2;
-    }
-    Some(bytes)
+    let parts = [(0..8, 0..4), (9..13, 4..6), (14..18, 6..8), (19..23, 8..10), (24..36, 10..16)];
+    let all = parts.into_iter().all(|(digits, packed)| pack_digits(&id[digits], &mut bytes[packed]));
+    all.then_some(bytes)
 }
 
-const fn digit_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+/// Packs two digits a byte. `false` when some is no lower-case hexadecimal digit.
+fn pack_digits(digits: &[u8], bytes: &mut [u8]) -> bool {
+    let mut seen = 0;
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+        seen |= high | low;
+        *byte = high << 4 | low & 15;
     }
+    seen < 16
 }
+
+/// The value of each lower-case hexadecimal digit, 16 of anything else.
+static VALUES: [u8; 256] = {
+    let mut values = [16; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
 
 static DIGITS: [[u8; 2]; 256] = {
     let digits = *b"0123456789abcdef";

@@ -111,11 +111,11 @@ mod tests {
     #[test]
     fn large_blocks_are_left_alone() {
         let options = CompactOptions::default();
-        let large: Vec<BlockRef> = (1..20).map(|id| block(id, id, 4_000_000)).collect();
+        let large: Vec<BlockRef> = (1..20).map(|id| block(id, id, 2_000_000)).collect();
         assert_eq!(merged(&large, &options), None);
         let force = CompactOptions { force: true, ..options.clone() };
         assert_eq!(merged(&large, &force), None);
-        let half: Vec<BlockRef> = (1..4).map(|id| block(id, id, 1_900_000)).collect();
+        let half: Vec<BlockRef> = (1..4).map(|id| block(id, id, 900_000)).collect();
         assert_eq!(merged(&half, &options), Some(vec![1, 2]), "two fill a block");
     }
 
