@@ -100,9 +100,11 @@ pub struct Run {
     pub kinds: KindColumn,
     /// Event times.
     pub times: TimeColumn,
+    /// The first and the last instant, in milliseconds since 1970-01-01 UTC.
+    pub span_ms: (i64, i64),
     /// Per visitor, bit `kind & 63` of every kind present.
     pub kind_sets: Vec<u64>,
-    /// Bit per visitor: two of its events share a millisecond.
+    /// Bit per event: it shares its millisecond with the event before it, of the same visitor.
     pub ties: Vec<u64>,
     /// Value codes per event, one vector a loaded column.
     pub columns: Vec<Vec<u32>>,
@@ -172,6 +174,7 @@ impl Run {
                 }
                 TimeColumn::Wide(times) => Times::Wide(times),
             },
+            span_ms: self.span_ms,
             kind_sets: &self.kind_sets,
             ties: &self.ties,
             skip,
@@ -286,6 +289,7 @@ impl RunBuilder {
             offsets: self.offsets,
             kinds,
             times,
+            span_ms: (least, most),
             kind_sets: self.kind_sets,
             ties: self.ties,
             columns: self.columns,

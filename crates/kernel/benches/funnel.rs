@@ -1,18 +1,23 @@
 //! How long the kernel needs for one six-step funnel, in nanoseconds per event and core.
 //!
-//! `cargo bench -p runnel-kernel --bench funnel -- 20000000` measures 20 million events; the default is small, so that
-//! an ordinary test run only checks that the benchmark still works. Data come from a seeded generator: ten events a
-//! visitor on average, twelve kinds, half of the events serve one of the six steps.
+//! `cargo bench -p runnel-kernel --bench funnel -- 20000000` measures about 20 million events; the default is small, so
+//! that an ordinary test run only checks that the benchmark still works. Data are journeys of the simulated shop: ten events
+//! a visitor on average, thirteen kinds, 6 of 100 events in the millisecond of the one before; the question is the
+//! shop's own funnel of six steps within seven days. A word behind the number picks the cases whose name holds it.
 
 #![expect(clippy::print_stdout, reason = "a benchmark shows what it measured")]
 
 use std::hint::black_box;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use runnel_kernel::{BreakDown, Columns, Counts, Kinds, Layout, Plan, Question, Slice, Step, Times, Trend};
+use runnel_simulate::{Config, FUNNEL, FUNNEL_WINDOW_MS, Shop};
 
-const PARTITIONS: usize = 64;
+const PARTITIONS: u64 = 64;
+/// The first day of the shop.
+const EPOCH_MS: i64 = 1_699_833_600_000;
 const ROUNDS: usize = 7;
 const DAY_MS: i64 = 86_400_000;
 
@@ -27,57 +32,25 @@ struct Partition {
     channels: Vec<u32>,
 }
 
-/// A xorshift generator (G. Marsaglia, 2003).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// A uniform number in `0..1`.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// A number with an exponential distribution.
-    fn exponential(&mut self, mean: f64) -> f64 {
-        -mean * (1.0 - self.unit()).ln()
-    }
-}
-
 impl Partition {
-    fn generate(events: usize, seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        // Weights of the kinds: the six steps, then six others.
-        let weights = [16, 12, 9, 6, 4, 3, 12, 10, 10, 8, 6, 4];
-        let urn: Vec<u8> =
-            weights.iter().zip(0..).flat_map(|(weight, kind)| std::iter::repeat_n(kind, *weight)).collect();
+    fn of(shop: &Shop, visitors: Range<u64>) -> Self {
         let mut partition = Self { offsets: vec![0], ..Self::default() };
-        while partition.kinds.len() < events {
-            let mut time = random.unit() * 25.0 * DAY_MS as f64;
+        let start_ms = shop.config().start_ms;
+        shop.for_each_visitor(visitors, |_, journey| {
             let (mut set, mut last) = (0, None);
-            // One event at least, ten on average, with a long tail.
-            for _ in 0..(1.0 + random.exponential(9.5)) as usize {
-                let kind = urn[random.next() as usize % urn.len()];
-                let at = time as u32;
-                let event = partition.kinds.len();
-                partition.ties.resize(event / 64 + 1, 0);
-                partition.ties[event / 64] |= u64::from(last.replace(at) == Some(at)) << (event % 64);
-                set |= 1u64 << kind;
-                partition.kinds.push(kind);
-                partition.times.push(at);
-                partition.channels.push(1 + (random.next() % 12) as u32);
-                // Six of a hundred events come with the one before.
-                let mean = if random.unit() < 0.7 { 90e3 } else { DAY_MS as f64 };
-                time += if random.unit() < 0.06 { 0.0 } else { random.exponential(mean) };
+            for event in journey {
+                let at = partition.kinds.len();
+                partition.ties.resize(at / 64 + 1, 0);
+                let tied = last.replace(event.time_ms) == Some(event.time_ms);
+                partition.ties[at / 64] |= u64::from(tied) << (at % 64);
+                set |= 1u64 << (event.name as u8);
+                partition.kinds.push(event.name as u8);
+                partition.times.push((event.time_ms - start_ms) as u32);
+                partition.channels.push(1 + event.channel() as u32);
             }
             partition.offsets.push(partition.kinds.len() as u32);
             partition.kind_sets.push(set);
-        }
+        });
         partition
     }
 
@@ -85,7 +58,8 @@ impl Partition {
         let layout = Layout {
             offsets: &self.offsets,
             kinds: Kinds::U8(&self.kinds),
-            times: Times::Narrow { epoch_ms: 1_700_000_000_000, since_epoch_ms: &self.times },
+            times: Times::Narrow { epoch_ms: EPOCH_MS, since_epoch_ms: &self.times },
+            span_ms: (EPOCH_MS, EPOCH_MS + 30 * DAY_MS),
             kind_sets: &self.kind_sets,
             ties: &self.ties,
             skip: None,
@@ -104,20 +78,23 @@ impl Partition {
     }
 }
 
+/// As asked of a shop that is no longer open, thirty days after its last day.
 fn question() -> Question {
-    let from = 1_700_000_000_000;
-    let steps = (0..6).map(Step::of_kind).collect();
-    Question::new(steps, 7 * DAY_MS, from, from + 60 * DAY_MS, from + 90 * DAY_MS)
+    let steps = FUNNEL.map(|name| Step::of_kind(name as u16)).into();
+    Question::new(steps, FUNNEL_WINDOW_MS, EPOCH_MS, EPOCH_MS + 58 * DAY_MS, EPOCH_MS + 58 * DAY_MS)
 }
 
 fn main() {
     let asked = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
     let only = std::env::args().skip(1).find(|argument| argument.starts_with(char::is_alphabetic));
-    let events: usize = asked.unwrap_or(100_000);
-    let generate = |seed| Partition::generate(events / PARTITIONS, seed);
-    let partitions: Vec<Partition> = (1..=PARTITIONS as u64).map(generate).collect();
+    let visitors = asked.unwrap_or(100_000u64) / 10;
+    let shop = match Shop::new(Config { start_ms: EPOCH_MS, ..Config::shop(1, visitors) }) {
+        Ok(shop) => shop,
+        Err(error) => unreachable!("the shop can be built: {error}"),
+    };
+    let of = |part| part * visitors / PARTITIONS..(part + 1) * visitors / PARTITIONS;
+    let partitions: Vec<Partition> = (0..PARTITIONS).map(|part| Partition::of(&shop, of(part))).collect();
     let events: usize = partitions.iter().map(|partition| partition.kinds.len()).sum();
-    let visitors: usize = partitions.iter().map(|partition| partition.kind_sets.len()).sum();
     println!("{events} events, {visitors} visitors, {PARTITIONS} partitions; ns per event and core");
 
     let plan = |change: fn(&mut Question)| {
@@ -135,8 +112,8 @@ fn main() {
         ("fast, break-down", plan(|question| question.break_down = Some(BreakDown::AtStep(0)))),
         ("fast, first touch", plan(|question| question.break_down = Some(BreakDown::FirstTouch))),
         ("fast, trend", plan(|question| question.trend = Some(Trend { origin_ms: 0, bucket_ms: DAY_MS }))),
-        ("fast, half open", plan(|question| question.as_of_ms = question.from_ms + 20 * DAY_MS)),
-        ("fast, range cut", plan(|question| question.until_ms = question.from_ms + 10 * DAY_MS)),
+        ("fast, half open", plan(|question| question.as_of_ms = EPOCH_MS + 20 * DAY_MS)),
+        ("fast, range cut", plan(|question| question.until_ms = EPOCH_MS + 10 * DAY_MS)),
     ];
     for threads in [1, 2] {
         let measure = |name: &str, work: &(dyn Fn(&Partition) -> Counts + Sync)| {
@@ -145,7 +122,7 @@ fn main() {
             }
             let (time, counts) = best_of(&partitions, threads, work);
             let each = time.as_nanos() as f64 / events as f64;
-            let levels: Vec<u64> = (1..=6).map(|level| counts.levels.at_least(level)).collect();
+            let levels: Vec<u64> = (1..=FUNNEL.len()).map(|level| counts.levels.at_least(level)).collect();
             println!(
                 "{threads} threads  {name:24} {each:6.2}  ({:7.1} ms)  {levels:?}",
                 time.as_secs_f64() * 1e3 / threads as f64
@@ -158,6 +135,9 @@ fn main() {
         for (name, plan) in &cases {
             measure(name, &|partition| run(plan, partition));
         }
+        measure("fast, and matured", &|partition| {
+            plan_result(full.run_with_matured(&partition.slice(), &columns(partition)).map(|counts| counts.0))
+        });
         measure("fast, narrow registers", &|partition| {
             plan_result(full.run_narrow(&partition.slice(), &columns(partition)))
         });

@@ -43,9 +43,9 @@ pub(crate) fn run(
     let pass = Pass { plan, slice, columns, codes: &codes };
     Some(match slice.layout().times {
         Times::Narrow { epoch_ms, since_epoch_ms } => {
-            pass.of_any_length(&Bounds::new(plan, epoch_ms), since_epoch_ms, wide)
+            pass.of_any_length(&Bounds::new(plan, slice, epoch_ms), since_epoch_ms, wide)
         }
-        Times::Wide(times) => pass.of_any_length(&Bounds::new(plan, 0), times, wide),
+        Times::Wide(times) => pass.of_any_length(&Bounds::new(plan, slice, 0), times, wide),
     })
 }
 

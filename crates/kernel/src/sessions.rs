@@ -52,6 +52,7 @@ mod tests {
             offsets: &[0, 2, 2, 5],
             kinds: Kinds::U8(&[0; 5]),
             times: Times::Narrow { epoch_ms: 7, since_epoch_ms: &[0, 40, 0, 31, 62] },
+            span_ms: (7, 69),
             kind_sets: &[1, 0, 1],
             ties: &[0],
             skip: None,

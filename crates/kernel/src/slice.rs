@@ -42,6 +42,8 @@ pub struct Layout<'a> {
     pub kinds: Kinds<'a>,
     /// One instant per event; inside a visitor sorted by (time, sequence, event id).
     pub times: Times<'a>,
+    /// No event comes before the first instant or after the second, in milliseconds since 1970-01-01 UTC.
+    pub span_ms: (i64, i64),
     /// One word per visitor: bit `kind & 63` is set for every kind present.
     pub kind_sets: &'a [u64],
     /// One bit per event (bit `e & 63` of word `e >> 6`): it shares its millisecond with the event before it, of the
@@ -121,7 +123,7 @@ fn length(column: &'static str, got: usize, want: usize, exact: bool) -> Result<
 
 impl<'a> Slice<'a> {
     /// Checks that lengths agree and offsets rise, so that no loop over the slice can leave its columns.
-    /// The order of events inside a visitor, `kind_sets` and `ties` are the caller's promise: if it is
+    /// The order of events inside a visitor, `span_ms`, `kind_sets` and `ties` are the caller's promise: if it is
     /// broken the answer is wrong, but nothing panics.
     pub fn new(layout: Layout<'a>) -> Result<Self, SliceError> {
         let offsets = layout.offsets;
@@ -199,6 +201,9 @@ impl<'a> Slice<'a> {
     /// A bit per visitor whose last event is at `instant_ms` or later.
     pub(crate) fn visitors_since(&self, instant_ms: i64) -> Vec<u64> {
         let mut since = vec![0; words(self.visitors)];
+        if self.layout.span_ms.1 < instant_ms {
+            return since;
+        }
         for visitor in 0..self.visitors {
             let last = self.range(visitor).next_back();
             let holds = last.is_some_and(|event| self.time(event) >= instant_ms);

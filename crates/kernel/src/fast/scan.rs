@@ -5,7 +5,7 @@ use std::hint::select_unpredictable;
 use super::lanes::Follow;
 use super::ties::TieOrder;
 use crate::plan::Plan;
-use crate::slice::INSTANT_BOUND_MS;
+use crate::slice::{INSTANT_BOUND_MS, Slice};
 
 /// Before every instant, by more than any window.
 const NEVER: i64 = i64::MIN / 2;
@@ -41,6 +41,10 @@ pub(super) struct Bounds {
     pub(super) visible_until: i64,
     /// The earliest entry that is open: its window reaches `as_of`.
     pub(super) open_from: i64,
+    /// Whether every event of the slice is visible.
+    all_visible: bool,
+    /// Whether every event of the slice lies in the range of entries.
+    all_inside: bool,
     /// Whether no entry of the range is open, so that a scan can stop at the highest level it can reach.
     pub(super) mature: bool,
     /// How simultaneous events follow each other.
@@ -48,12 +52,15 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn new(plan: &Plan, epoch_ms: i64) -> Self {
+    pub(super) fn new(plan: &Plan, slice: &Slice<'_>, epoch_ms: i64) -> Self {
         let question = plan.question();
         let epoch_ms = epoch_ms.clamp(-INSTANT_BOUND_MS, INSTANT_BOUND_MS);
         let never_open = question.as_of_ms >= plan.steps_until_ms;
         let open_from = if never_open { i64::MAX } else { question.as_of_ms - question.window_ms - epoch_ms };
+        let (oldest_ms, newest_ms) = slice.layout().span_ms;
         Self {
+            all_visible: newest_ms < plan.visible_until_ms,
+            all_inside: oldest_ms >= question.from_ms && newest_ms < question.until_ms,
             epoch_ms,
             from: question.from_ms - epoch_ms,
             until: question.until_ms - epoch_ms,
@@ -102,6 +109,9 @@ impl<T: Instant> Scan<'_, T> {
     /// Leaves out events that are not visible. They are the last ones.
     #[inline(always)]
     pub(super) fn visible(self, bounds: &Bounds) -> Self {
+        if bounds.all_visible {
+            return self;
+        }
         let until = bounds.visible_until;
         match self.times.last() {
             Some(last) if last.ms() >= until => {
@@ -116,7 +126,7 @@ impl<T: Instant> Scan<'_, T> {
     #[inline(always)]
     pub(super) fn inside(&self, bounds: &Bounds) -> bool {
         let last = self.times.len().wrapping_sub(1);
-        self.time(0) >= bounds.from && self.time(last) < bounds.until
+        bounds.all_inside || self.time(0) >= bounds.from && self.time(last) < bounds.until
     }
 
     /// The furthest chain, or level 0, and whether the newest entry is open. `cap` is the highest level that can be reached.

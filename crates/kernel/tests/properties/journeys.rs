@@ -31,6 +31,7 @@ pub(crate) struct Journeys {
     wide: Vec<i64>,
     kind_sets: Vec<u64>,
     ties: Vec<u64>,
+    span_ms: (i64, i64),
     pub(crate) skip: Option<Vec<u64>>,
     hold: Vec<u32>,
     values: Vec<u32>,
@@ -62,6 +63,7 @@ impl Journeys {
             kinds8: events.iter().map(|event| event.kind as u8).collect(),
             kinds16: events.iter().map(|event| event.kind).collect(),
             epoch_ms,
+            span_ms: (epoch_ms, events.iter().map(|event| event.time).max().unwrap_or(0)),
             narrow: events.iter().map(|event| (event.time - epoch_ms) as u32).collect(),
             wide: events.iter().map(|event| event.time).collect(),
             kind_sets: visitors
@@ -87,6 +89,7 @@ impl Journeys {
             } else {
                 Times::Narrow { epoch_ms: self.epoch_ms, since_epoch_ms: &self.narrow }
             },
+            span_ms: self.span_ms,
             kind_sets: &self.kind_sets,
             ties: &self.ties,
             skip: self.skip.as_deref(),
