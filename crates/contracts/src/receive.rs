@@ -1,5 +1,7 @@
 //! From the wire to columns: decodes a batch once, checks every event, and keeps what is good.
 
+use std::collections::HashSet;
+
 use hashbrown::HashTable;
 use runnel_model::{EventBatch, EventRef, Field, ValueRef, content_hashes, limits};
 use xxhash_rust::xxh3::xxh3_64;
@@ -36,10 +38,53 @@ impl Received {
     }
 }
 
+/// Names that a tenant has no room for.
+#[derive(Debug, Clone, Default)]
+pub struct NoRoom {
+    /// Event names.
+    pub events: HashSet<String>,
+    /// Property names.
+    pub properties: HashSet<String>,
+}
+
+impl NoRoom {
+    /// Whether there is room for everything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.properties.is_empty()
+    }
+
+    /// Refuses an event that brings one of the names.
+    fn check(&self, event: &EventRef<'_>) -> Result<(), Refusal> {
+        if self.events.contains(event.name) {
+            let text = format!(
+                "A tenant has at most {} event names; {:?} would be one more.",
+                limits::EVENT_NAMES,
+                event.name
+            );
+            return Err(Refusal::field(Reason::NamesTooMany, "name", text));
+        }
+        if self.properties.is_empty() {
+            return Ok(());
+        }
+        match event.properties.iter().find(|(name, _)| self.properties.contains(*name)) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let text = format!(
+                    "A tenant has at most {} property names; {name:?} would be one more.",
+                    limits::PROPERTY_NAMES
+                );
+                Err(Refusal::field(Reason::NamesTooMany, format!("properties[{name}]"), text))
+            }
+        }
+    }
+}
+
 /// Decodes an `AppendRequest`. `now_ms` is the server's time, against which the future is judged.
 ///
-/// A fault of the message as a whole is a refusal; a fault of one event is a verdict on that event only.
-pub fn receive_append(message: &[u8], now_ms: i64) -> Result<Received, Refusal> {
+/// A fault of the message as a whole is a refusal; a fault of one event is a verdict on that event only, and so is a name
+/// that there is no room for.
+pub fn receive_append(message: &[u8], now_ms: i64, no_room: &NoRoom) -> Result<Received, Refusal> {
     let mut received = Received::default();
     let (mut request_id, mut fields) = (&[][..], Fields::new(message));
     while let Some((number, value)) = fields.next_field().map_err(|_| malformed())? {
@@ -51,7 +96,7 @@ pub fn receive_append(message: &[u8], now_ms: i64) -> Result<Received, Refusal> 
         }
     }
     received.request_id = event::text("request_id", request_id, limits::ID_BYTES)?.to_owned();
-    receive_events(message, EVENTS, now_ms, &mut received)?;
+    receive_events(message, EVENTS, now_ms, no_room, &mut received)?;
     Ok(received)
 }
 
@@ -60,6 +105,7 @@ pub fn receive_events(
     message: &[u8],
     field: u32,
     now_ms: i64,
+    no_room: &NoRoom,
     received: &mut Received,
 ) -> Result<(), Refusal> {
     let events = count_elements(message, field).map_err(|_| malformed())?;
@@ -78,7 +124,7 @@ pub fn receive_events(
             continue;
         }
         let Wire::Bytes(wire) = value else { return Err(malformed()) };
-        match scratch.read(wire, now_ms) {
+        match scratch.read(wire, now_ms).and_then(|event| no_room.check(&event).map(|()| event)) {
             Err(refusal) => received.verdicts.push(rejected(index, refusal)),
             Ok(event) => {
                 let verdict = seen.admit(&mut received.batch, &event, wire, now_ms);

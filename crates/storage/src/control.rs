@@ -14,6 +14,16 @@ pub struct TenantRecord {
     pub created_ms: i64,
 }
 
+/// What a name stands for. The numbers are stored and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum NameKind {
+    /// Events.
+    Event = 1,
+    /// Properties.
+    Property = 2,
+}
+
 /// Why a tenant was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateTenantError {

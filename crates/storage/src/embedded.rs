@@ -6,6 +6,7 @@ mod control;
 mod definitions;
 mod failure;
 mod janitor;
+mod names;
 mod open;
 mod reading;
 mod watch;

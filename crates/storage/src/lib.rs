@@ -29,7 +29,8 @@ pub use audit::{Audit, AuditError};
 pub use block::{Block, BlockColumn, BlockError, ColumnInfo, KeyColumns, RowGroup};
 pub use compaction::{CompactError, CompactOptions, CompactionReport};
 pub use control::{
-    CreateTenantError, DefinitionRecord, KeyKind, KeyRecord, PutKeyError, SaveDefinitionError, TenantRecord,
+    CreateTenantError, DefinitionRecord, KeyKind, KeyRecord, NameKind, PutKeyError, SaveDefinitionError,
+    TenantRecord,
 };
 pub use embedded::{EmbeddedOptions, OpenError};
 pub use journal::JournalError;

@@ -8,7 +8,7 @@ use runnel_model::{EventBatch, TenantName};
 use crate::{
     Admitted, AppendError, Audit, AuditError, Backlog, Block, CompactError, CompactOptions, CompactionReport,
     CreateTenantError, DefinitionRecord, EmbeddedOptions, FetchError, Found, Journaled, KeyRecord, Listing,
-    OpenError, PutKeyError, Receipt, SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
+    NameKind, OpenError, PutKeyError, Receipt, SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
     backend::Backend, compaction, embedded::Embedded, listing,
 };
 
@@ -64,6 +64,28 @@ impl Store {
     ) -> Result<Vec<TenantRecord>, Unavailable> {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.list_tenants(after, limit).await,
+        }
+    }
+
+    /// The names of a kind that the tenant has claimed.
+    pub async fn names(&self, tenant: &TenantName, kind: NameKind) -> Result<Vec<String>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.names(tenant, kind).await,
+        }
+    }
+
+    /// Notes names of a kind that the tenant uses from now on, as long as it has at most `limit`, and answers those that there is no room for. Without `keep`
+    /// nothing is noted. Repeating it changes nothing.
+    pub async fn claim_names(
+        &self,
+        tenant: &TenantName,
+        kind: NameKind,
+        names: Vec<String>,
+        limit: usize,
+        keep: bool,
+    ) -> Result<Vec<String>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(embedded) => embedded.claim_names(tenant, kind, names, limit, keep).await,
         }
     }
 

@@ -58,6 +58,7 @@ every_backend! {
         what_is_due_is_done;
     controlling:
         tenants_are_listed_by_name,
+        names_have_room_up_to_a_limit,
         keys_are_found_and_revoked,
         definitions_have_versions,
         the_janitor_deletes_receipts;

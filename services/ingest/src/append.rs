@@ -6,38 +6,68 @@ use bytes::Bytes;
 use prost::Message;
 use runnel_contracts::{
     proto::ingest::v1::{AppendResponse, Verdict},
-    receive::{Received, receive_append},
+    receive::{NoRoom, Received, receive_append},
     refusal::{Reason, Refusal},
 };
 use runnel_model::{ContentSum, TenantName, content_hashes};
-use runnel_storage::{AdmitError, Admitted, AppendError, Request, Store, Unavailable};
+use runnel_storage::{AdmitError, Admitted, AppendError, Request, Unavailable};
+
+use crate::service::Ingest;
 
 /// Appends an encoded `AppendRequest`.
 pub(crate) async fn append(
-    store: &Store,
+    ingest: &Ingest,
     tenant: &TenantName,
     message: Bytes,
     now_ms: i64,
 ) -> Result<AppendResponse, Refusal> {
-    store_received(store, tenant, now_ms, move || receive_append(&message, now_ms)).await
+    store_received(ingest, tenant, now_ms, move |no_room| receive_append(&message, now_ms, no_room)).await
 }
 
 /// Decodes on a thread for computing, then writes. The work goes on when the caller goes away, so that a cancelled call leaves nothing half done.
+///
+/// A batch that brings names which there is no room for is decoded once more, without the events that bring them.
 pub(crate) async fn store_received(
-    store: &Store,
+    ingest: &Ingest,
     tenant: &TenantName,
     now_ms: i64,
-    receive: impl FnOnce() -> Result<Received, Refusal> + Send + 'static,
+    receive: impl Fn(&NoRoom) -> Result<Received, Refusal> + Send + 'static,
 ) -> Result<AppendResponse, Refusal> {
-    let (store, tenant) = (store.clone(), tenant.clone());
+    let (store, names, tenant) = (ingest.store.clone(), ingest.names.clone(), tenant.clone());
     let work = tokio::spawn(async move {
-        let admitting = tokio::task::spawn_blocking(move || admit(receive()?));
-        let (admitted, outcome) = admitting.await.map_err(|_| stopped())??;
+        let known = names.at_hand(&tenant);
+        let receiving = tokio::task::spawn_blocking(move || {
+            let received = receive(&NoRoom::default())?;
+            let new = known.lacks(&received.batch);
+            Ok::<_, Refusal>(match new.is_empty() {
+                true => Step::Admitted(admit(received)?),
+                false => Step::NewNames(received, receive),
+            })
+        });
+        let (admitted, outcome) = match receiving.await.map_err(|_| stopped())?? {
+            Step::Admitted(admitted) => admitted,
+            Step::NewNames(received, receive) => {
+                let no_room = names.claim(&store, &tenant, &received).await?;
+                let admitting = tokio::task::spawn_blocking(move || match no_room.is_empty() {
+                    true => admit(received),
+                    false => admit(receive(&no_room)?),
+                });
+                admitting.await.map_err(|_| stopped())??
+            }
+        };
         let Some(admitted) = admitted else { return Ok(outcome) };
         let journaled = store.append(&tenant, admitted, now_ms).await.map_err(refusal)?;
         acknowledge(&journaled)
     });
     work.await.map_err(|_| stopped())?
+}
+
+/// How far a batch came without asking the store.
+enum Step<R> {
+    /// Every name is known.
+    Admitted((Option<Admitted>, AppendResponse)),
+    /// Some are to be claimed first.
+    NewNames(Received, R),
 }
 
 /// The only way to an acknowledgement: what the journal gave back.

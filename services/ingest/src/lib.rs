@@ -6,6 +6,7 @@
 
 mod append;
 pub mod compact;
+mod names;
 mod report;
 mod service;
 mod stream;

@@ -17,12 +17,13 @@ use runnel_storage::Store;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{append::append, report, stream};
+use crate::{append::append, names::Names, report, stream};
 
 /// Answers `IngestService`.
 #[derive(Clone, Debug)]
 pub struct Ingest {
     pub(crate) store: Store,
+    pub(crate) names: Names,
     pub(crate) signer: ContextSigner,
     pub(crate) clock: Clock,
 }
@@ -31,7 +32,7 @@ impl Ingest {
     /// An ingest service over a store.
     #[must_use]
     pub fn new(store: Store, signer: ContextSigner, clock: Clock) -> Ingest {
-        Ingest { store, signer, clock }
+        Ingest { store, names: Names::default(), signer, clock }
     }
 
     /// The service as a tonic server.
@@ -57,7 +58,7 @@ impl IngestService for Ingest {
     async fn append(&self, request: Request<Frame>) -> Result<Response<AppendResponse>, Status> {
         let caller = self.caller(&request)?;
         let Frame(message) = request.into_inner();
-        Ok(Response::new(append(&self.store, &caller.tenant, message, self.clock.now_ms()).await?))
+        Ok(Response::new(append(self, &caller.tenant, message, self.clock.now_ms()).await?))
     }
 
     async fn append_stream(

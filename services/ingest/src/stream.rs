@@ -7,7 +7,7 @@ use runnel_contracts::{
         append_stream_response::{Ack, Fault, Message as Answer, Opened},
     },
     protobuf::{Fields, Malformed, Wire},
-    receive::{Received, receive_events},
+    receive::{NoRoom, Received, receive_events},
     refusal::{Reason, Refusal},
 };
 use runnel_model::{TenantName, limits};
@@ -93,14 +93,14 @@ fn start(
     request_id: String,
     batch: bytes::Bytes,
 ) -> JoinHandle<Result<AppendResponse, Refusal>> {
-    let (store, tenant, now_ms) = (ingest.store.clone(), tenant.clone(), ingest.clock.now_ms());
+    let (ingest, tenant, now_ms) = (ingest.clone(), tenant.clone(), ingest.clock.now_ms());
     tokio::spawn(async move {
-        let receive = move || {
-            let mut received = Received { request_id, ..Received::default() };
-            receive_events(&batch, EVENTS, now_ms, &mut received)?;
+        let receive = move |no_room: &NoRoom| {
+            let mut received = Received { request_id: request_id.clone(), ..Received::default() };
+            receive_events(&batch, EVENTS, now_ms, no_room, &mut received)?;
             Ok(received)
         };
-        store_received(&store, &tenant, now_ms, receive).await
+        store_received(&ingest, &tenant, now_ms, receive).await
     })
 }
 

@@ -26,7 +26,7 @@ fn text(value: &str) -> Value {
 
 fn receive(events: Vec<Event>) -> Received {
     let message = AppendRequest { request_id: "r".into(), events, validate_only: false }.encode_to_vec();
-    receive_append(&message, NOW).unwrap()
+    receive_append(&message, NOW, &NoRoom::default()).unwrap()
 }
 
 fn reason_of(event: Event) -> (String, String) {
@@ -91,7 +91,7 @@ fn bytes_that_are_not_utf8_cost_one_event() {
         message.extend([0x12, event.len() as u8]);
         message.extend_from_slice(event);
     }
-    let received = receive_append(&message, NOW).unwrap();
+    let received = receive_append(&message, NOW, &NoRoom::default()).unwrap();
     assert_eq!(received.batch.len(), 1);
     let reasons: Vec<_> = received.verdicts.iter().map(|verdict| verdict.reason.as_str()).collect();
     assert_eq!(reasons, ["TEXT_NOT_UTF8", "EVENT_MALFORMED"]);
@@ -99,7 +99,7 @@ fn bytes_that_are_not_utf8_cost_one_event() {
 
 #[test]
 fn whole_batches_are_refused_before_anything_is_built() {
-    let reason = |message: &[u8]| receive_append(message, NOW).unwrap_err().reason;
+    let reason = |message: &[u8]| receive_append(message, NOW, &NoRoom::default()).unwrap_err().reason;
     assert_eq!(reason(&[]), Reason::BatchEmpty);
     assert_eq!(reason(&[0x12]), Reason::MessageMalformed);
     assert_eq!(reason(&[0x12, 0].repeat(10_001)), Reason::BatchTooLong);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use runnel_model::{TenantName, limits};
 use runnel_storage::{
-    CreateTenantError, KeyKind, KeyRecord, PutKeyError, SaveDefinitionError, Store, TenantRecord,
+    CreateTenantError, KeyKind, KeyRecord, NameKind, PutKeyError, SaveDefinitionError, Store, TenantRecord,
 };
 
 use crate::events::{NOW, distinct, requested, shop};
@@ -21,6 +21,21 @@ pub(crate) async fn tenants_are_listed_by_name(store: &Store) {
         |records: Vec<TenantRecord>| records.iter().map(|record| record.name.to_string()).collect::<Vec<_>>();
     assert_eq!(names(store.list_tenants(None, 2).await.unwrap()), ["a", "b"]);
     assert_eq!(names(store.list_tenants(Some("b"), 9).await.unwrap()), ["c"]);
+}
+
+pub(crate) async fn names_have_room_up_to_a_limit(store: &Store) {
+    store.create_tenant(&shop(), NOW).await.unwrap();
+    let claim = async |kind, names: &[&str], keep| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        store.claim_names(&shop(), kind, names, 3, keep).await.unwrap()
+    };
+    assert!(claim(NameKind::Event, &["a", "b"], true).await.is_empty());
+    assert_eq!(claim(NameKind::Event, &["b", "c", "d"], false).await, ["d"]);
+    assert_eq!(claim(NameKind::Event, &["d", "b", "c", "a"], true).await, ["c"]);
+    assert!(claim(NameKind::Property, &["c"], true).await.is_empty());
+    let mut names = store.names(&shop(), NameKind::Event).await.unwrap();
+    names.sort_unstable();
+    assert_eq!(names, ["a", "b", "d"]);
 }
 
 pub(crate) async fn keys_are_found_and_revoked(store: &Store) {

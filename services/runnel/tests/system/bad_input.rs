@@ -5,7 +5,7 @@ use std::io::Write;
 use runnel_client::{
     Client,
     proto::{
-        event::v1::Event,
+        event::v1::{Event, Value, value::Kind},
         funnel::v1::{
             DefineFunnelRequest, EventMatch, FunnelDefinition, GetFunnelRequest, QueryFunnelRequest, Step,
             query_funnel_request,
@@ -72,6 +72,21 @@ async fn requests_are_refused_by_name() {
     // A bomb: many empty events in a message that is small.
     let refused = append(vec![Event::default(); 1_500_000]).await.unwrap_err();
     assert_eq!(reason(&refused), "BATCH_TOO_LONG");
+
+    // 1,024 property names are in use; of what comes then, only the event with one more is refused.
+    let with = |at: usize| {
+        let mut event = event(at);
+        let value = Value { kind: Some(Kind::BoolValue(true)) };
+        event.properties = std::iter::once((format!("p{at}"), value)).collect();
+        event
+    };
+    let taken = append((0..1_024).map(with).collect()).await.unwrap().into_inner();
+    assert_eq!((taken.accepted, taken.rejected), (1_024, 0));
+    let taken = append(vec![with(2_000), with(3), event(2_001)]).await.unwrap().into_inner();
+    assert_eq!((taken.accepted, taken.rejected), (2, 1));
+    let verdict = &taken.verdicts[0];
+    assert_eq!((verdict.reason.as_str(), verdict.field.as_str()), ("NAMES_TOO_MANY", "properties[p2000]"));
+    assert!(verdict.message.contains("1024 property names"), "{}", verdict.message);
 
     let mut late = event(1);
     late.time_ms = Some(i64::MAX / 4);
@@ -145,7 +160,7 @@ async fn requests_are_refused_by_name() {
 
     let report =
         client.ingest().get_ingest_report(GetIngestReportRequest::default()).await.unwrap().into_inner();
-    assert_eq!(report.counted, 2, "only what was good is stored, and all of it");
+    assert_eq!(report.counted, 1_024 + 1 + 2, "only what was good is stored, and all of it");
 }
 
 #[test]
