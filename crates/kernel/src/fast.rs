@@ -148,11 +148,13 @@ impl Pass<'_> {
                 } else if scan.times.len() <= MOST_EVENTS {
                     let column = &codes.column[range.start..];
                     let tied = slice::bits(layout.ties, range.start, scan.times.len());
-                    if lanes.add(compare, &bytes, column, scan, bounds, (range.start, cap, tied)) {
+                    if lanes.add(compare, &bytes, column, scan, bounds, (range.start, tied)) {
                         self.drain(&mut lanes, compare, &mut tally, &mut ties, bounds, times);
                     }
                 } else {
-                    alone(scan, bounds, (range.start, cap), true, &mut tally, &mut ties);
+                    let (scan, order) = ties.resolve(scan, &bounds.order);
+                    let found = scan.furthest(bounds, bounds.order.steps, cap);
+                    tally.record(scan, bounds, range.start, found, &scan, Some(order));
                 }
             }
         }
@@ -176,17 +178,10 @@ impl Pass<'_> {
         let steps = self.plan.required_steps();
         let all = Scan { table: &self.codes.table, column: &self.codes.column, times };
         let filled = lanes.solve(bounds.order.strict);
-        let among = |some: u64, holds: &dyn Fn(usize) -> bool| {
-            places(some).fold(0, |lanes, lane| lanes | u64::from(holds(lane)) << lane)
-        };
         let entered = filled & !lanes.of_level(compare, 0);
-        let fits = among(entered, &|lane| lanes.visitor(lane, all).fits(bounds.window));
-        let open = if bounds.mature { 0 } else { among(fits, &|lane| lanes.visitor(lane, all).open(bounds)) };
-        let young_from = tally.young_from(bounds);
-        let young = match young_from {
-            i64::MAX => 0,
-            _ => among(fits, &|lane| lanes.visitor(lane, all).first_entry() >= young_from),
-        };
+        let fits = entered & lanes.fitting(times, bounds.window);
+        let open = if bounds.mature { 0 } else { lanes.newest_since(times, bounds.open_from) };
+        let young = if bounds.grown { 0 } else { lanes.first_since(times, bounds.young_from) };
         for level in 1..=steps {
             let of_level = lanes.of_level(compare, level) & fits;
             for (some, open) in [(of_level & open, true), (of_level & !open, false)] {
@@ -211,27 +206,13 @@ impl Pass<'_> {
         }
         for lane in places(entered & !fits) {
             let visitor = lanes.visitor(lane, all);
-            alone(visitor.scan, bounds, (visitor.base, visitor.cap), visitor.tied(), tally, ties);
+            let found = (visitor.furthest_within(bounds.window), open >> lane & 1 != 0);
+            let order = (visitor.crowded() && tally.tells_events_apart())
+                .then(|| ties.order(visitor.scan, &bounds.order));
+            tally.record(visitor.scan, bounds, visitor.base, found, &visitor, order);
         }
         lanes.clear();
     }
-}
-
-/// Counts a visitor by itself, whose first event is `base` in the slice and who can reach level `cap`.
-fn alone<T: Instant>(
-    scan: Scan<'_, T>,
-    bounds: &Bounds,
-    (base, cap): (usize, usize),
-    tied: bool,
-    tally: &mut Tally<'_>,
-    ties: &mut Ties<T>,
-) {
-    if !tied {
-        tally.record(scan, bounds, base, scan.furthest(bounds, bounds.order.steps, cap), None);
-        return;
-    }
-    let (scan, order) = ties.resolve(scan, &bounds.order);
-    tally.record(scan, bounds, base, scan.furthest(bounds, bounds.order.steps, cap), Some(order));
 }
 
 /// The places of the bits of a word, ascending.

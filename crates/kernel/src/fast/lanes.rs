@@ -19,8 +19,8 @@ type Lane<A> = [A; LANES];
 /// Up to [`LANES`] visitors. `STEPS` is the number of steps or more; the steps beyond it never occur.
 pub(super) struct Lanes<const STEPS: usize> {
     filled: usize,
-    /// First event of each visitor in the slice, number of visible events, and the highest level it can reach.
-    visitors: Lane<(usize, usize, usize)>,
+    /// First event of each visitor in the slice, and the number of visible events.
+    visitors: Lane<(usize, usize)>,
     /// Per step the places of its events, as bits.
     words: [Lane<u64>; STEPS],
     /// The places of events in the range of entries.
@@ -46,7 +46,7 @@ impl<const STEPS: usize> Lanes<STEPS> {
     pub(super) fn new() -> Self {
         Self {
             filled: 0,
-            visitors: [(0, 0, 0); LANES],
+            visitors: [(0, 0); LANES],
             words: [[0; LANES]; STEPS],
             range: [0; LANES],
             ties: [0; LANES],
@@ -60,8 +60,8 @@ impl<const STEPS: usize> Lanes<STEPS> {
         }
     }
 
-    /// Adds a visitor of at most [`MOST_EVENTS`] events, at least one of them, whose first event is `base` in the slice, and
-    /// who can reach level `cap`. `codes` hold per step the byte that stands for it, any for a step that does not exist;
+    /// Adds a visitor of at most [`MOST_EVENTS`] events, at least one of them, whose first event is `base` in the slice.
+    /// `codes` hold per step the byte that stands for it, any for a step that does not exist;
     /// `column` is the visitor's part of the byte column and may go on after its end; `ties` are the places of events that
     /// share their millisecond with the one before. Answers whether all lanes are filled.
     #[inline(always)]
@@ -72,7 +72,7 @@ impl<const STEPS: usize> Lanes<STEPS> {
         column: &[u8],
         scan: Scan<'_, T>,
         bounds: &Bounds,
-        (base, cap, ties): (usize, usize, u64),
+        (base, ties): (usize, u64),
     ) -> bool {
         let count = scan.times.len();
         let lane = self.filled % LANES;
@@ -95,7 +95,7 @@ impl<const STEPS: usize> Lanes<STEPS> {
             range = below(place(bounds.until)) & !below(place(bounds.from));
         }
         self.range[lane] = range;
-        self.visitors[lane] = (base, count, cap);
+        self.visitors[lane] = (base, count);
         self.filled += 1;
         self.filled == LANES
     }
@@ -124,14 +124,42 @@ impl<const STEPS: usize> Lanes<STEPS> {
         lanes
     }
 
+    /// Lanes whose furthest chain fits the window. If it does not, others have to be looked at.
+    #[inline(always)]
+    pub(super) fn fitting<T: Instant>(&self, times: &[T], window: i64) -> u64 {
+        let time = |lane: usize, places: &Lane<u8>| self.time(times, lane, places);
+        let fits = |lane| time(lane, &self.completions) - time(lane, &self.chosen) <= window;
+        (0..self.filled.min(LANES)).fold(0, |lanes, lane| lanes | u64::from(fits(lane)) << lane)
+    }
+
+    /// Lanes whose newest entry is at an instant or later.
+    #[inline(always)]
+    pub(super) fn newest_since<T: Instant>(&self, times: &[T], instant: i64) -> u64 {
+        let since = |lane| self.time(times, lane, &self.newest) >= instant;
+        (0..self.filled.min(LANES)).fold(0, |lanes, lane| lanes | u64::from(since(lane)) << lane)
+    }
+
+    /// Lanes whose first entry is at an instant or later.
+    #[inline(always)]
+    pub(super) fn first_since<T: Instant>(&self, times: &[T], instant: i64) -> u64 {
+        let since = |lane| self.time(times, lane, &self.first) >= instant;
+        (0..self.filled.min(LANES)).fold(0, |lanes, lane| lanes | u64::from(since(lane)) << lane)
+    }
+
+    /// The instant of a place of a lane's visitor.
+    #[inline(always)]
+    fn time<T: Instant>(&self, times: &[T], lane: usize, places: &Lane<u8>) -> i64 {
+        times.get(self.visitors[lane].0 + usize::from(places[lane])).map_or(0, |time| time.ms())
+    }
+
     /// The visitor of a lane; `all` are the events of the slice.
     #[inline(always)]
     pub(super) fn visitor<'a, T>(&'a self, lane: usize, all: Scan<'a, T>) -> Visitor<'a, T, STEPS> {
         let lane = lane % LANES;
-        let (base, count, cap) = self.visitors[lane];
+        let (base, count) = self.visitors[lane];
         let range = base..base + count;
         let scan = Scan { table: all.table, column: &all.column[range.clone()], times: &all.times[range] };
-        Visitor { lanes: self, lane, scan, base, cap }
+        Visitor { lanes: self, lane, scan, base }
     }
 
     /// Brings two events of one instant into the order of [`super::ties`].
@@ -197,37 +225,52 @@ pub(super) struct Visitor<'a, T, const STEPS: usize> {
     pub(super) scan: Scan<'a, T>,
     /// Its first event in the slice.
     pub(super) base: usize,
-    /// The highest level that it can reach.
-    pub(super) cap: usize,
 }
 
 impl<T: Instant, const STEPS: usize> Visitor<'_, T, STEPS> {
-    /// Whether the chain fits the window. If not, others have to be looked at.
-    #[inline(always)]
-    pub(super) fn fits(&self, window: i64) -> bool {
-        let time = |places: &Lane<u8>| self.scan.time(usize::from(places[self.lane]));
-        time(&self.lanes.completions) - time(&self.lanes.chosen) <= window
-    }
-
     /// The instant of the first entry.
     #[inline(always)]
     pub(super) fn first_entry(&self) -> i64 {
         self.scan.time(usize::from(self.lanes.first[self.lane]))
     }
 
-    /// Whether the newest entry is open.
-    #[inline(always)]
-    pub(super) fn open(&self, bounds: &Bounds) -> bool {
-        self.scan.time(usize::from(self.lanes.newest[self.lane])) >= bounds.open_from
+    /// The furthest chain that fits the window, for a visitor whose furthest one by order does not: the highest level, its
+    /// earliest completion, and the latest entry that leads there.
+    pub(super) fn furthest_within(&self, window: i64) -> Chain {
+        let word = |step: usize| self.lanes.words[step][self.lane];
+        let entries = word(0) & self.lanes.range[self.lane];
+        let first = lowest(entries);
+        for level in (2..=usize::from(self.lanes.levels[self.lane]).min(STEPS)).rev() {
+            let mut completions = word(level - 1) & above(first);
+            while completions != 0 {
+                let completion = lowest(completions);
+                completions ^= completion;
+                // The latest event of each step before the next.
+                let mut entry = completion;
+                for step in (0..level - 1).rev() {
+                    let before = if step == 0 { entries } else { word(step) } & entry.wrapping_sub(1);
+                    if before == 0 {
+                        entry = 0;
+                        break;
+                    }
+                    entry = highest(before);
+                }
+                let (entry_place, place) = (usize::from(place_of(entry)), usize::from(place_of(completion)));
+                if entry != 0 && self.scan.time(place) - self.scan.time(entry_place) <= window {
+                    return Chain {
+                        level,
+                        entry: entry_place,
+                        completion: place,
+                        first: first.trailing_zeros() as usize,
+                    };
+                }
+            }
+        }
+        let first = usize::from(place_of(first));
+        Chain { level: 1, entry: first, completion: first, first }
     }
 
-    /// Whether some of its events share a millisecond.
-    #[inline(always)]
-    pub(super) fn tied(&self) -> bool {
-        self.lanes.ties[self.lane] != 0
-    }
-
-    /// Whether three or more of them do.
+    /// Whether three or more of its events share a millisecond.
     #[inline(always)]
     pub(super) fn crowded(&self) -> bool {
         self.lanes.crowded >> self.lane & 1 != 0

@@ -41,11 +41,15 @@ pub(super) struct Bounds {
     pub(super) visible_until: i64,
     /// The earliest entry that is open: its window reaches `as_of`.
     pub(super) open_from: i64,
+    /// The earliest entry that is not followed for its whole window.
+    pub(super) young_from: i64,
+    /// Whether no entry of the slice and range is.
+    pub(super) grown: bool,
     /// Whether every event of the slice is visible.
     all_visible: bool,
     /// Whether every event of the slice lies in the range of entries.
     all_inside: bool,
-    /// Whether no entry of the range is open, so that a scan can stop at the highest level it can reach.
+    /// Whether no entry of the slice and range is open, so that a scan can stop at the highest level it can reach.
     pub(super) mature: bool,
     /// How simultaneous events follow each other.
     pub(super) order: TieOrder,
@@ -58,7 +62,11 @@ impl Bounds {
         let never_open = question.as_of_ms >= plan.steps_until_ms;
         let open_from = if never_open { i64::MAX } else { question.as_of_ms - question.window_ms - epoch_ms };
         let (oldest_ms, newest_ms) = slice.layout().span_ms;
+        let newest = newest_ms.clamp(-INSTANT_BOUND_MS, INSTANT_BOUND_MS) - epoch_ms;
+        let young_from = plan.visible_until_ms - question.window_ms + 1 - epoch_ms;
         Self {
+            young_from,
+            grown: newest < young_from || question.until_ms - epoch_ms <= young_from,
             all_visible: newest_ms < plan.visible_until_ms,
             all_inside: oldest_ms >= question.from_ms && newest_ms < question.until_ms,
             epoch_ms,
@@ -67,7 +75,7 @@ impl Bounds {
             window: question.window_ms,
             visible_until: plan.visible_until_ms - epoch_ms,
             open_from,
-            mature: open_from >= question.until_ms - epoch_ms,
+            mature: open_from >= question.until_ms - epoch_ms || newest < open_from,
             order: TieOrder::new(plan),
         }
     }

@@ -143,15 +143,6 @@ impl<'a> Tally<'a> {
         self.levels[level % 64][state as usize] += units;
     }
 
-    /// The earliest first entry, since the slice's epoch, that is not followed for its whole window.
-    pub(super) fn young_from(&self, bounds: &Bounds) -> i64 {
-        if self.follow_up_is_window {
-            i64::MAX
-        } else {
-            self.visible_until_ms - self.window - bounds.epoch_ms + 1
-        }
-    }
-
     /// Counts units that did not convert and were followed for their whole window.
     pub(super) fn censor_at_window(&mut self, units: u64) {
         self.censored_at_window += units;
@@ -190,6 +181,7 @@ impl<'a> Tally<'a> {
         bounds: &Bounds,
         base: usize,
         (found, open): (Chain, bool),
+        chain: &impl Follow,
         order: Option<&[u32]>,
     ) {
         if found.level > 0 {
@@ -198,7 +190,7 @@ impl<'a> Tally<'a> {
             if state != State::Converted {
                 self.censor(scan.time(found.first), bounds);
             }
-            self.look(scan, bounds, base, (found, state), &scan, order);
+            self.look(scan, bounds, base, (found, state), chain, order);
         }
     }
 
@@ -233,15 +225,26 @@ impl<'a> Tally<'a> {
             self.by_bucket.add(row as u64, found.level, state);
         }
         if let Some(break_down) = self.break_down {
+            let event = |place: u32| match order {
+                Some(order) => order.get(place as usize).copied().unwrap_or(0),
+                None => chain.unswapped(place),
+            };
+            let at = |place: u32| self.values.get(base + event(place) as usize).copied();
+            let touches =
+                || self.values.get(base..base + scan.times.len()).unwrap_or_default().iter().copied();
             // Of simultaneous entries, which are alike for everything else, the first tells the value.
-            self.places[0] = chain.first_of_instant(found.entry) as u32;
-            for place in &mut self.places[..found.level] {
-                *place = match order {
-                    Some(order) => order.get(*place as usize).copied().unwrap_or(0),
-                    None => chain.unswapped(*place),
-                };
+            let first = || chain.first_of_instant(found.entry) as u32;
+            let value = match break_down {
+                BreakDown::AtStep(0) => at(first()),
+                BreakDown::AtStep(step) => self.places[..found.level].get(step).and_then(|place| at(*place)),
+                BreakDown::FirstDefined => {
+                    let later = self.places[..found.level].iter().skip(1).copied();
+                    std::iter::once(first()).chain(later).filter_map(at).find(|value| *value != 0)
+                }
+                BreakDown::FirstTouch => touches().find(|value| *value != 0),
+                BreakDown::LastTouch => touches().rfind(|value| *value != 0),
             }
-            let value = self.value(break_down, base, &self.places[..found.level], scan.times.len());
+            .unwrap_or(0);
             self.by_value.add(u64::from(value), found.level, state);
             if state == State::Converted {
                 self.recent.push(u64::from(value) << 16 | u64::from(bucket(completion - entry)));
@@ -263,19 +266,6 @@ impl<'a> Tally<'a> {
             }
             self.censor(first, bounds);
         }
-    }
-
-    #[inline(always)]
-    fn value(&self, break_down: BreakDown, base: usize, reached: &[u32], visible: usize) -> u32 {
-        let at = |place: &u32| self.values.get(base + *place as usize).copied();
-        let touches = || self.values.get(base..base + visible).unwrap_or_default().iter().copied();
-        match break_down {
-            BreakDown::AtStep(step) => reached.get(step).and_then(at),
-            BreakDown::FirstDefined => reached.iter().filter_map(at).find(|value| *value != 0),
-            BreakDown::FirstTouch => touches().find(|value| *value != 0),
-            BreakDown::LastTouch => touches().rfind(|value| *value != 0),
-        }
-        .unwrap_or(0)
     }
 
     fn fold(&mut self) {
