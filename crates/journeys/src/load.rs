@@ -21,8 +21,9 @@ const ATTEMPTS: usize = 5;
 const FETCHED: usize = 256;
 /// An overlay of this many events is never folded into its base.
 const SMALL_OVERLAY: usize = 4_096;
-/// A larger one is, once it is this share of its base. Every refresh rewrites the overlays it touches and every fold rewrites a base: for some tens of events a
-/// refresh and shard, both cost about the same at a thirty-second.
+/// A larger one is, once it is this share of its base in the first shard, and twice that in the last: what arrives evenly fills all overlays alike, and if all
+/// were folded by the same refresh, that one would take seconds. Every refresh rewrites the overlays it touches and every fold rewrites a base: for some tens
+/// of events a refresh and shard, both cost about the same at a thirty-second.
 const OVERLAY_SHARE: usize = 32;
 
 /// Why journeys could not be loaded.
@@ -252,7 +253,7 @@ fn apply(loaded: &Loaded, fetched: &Fetched) -> Result<Refreshed, LoadError> {
             .par_iter()
             .enumerate()
             .filter(|(_, shard)| shard.is_none())
-            .map(|(at, _)| (at, apply_shard(loaded, &loaded.shards[at], parts(&origins, at))))
+            .map(|(at, _)| (at, apply_shard(loaded, at, parts(&origins, at))))
             .collect();
         let mut wanted = Vec::new();
         for (at, outcome) in outcomes {
@@ -276,7 +277,8 @@ fn apply(loaded: &Loaded, fetched: &Fetched) -> Result<Refreshed, LoadError> {
 const RESIDENT: usize = usize::MAX;
 
 /// Moves the journeys of visitors with new events into the overlay, which is folded into the base when it grows.
-fn apply_shard(loaded: &Loaded, shard: &Shard, fresh: Vec<(usize, Part<'_>)>) -> Result<Shard, Wanted> {
+fn apply_shard(loaded: &Loaded, at: usize, fresh: Vec<(usize, Part<'_>)>) -> Result<Shard, Wanted> {
+    let shard = &loaded.shards[at];
     if fresh.is_empty() {
         return Ok(shard.clone());
     }
@@ -300,7 +302,8 @@ fn apply_shard(loaded: &Loaded, shard: &Shard, fresh: Vec<(usize, Part<'_>)>) ->
         superseded.resize(shard.base.visitors.len().div_ceil(64), 0);
     }
     touched.iter().for_each(|&visitor| superseded[visitor as usize / 64] |= 1 << (visitor % 64));
-    if overlay.events() <= SMALL_OVERLAY.max(shard.base.events() / OVERLAY_SHARE) {
+    let share = shard.base.events() * (SHARDS + at) / (SHARDS * OVERLAY_SHARE);
+    if overlay.events() <= SMALL_OVERLAY.max(share) {
         return Ok(Shard {
             base: shard.base.clone(),
             superseded: Arc::new(superseded),

@@ -72,9 +72,10 @@ impl Partition {
 
     /// A plain sum over the bytes that the kernel reads: the limit that memory sets.
     fn sum(&self) -> u64 {
-        let kinds: u64 = self.kinds.iter().map(|kind| u64::from(*kind)).sum();
-        let times: u64 = self.times.iter().map(|time| u64::from(*time)).sum();
-        kinds + times
+        // In their own widths, so that it is memory that takes the time and not the widening.
+        let kinds = self.kinds.iter().fold(0u8, |sum, kind| sum.wrapping_add(*kind));
+        let times = self.times.iter().fold(0u32, |sum, time| sum.wrapping_add(*time));
+        u64::from(kinds) + u64::from(times)
     }
 }
 
