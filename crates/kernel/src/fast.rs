@@ -85,29 +85,23 @@ impl Pass<'_> {
         }
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "there is nothing wider there")
+    )]
     fn by_processor<T: Instant, const STEPS: usize>(
         self,
         bounds: &Bounds,
         times: &[T],
         wide: bool,
     ) -> Result<Counts, RunError> {
-        match Wide::detect().filter(|_| wide) {
-            Some(wide) => wide.run(
+        #[cfg(target_arch = "x86_64")]
+        if let Some(wide) = Wide::detect().filter(|_| wide) {
+            return wide.run(
                 #[inline(always)]
                 || self.visitors::<T, STEPS, Wide>(wide, bounds, times),
-            ),
-            None => self.visitors::<T, STEPS, Narrow>(Narrow, bounds, times),
+            );
         }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn by_processor<T: Instant, const STEPS: usize>(
-        self,
-        bounds: &Bounds,
-        times: &[T],
-        _wide: bool,
-    ) -> Result<Counts, RunError> {
         self.visitors::<T, STEPS, Narrow>(Narrow, bounds, times)
     }
 

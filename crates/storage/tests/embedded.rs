@@ -13,7 +13,7 @@ use runnel_contracts::proto::journal::v1::Batch;
 use runnel_model::{EventBatch, EventRef, limits};
 use runnel_storage::{
     Admitted, AppendError, AuditError, BlockError, CompactOptions, EmbeddedOptions, FetchError, JournalError,
-    OpenError, Request, Store, Unavailable,
+    NameKind, OpenError, Request, Store, Unavailable,
 };
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use xxhash_rust::xxh3::xxh3_64;
@@ -77,6 +77,30 @@ async fn a_folder_is_opened_once() {
 }
 
 #[tokio::test]
+async fn a_folder_of_the_first_format_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let store = open(&path).await;
+    store.create_tenant(&shop(), NOW).await.unwrap();
+    store.append(&shop(), admitted(&distinct(0, 3)), NOW).await.unwrap();
+    store.close().await;
+    let mut connection = database(&path).await;
+    sqlx::query("DROP TABLE names").execute(&mut connection).await.unwrap();
+    sqlx::query("PRAGMA user_version = 1").execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+
+    for again in [false, true] {
+        let store = Store::open_embedded(&path, EmbeddedOptions::default()).await.unwrap();
+        assert_eq!(store.audit(&shop()).await.unwrap().counted, 3);
+        let names = store.names(&shop(), NameKind::Event).await.unwrap();
+        assert_eq!(names.is_empty(), !again);
+        let claimed = store.claim_names(&shop(), NameKind::Event, vec!["view".to_owned()], 1, true).await;
+        assert!(claimed.unwrap().is_empty());
+        store.close().await;
+    }
+}
+
+#[tokio::test]
 async fn other_folders_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let newer = dir.path().join("newer");
@@ -85,7 +109,7 @@ async fn other_folders_are_refused() {
     sqlx::query("PRAGMA user_version = 99").execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     let refused = Store::open_embedded(&newer, EmbeddedOptions::default()).await;
-    assert!(matches!(refused, Err(OpenError::NewerVersion { found: 99, known: 1, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::NewerVersion { found: 99, known: 2, .. })), "{refused:?}");
 
     let foreign = dir.path().join("foreign");
     fs::create_dir(&foreign).unwrap();

@@ -84,11 +84,12 @@ pub enum OpenError {
     },
 }
 
+/// What each format adds to the one before. A new folder gets all of them, an older one those that it lacks.
+const SCHEMAS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// The newest format of the folder that is known, and the one that is written.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = SCHEMAS.len() as u32;
 /// SQLite's mark for whose file it is: `RNNL`.
 const APPLICATION: u32 = 0x524e_4e4c;
-const SCHEMA: &str = include_str!("schema.sql");
 const PAGE_BYTES: u32 = 8_192;
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -210,19 +211,19 @@ fn check_head(dir: &Path, path: &Path) -> Result<(), OpenError> {
     judge(dir, path, number(68), number(60)).map(|_| ())
 }
 
-/// Whether a file with these marks is ours; `false` when it has none yet.
-fn judge(dir: &Path, path: &Path, application: u32, found: u32) -> Result<bool, OpenError> {
+/// The format of a file with these marks; 0 when it has none yet.
+fn judge(dir: &Path, path: &Path, application: u32, found: u32) -> Result<u32, OpenError> {
     match application {
         APPLICATION if found > FORMAT => {
             Err(OpenError::NewerVersion { dir: dir.to_owned(), found, known: FORMAT })
         }
-        APPLICATION => Ok(true),
-        0 => Ok(false),
+        APPLICATION => Ok(found),
+        0 => Ok(0),
         _ => Err(OpenError::Foreign { path: path.to_owned() }),
     }
 }
 
-/// Creates the tables of a new folder.
+/// Creates the tables of a new folder, or those that an older one lacks.
 async fn prepare(dir: &Path, path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
     let failed = |source: sqlx::Error| {
         let path = path.to_owned();
@@ -236,19 +237,22 @@ async fn prepare(dir: &Path, path: &Path, connection: &mut SqliteConnection) -> 
         sqlx::query_as("PRAGMA application_id").fetch_one(&mut *connection).await.map_err(failed)?;
     let (format,): (i64,) =
         sqlx::query_as("PRAGMA user_version").fetch_one(&mut *connection).await.map_err(failed)?;
-    if judge(dir, path, application as u32, format as u32)? {
+    let format = judge(dir, path, application as u32, format as u32)?;
+    if format == FORMAT {
         return Ok(());
     }
     let (tables,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM sqlite_schema")
         .fetch_one(&mut *connection)
         .await
         .map_err(failed)?;
-    if tables > 0 {
+    if format == 0 && tables > 0 {
         return Err(OpenError::Foreign { path: path.to_owned() });
     }
     let mut transaction = connection.begin().await.map_err(failed)?;
     let marks = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}");
-    transaction.execute(sqlx::raw_sql(SCHEMA)).await.map_err(failed)?;
+    for schema in &SCHEMAS[format as usize..] {
+        transaction.execute(sqlx::raw_sql(*schema)).await.map_err(failed)?;
+    }
     transaction.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(marks))).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)
 }

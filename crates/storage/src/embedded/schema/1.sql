@@ -39,14 +39,6 @@ CREATE TABLE definitions (
     PRIMARY KEY (tenant_id, kind, name, version)
 ) STRICT;
 
--- Names that a tenant has used, of which it may have so many: kind 1 of events, kind 2 of properties.
-CREATE TABLE names (
-    tenant_id TEXT NOT NULL REFERENCES tenants (tenant_id),
-    kind INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    PRIMARY KEY (tenant_id, kind, name)
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE receipts (
     tenant_id TEXT NOT NULL REFERENCES tenants (tenant_id),
     request_id TEXT NOT NULL,
