@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use runnel_journeys::Loaded;
+use runnel_journeys::{Loaded, ValueDictionary};
 use runnel_model::{Operator, Predicate, Selector, ValueRef};
 
 use crate::definition::Checked;
@@ -33,6 +33,9 @@ impl Checked {
                 ));
             }
         }
+        for column in self.columns.hold.iter().chain(&self.columns.break_down) {
+            notes.extend(values(column, loaded).err());
+        }
         self.columns.predicates.iter().for_each(|condition| misfits(condition, loaded, &mut notes));
         let mut said = BTreeSet::new();
         notes.retain(|note| said.insert(note.clone()));
@@ -50,26 +53,32 @@ fn misfits(condition: &Predicate, loaded: &Loaded, notes: &mut Vec<String>) {
         Predicate::Not(part) => misfits(part, loaded, notes),
         Predicate::Compare { operator: Exists | Missing | NotEqual | NotIn, .. } => {}
         Predicate::Compare { column, operator, .. } => {
-            let shown = match column {
-                Selector::Property(name) => format!("property {name:?}"),
-                Selector::Field(field) => format!("field {field:?}"),
-            };
-            let values = loaded.column(column).map(|at| &loaded.columns[at].1);
             let sized = matches!(operator, Less | LessOrEqual | Greater | GreaterOrEqual);
             let number = |value: ValueRef<'_>| matches!(value, ValueRef::Int(_) | ValueRef::Double(_));
-            match values {
-                Some(values) if !values.is_empty() => {
-                    if sized && !values.test(false, number).contains(&true) {
-                        notes.push(format!(
-                            "No value of the {shown} is a number, and only numbers compare by size; send it as a number \
-                             (runnel import --property-type NAME=double)."
-                        ));
-                    }
-                }
-                _ => notes.push(format!(
-                    "No event has the {shown}; runnel catalog properties lists those there are."
+            match values(column, loaded) {
+                Ok(values) if sized && !values.test(false, number).contains(&true) => notes.push(format!(
+                    "No value of the {} is a number, and only numbers compare by size; send it as a number \
+                     (runnel import --property-type NAME=double).",
+                    shown(column)
                 )),
+                Ok(_) => {}
+                Err(note) => notes.push(note),
             }
         }
+    }
+}
+
+/// The distinct values of a column, or a note that no event has it.
+fn values<'a>(column: &Selector, loaded: &'a Loaded) -> Result<&'a ValueDictionary, String> {
+    let values = loaded.column(column).map(|at| &loaded.columns[at].1);
+    values.map(|values| &**values).filter(|values| !values.is_empty()).ok_or_else(|| {
+        format!("No event has the {}; runnel catalog properties lists those there are.", shown(column))
+    })
+}
+
+fn shown(column: &Selector) -> String {
+    match column {
+        Selector::Property(name) => format!("property {name:?}"),
+        Selector::Field(field) => format!("field {field:?}"),
     }
 }

@@ -242,6 +242,9 @@ fn a_question_that_can_match_nothing_says_so() {
     assert_eq!(notes("numbers", "a,b[price>=6]"), (vec![1, 1], "[]".to_owned()));
     let (counts, said) = notes("numbers", "a,bought[cost=1]");
     assert!(counts == [1, 0] && said.contains("bought") && said.contains("cost"), "{said}");
+    let answer = ask(&data, "numbers", &["--steps", "a,b", "--by", "colour"]);
+    let said = answer["provenance"]["notes"].to_string();
+    assert!(said.contains("No event has the property") && said.contains("colour"), "{said}");
     let said = runnel(&[
         "ask",
         "funnel",
