@@ -24,5 +24,5 @@ pub use loaded::{Loaded, Properties, Shard};
 pub use names::Names;
 pub use question::{ColumnsFor, CountError, Derived, PredicateError, RunColumns, regex};
 pub use rows::TooManyNames;
-pub use run::{Arena, Identities, KindColumn, Run, TimeColumn};
+pub use run::{Arena, Identities, KindColumn, Run, TimeColumn, ValueColumn};
 pub use values::ValueDictionary;

@@ -236,7 +236,7 @@ fn emit(builder: &mut RunBuilder, part: &Part<'_>, row: usize, columns: usize) {
     match *part {
         Part::Run { run, .. } | Part::Picked { run, .. } => {
             let identity = run.identities.as_ref().map_or((&[][..], 0), |all| all.get(row));
-            let codes = (0..columns).map(|column| run.columns[column][row]);
+            let codes = run.columns.iter().map(|column| column.values().get(row).unwrap_or(0));
             builder.event(run.time(row), run.kind(row), codes, identity);
         }
         Part::Rows { rows, .. } => {

@@ -1,14 +1,20 @@
 //! From conditions and column names to the bit and code columns that the kernel reads, and a run of the kernel over all journeys.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 use rayon::prelude::*;
 use regex::{Regex, RegexBuilder};
-use runnel_kernel::{Columns, Counts, Plan, RunError};
+use runnel_kernel::{Columns, Counts, Plan, RunError, Values};
 use runnel_model::{Operator, Predicate, Selector, Value, ValueRef, compare_numbers, values_equal};
 
-use crate::{loaded::Loaded, run::Run};
+use crate::{
+    loaded::Loaded,
+    run::{Run, ValueColumn},
+};
+
+/// The codes of a column that is not loaded.
+const NONE: Values<'_> = Values::U8(&[]);
 
 /// Memory that one compiled regular expression may take, in bytes.
 const REGEX_MEMORY: usize = 1 << 20;
@@ -95,20 +101,27 @@ enum Test {
 #[derive(Debug)]
 pub struct RunColumns<'a> {
     predicates: Vec<Vec<u64>>,
-    hold: Option<Cow<'a, [u32]>>,
-    break_down: Option<&'a [u32]>,
+    hold: Option<Held<'a>>,
+    break_down: Option<Values<'a>>,
+}
+
+/// Codes of what is held.
+#[derive(Debug)]
+enum Held<'a> {
+    One(Values<'a>),
+    Tuples(Vec<u32>),
 }
 
 impl Derived {
     /// Derives the columns of a run.
     #[must_use]
     pub fn columns<'a>(&self, run: &'a Run) -> RunColumns<'a> {
-        let codes = |column: usize| run.columns.get(column).map_or(&[][..], Vec::as_slice);
+        let codes = |column: usize| run.columns.get(column).map_or(NONE, ValueColumn::values);
         let hold = match self.hold.as_slice() {
             [] => None,
-            [one] => Some(Cow::Borrowed(codes(*one))),
+            [one] => Some(Held::One(codes(*one))),
             several => {
-                Some(Cow::Owned(tuples(&several.iter().map(|column| codes(*column)).collect::<Vec<_>>())))
+                Some(Held::Tuples(tuples(&several.iter().map(|column| codes(*column)).collect::<Vec<_>>())))
             }
         };
         RunColumns {
@@ -147,19 +160,23 @@ impl RunColumns<'_> {
     /// The columns as the kernel reads them.
     #[must_use]
     pub fn kernel<'a>(&'a self, predicates: &'a [&'a [u64]]) -> Columns<'a> {
-        Columns { predicates, hold: self.hold.as_deref(), break_down: self.break_down, scope: None }
+        let hold = self.hold.as_ref().map(|held| match held {
+            Held::One(values) => *values,
+            Held::Tuples(codes) => Values::U32(codes),
+        });
+        Columns { predicates, hold, break_down: self.break_down, scope: None }
     }
 }
 
 /// Codes of tuples: equal tuples have equal codes, 0 where a part is missing.
-fn tuples(columns: &[&[u32]]) -> Vec<u32> {
+fn tuples(columns: &[Values<'_>]) -> Vec<u32> {
     let mut codes: HashMap<Vec<u32>, u32> = HashMap::new();
-    let events = columns.first().map_or(0, |codes| codes.len());
+    let events = columns.first().map_or(0, Values::len);
     let mut tuple = Vec::with_capacity(columns.len());
     (0..events)
         .map(|event| {
             tuple.clear();
-            tuple.extend(columns.iter().map(|codes| codes[event]));
+            tuple.extend(columns.iter().map(|codes| codes.get(event).unwrap_or(0)));
             if tuple.contains(&0) {
                 return 0;
             }
@@ -184,17 +201,26 @@ impl Test {
             Test::Any(tests) => combine(tests, |left, right| left | right),
             Test::Not(test) => test.bits(run).into_iter().map(|word| !word).collect(),
             Test::Code { column, holds } => {
-                let codes = run.columns.get(*column).map_or(&[][..], Vec::as_slice);
-                let pack = |some: &[u32]| {
-                    let bit = |(at, code): (usize, &u32)| {
-                        u64::from(holds.get(*code as usize).copied().unwrap_or(false)) << at
-                    };
-                    some.iter().enumerate().map(bit).sum()
-                };
-                codes.chunks(64).map(pack).collect()
+                match run.columns.get(*column).map_or(NONE, ValueColumn::values) {
+                    Values::U8(codes) => bits(codes, holds),
+                    Values::U16(codes) => bits(codes, holds),
+                    Values::U32(codes) => bits(codes, holds),
+                }
             }
         }
     }
+}
+
+/// A bit per event whose code passes.
+fn bits<C: Copy + Into<u32>>(codes: &[C], holds: &[bool]) -> Vec<u64> {
+    let pack = |some: &[C]| {
+        let bit = |(at, code): (usize, &C)| {
+            let code: u32 = (*code).into();
+            u64::from(holds.get(code as usize).copied().unwrap_or(false)) << at
+        };
+        some.iter().enumerate().map(bit).sum()
+    };
+    codes.chunks(64).map(pack).collect()
 }
 
 fn compile(predicate: &Predicate, loaded: &Loaded) -> Result<Test, PredicateError> {

@@ -1,6 +1,6 @@
 //! A run: the journeys of some visitors of one shard as columns, immutable once built.
 
-use runnel_kernel::{Kinds, Layout, Slice, SliceError, Times};
+use runnel_kernel::{Kinds, Layout, Slice, SliceError, Times, Values};
 
 /// Codes of event names, as narrow as they fit.
 #[derive(Debug)]
@@ -23,6 +23,46 @@ pub enum TimeColumn {
     },
     /// Milliseconds since the Unix epoch.
     Wide(Vec<i64>),
+}
+
+/// Value codes, as narrow as they fit.
+#[derive(Debug)]
+pub enum ValueColumn {
+    /// Codes below 256.
+    U8(Vec<u8>),
+    /// Codes below 65,536.
+    U16(Vec<u16>),
+    /// Any codes.
+    U32(Vec<u32>),
+}
+
+impl ValueColumn {
+    fn new(codes: Vec<u32>) -> ValueColumn {
+        match codes.iter().copied().max().unwrap_or(0) {
+            0..256 => ValueColumn::U8(codes.iter().map(|&code| code as u8).collect()),
+            256..65_536 => ValueColumn::U16(codes.iter().map(|&code| code as u16).collect()),
+            _ => ValueColumn::U32(codes),
+        }
+    }
+
+    /// The codes as the kernel reads them.
+    #[inline]
+    #[must_use]
+    pub fn values(&self) -> Values<'_> {
+        match self {
+            ValueColumn::U8(codes) => Values::U8(codes),
+            ValueColumn::U16(codes) => Values::U16(codes),
+            ValueColumn::U32(codes) => Values::U32(codes),
+        }
+    }
+
+    fn bytes_held(&self) -> usize {
+        match self {
+            ValueColumn::U8(codes) => codes.len(),
+            ValueColumn::U16(codes) => codes.len() * 2,
+            ValueColumn::U32(codes) => codes.len() * 4,
+        }
+    }
 }
 
 /// Byte strings one behind the other.
@@ -106,8 +146,8 @@ pub struct Run {
     pub kind_sets: Vec<u64>,
     /// Bit per event: it shares its millisecond with the event before it, of the same visitor.
     pub ties: Vec<u64>,
-    /// Value codes per event, one vector a loaded column.
-    pub columns: Vec<Vec<u32>>,
+    /// Value codes per event, one column a loaded one.
+    pub columns: Vec<ValueColumn>,
     /// Resident identities, if any.
     pub identities: Option<Identities>,
 }
@@ -203,7 +243,7 @@ impl Run {
             + self.offsets.len() * 4
             + self.kind_sets.len() * 8
             + self.ties.len() * 8
-            + self.columns.iter().map(|codes| codes.len() * 4).sum::<usize>()
+            + self.columns.iter().map(ValueColumn::bytes_held).sum::<usize>()
             + self.identities.as_ref().map_or(0, |all| all.ids.bytes_held() + all.sequences.len() * 8)
     }
 }
@@ -292,7 +332,7 @@ impl RunBuilder {
             span_ms: (least, most),
             kind_sets: self.kind_sets,
             ties: self.ties,
-            columns: self.columns,
+            columns: self.columns.into_iter().map(ValueColumn::new).collect(),
             identities: self.identities,
         }
     }

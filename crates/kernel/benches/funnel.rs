@@ -12,7 +12,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use runnel_kernel::{BreakDown, Columns, Counts, Kinds, Layout, Plan, Question, Slice, Step, Times, Trend};
+use runnel_kernel::{
+    BreakDown, Columns, Counts, Kinds, Layout, Plan, Question, Slice, Step, Times, Trend, Values,
+};
 use runnel_simulate::{Config, FUNNEL, FUNNEL_WINDOW_MS, Shop};
 
 const PARTITIONS: u64 = 64;
@@ -29,7 +31,7 @@ struct Partition {
     times: Vec<u32>,
     kind_sets: Vec<u64>,
     ties: Vec<u64>,
-    channels: Vec<u32>,
+    channels: Vec<u8>,
 }
 
 impl Partition {
@@ -46,7 +48,7 @@ impl Partition {
                 set |= 1u64 << (event.name as u8);
                 partition.kinds.push(event.name as u8);
                 partition.times.push((event.time_ms - start_ms) as u32);
-                partition.channels.push(1 + event.channel() as u32);
+                partition.channels.push(1 + event.channel() as u8);
             }
             partition.offsets.push(partition.kinds.len() as u32);
             partition.kind_sets.push(set);
@@ -149,7 +151,7 @@ fn main() {
 }
 
 fn columns(partition: &Partition) -> Columns<'_> {
-    Columns { break_down: Some(&partition.channels), ..Columns::default() }
+    Columns { break_down: Some(Values::U8(&partition.channels)), ..Columns::default() }
 }
 
 fn run(plan: &Plan, partition: &Partition) -> Counts {

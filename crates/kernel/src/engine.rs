@@ -154,7 +154,7 @@ impl<'p> Engine<'p> {
     }
 
     fn hold_code(&self, columns: &Columns<'_>, event: usize) -> u32 {
-        columns.hold.and_then(|hold| hold.get(self.journey.base + event)).copied().unwrap_or(0)
+        columns.hold.and_then(|hold| hold.get(self.journey.base + event)).unwrap_or(0)
     }
 
     /// Instant of the first entry of a part within the range of the question.

@@ -1,52 +1,82 @@
 //! The fast path for the common shape: visitors as units, best chain, loose order, total window, and no event that matches
 //! two steps.
 //!
-//! Then at most one step is served by an event: there are no bounds to look up and no matching to do. [`lanes`] answers
-//! visitors of up to 64 events side by side and without a branch, [`scan`] the others and those whose furthest chain does
-//! not fit the window, [`ties`] orders simultaneous events first. A visitor that has an event that matches two steps
-//! is handed to the general engine. The tests hold all of them against each other.
+//! Then at most one step is served by an event: there are no bounds to look up. [`marks`] says once for the whole slice
+//! which events serve which step, as bit columns, and [`ties`] brings simultaneous events into order in them. [`lanes`]
+//! answers 64 visitors of few events side by side and without a branch, [`long`] the others, and [`scan`] those of them
+//! whose furthest chain does not fit the window. A visitor that has an event that matches two steps is handed to the
+//! general engine. The tests hold all of them against each other.
 
-mod codes;
-mod compare;
+/// Runs code with the widest [`Simd`] that the processor has and that is allowed, compiled for that.
+macro_rules! with_processor {
+    ($wide:expr, |$simd:ident| $work:expr) => {
+        match Wide::detect().filter(|_| $wide) {
+            Some($simd) => $simd.run(
+                #[inline(always)]
+                || $work,
+            ),
+            None => {
+                let $simd = Narrow;
+                $work
+            }
+        }
+    };
+}
+
 mod lanes;
+mod long;
+mod marks;
 mod scan;
+mod simd;
 mod tally;
 mod ties;
 
-use self::codes::{BLOCK, Codes, Reachable};
-#[cfg(target_arch = "x86_64")]
-use self::compare::Wide;
-use self::compare::{Compare, Narrow};
-use self::lanes::{Lanes, MOST_EVENTS};
-use self::scan::{Bounds, Instant, Scan};
-use self::tally::Tally;
-use self::ties::Ties;
+use self::lanes::{LANES, Lane, Lanes};
+use self::long::Long;
+use self::marks::{MOST_EVENTS, Marks, Rules};
+use self::scan::{Bounds, Instant};
+use self::simd::{Narrow, Simd, Wide};
+use self::tally::{Tally, Visitor};
+use crate::Counts;
 use crate::engine::Engine;
 use crate::outcome::{RunError, State};
 use crate::plan::Plan;
 use crate::question::{Question, Reentry, Step, Unit};
-use crate::slice::{Columns, Slice, Times};
-use crate::{Counts, slice};
+use crate::slice::{Columns, Slice, Times, Values};
 
-/// Answers a plan of the common shape; `None` for any other. Columns must fit the slice. `wide` lets it use what not every
-/// processor has.
-pub(crate) fn run(
-    plan: &Plan,
-    slice: &Slice<'_>,
-    columns: &Columns<'_>,
+/// Visitors of 64 from which on all of them are put into lanes as they stand.
+const DENSE: u32 = 40;
+
+/// The bit columns of a slice, for plans of the common shape that differ in instants alone.
+pub(crate) struct Fast<'a> {
+    slice: Slice<'a>,
+    columns: Columns<'a>,
+    rules: Rules,
+    marks: Marks<'a>,
     wide: bool,
-) -> Option<Result<Counts, RunError>> {
-    if !common_shape(plan.question()) {
-        return None;
-    }
-    let codes = Codes::new(plan, slice, columns)?;
-    let pass = Pass { plan, slice, columns, codes: &codes };
-    Some(match slice.layout().times {
-        Times::Narrow { epoch_ms, since_epoch_ms } => {
-            pass.of_any_length(&Bounds::new(plan, slice, epoch_ms), since_epoch_ms, wide)
+}
+
+impl<'a> Fast<'a> {
+    /// `None` for a plan of another shape. Columns must fit the slice. `wide` lets it use what not every processor has.
+    pub(crate) fn new(plan: &Plan, slice: &Slice<'a>, columns: &Columns<'a>, wide: bool) -> Option<Self> {
+        if !common_shape(plan.question()) {
+            return None;
         }
-        Times::Wide(times) => pass.of_any_length(&Bounds::new(plan, slice, 0), times, wide),
-    })
+        let rules = Rules::new(plan)?;
+        let marks = with_processor!(wide, |simd| Marks::new(simd, &rules, slice, columns));
+        Some(Self { slice: *slice, columns: *columns, rules, marks, wide })
+    }
+
+    /// Answers the plan, or another with the same steps, without the visitors in `skip` and those that the slice leaves out.
+    pub(crate) fn run(&self, plan: &Plan, skip: Option<&[u64]>) -> Result<Counts, RunError> {
+        let pass = Pass { fast: self, plan, skip };
+        match self.slice.layout().times {
+            Times::Narrow { epoch_ms, since_epoch_ms } => {
+                pass.of_any_length(&Bounds::new(plan, &self.slice, epoch_ms), since_epoch_ms)
+            }
+            Times::Wide(times) => pass.of_any_length(&Bounds::new(plan, &self.slice, 0), times),
+        }
+    }
 }
 
 fn common_shape(question: &Question) -> bool {
@@ -65,94 +95,97 @@ fn common_shape(question: &Question) -> bool {
 /// One pass over a slice.
 #[derive(Clone, Copy)]
 struct Pass<'a> {
+    fast: &'a Fast<'a>,
     plan: &'a Plan,
-    slice: &'a Slice<'a>,
-    columns: &'a Columns<'a>,
-    codes: &'a Codes<'a>,
+    skip: Option<&'a [u64]>,
 }
 
 impl Pass<'_> {
     /// Funnels of few steps have code of their own, in which every step is known to the compiler.
-    fn of_any_length<T: Instant>(self, bounds: &Bounds, times: &[T], wide: bool) -> Result<Counts, RunError> {
+    fn of_any_length<T: Instant>(self, bounds: &Bounds, times: &[T]) -> Result<Counts, RunError> {
         match self.plan.required_steps() {
-            2 => self.by_processor::<T, 2>(bounds, times, wide),
-            3 => self.by_processor::<T, 3>(bounds, times, wide),
-            4 => self.by_processor::<T, 4>(bounds, times, wide),
-            5 => self.by_processor::<T, 5>(bounds, times, wide),
-            6 => self.by_processor::<T, 6>(bounds, times, wide),
-            7..=10 => self.by_processor::<T, 10>(bounds, times, wide),
-            _ => self.by_processor::<T, 32>(bounds, times, wide),
+            2 => self.by_processor::<T, 2>(bounds, times),
+            3 => self.by_processor::<T, 3>(bounds, times),
+            4 => self.by_processor::<T, 4>(bounds, times),
+            5 => self.by_processor::<T, 5>(bounds, times),
+            6 => self.by_processor::<T, 6>(bounds, times),
+            7..=10 => self.by_processor::<T, 10>(bounds, times),
+            _ => self.by_processor::<T, 32>(bounds, times),
         }
     }
 
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(unused_variables, reason = "there is nothing wider there")
-    )]
     fn by_processor<T: Instant, const STEPS: usize>(
         self,
         bounds: &Bounds,
         times: &[T],
-        wide: bool,
     ) -> Result<Counts, RunError> {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(wide) = Wide::detect().filter(|_| wide) {
-            return wide.run(
-                #[inline(always)]
-                || self.visitors::<T, STEPS, Wide>(wide, bounds, times),
-            );
-        }
-        self.visitors::<T, STEPS, Narrow>(Narrow, bounds, times)
+        with_processor!(self.fast.wide, |simd| self.visitors::<T, STEPS>(simd, bounds, times))
     }
 
     /// `STEPS` is the number of steps or more.
     #[inline(always)]
-    fn visitors<T: Instant, const STEPS: usize, C: Compare>(
+    fn visitors<T: Instant, const STEPS: usize>(
         self,
-        compare: C,
+        simd: impl Simd,
         bounds: &Bounds,
         times: &[T],
     ) -> Result<Counts, RunError> {
-        let Self { plan, slice, columns, codes } = self;
+        let Self { fast: Fast { slice, columns, rules, marks, .. }, plan, skip } = self;
         let layout = slice.layout();
         let mut engine = Engine::new(plan);
         let mut outcomes = Vec::new();
         let mut apart = Counts::empty(plan);
         let mut tally = Tally::new(plan, columns);
-        let mut ties = Ties::new();
-        let bytes: [u8; STEPS] = std::array::from_fn(|step| codes.bytes.get(step).copied().unwrap_or(0));
+        let mut long = Long::default();
         let mut lanes = Lanes::<STEPS>::new();
-        let mut reachable = Reachable::new();
-        for (block, sets) in layout.kind_sets.chunks(BLOCK).enumerate() {
-            // Whom to look at is decided for a block at once, without a branch.
-            for (visitor, cap) in reachable.list(codes, sets, block * BLOCK) {
-                let range = slice.range(visitor);
-                let scan = Scan {
-                    table: &codes.table,
-                    column: &codes.column[range.clone()],
-                    times: &times[range.clone()],
-                };
-                let scan = scan.visible(bounds);
-                if scan.times.is_empty() || slice.skipped(visitor) {
-                    continue;
+        for (word, sets) in layout.kind_sets.chunks(LANES).enumerate() {
+            let skipped = |skip: Option<&[u64]>| skip.and_then(|skip| skip.get(word)).copied().unwrap_or(0);
+            let wanted = entering(simd, sets, rules.entry_kinds) & !skipped(layout.skip) & !skipped(skip);
+            let overlapping = wanted & marks.overlapping(word);
+            for place in places(overlapping) {
+                engine.visit(slice, columns, word * LANES + place, &mut outcomes)?;
+                outcomes.drain(..).for_each(|outcome| apart.record(plan, &outcome));
+            }
+            let mut left = wanted & !overlapping;
+            let offsets = layout.offsets.get(word * LANES..).unwrap_or_default();
+            if let (Some(start), Some(end)) = (offsets.get(LANES), offsets.get(2 * LANES)) {
+                let next = *start as usize..*end as usize;
+                simd.fetch(&times[next.clone()]);
+                match plan.question().break_down.and(columns.break_down) {
+                    Some(Values::U8(values)) => simd.fetch(&values[next]),
+                    Some(Values::U16(values)) => simd.fetch(&values[next]),
+                    Some(Values::U32(values)) => simd.fetch(&values[next]),
+                    None => {}
                 }
-                if codes.overlapping(visitor) {
-                    engine.visit(slice, columns, visitor, &mut outcomes)?;
-                    outcomes.drain(..).for_each(|outcome| apart.record(plan, &outcome));
-                } else if scan.times.len() <= MOST_EVENTS {
-                    let column = &codes.column[range.start..];
-                    let tied = slice::bits(layout.ties, range.start, scan.times.len());
-                    if lanes.add(compare, &bytes, column, scan, bounds, (range.start, tied)) {
-                        self.drain(&mut lanes, compare, &mut tally, &mut ties, bounds, times);
+            }
+            if left.count_ones() > DENSE
+                && bounds.all_visible
+                && let Some(offsets) = offsets.first_chunk()
+            {
+                if !lanes.is_empty() {
+                    self.drain(&mut lanes, simd, &mut tally, bounds, times);
+                }
+                left = lanes.add_all(simd, left, offsets);
+                self.drain(&mut lanes, simd, &mut tally, bounds, times);
+            }
+            for place in places(left) {
+                let Some([start, end]) = offsets.get(place..place + 2) else {
+                    continue;
+                };
+                let events = *start as usize..*end as usize;
+                let count = if bounds.all_visible { events.len() } else { bounds.visible(&times[events]) };
+                if count.wrapping_sub(1) < MOST_EVENTS {
+                    if lanes.add(*start, count as u32) {
+                        self.drain(&mut lanes, simd, &mut tally, bounds, times);
                     }
-                } else {
-                    let (scan, order) = ties.resolve(scan, &bounds.order);
-                    let found = scan.furthest(bounds, bounds.order.steps, cap);
-                    tally.record(scan, bounds, range.start, found, &scan, Some(order));
+                } else if count > 0 {
+                    let events = *start as usize..*start as usize + count;
+                    let visitor = Visitor { marks, bounds, times, events };
+                    long.record(&visitor, plan.required_steps(), &mut tally);
                 }
             }
         }
-        self.drain(&mut lanes, compare, &mut tally, &mut ties, bounds, times);
+        self.drain(&mut lanes, simd, &mut tally, bounds, times);
         let mut counts = tally.counts(plan);
         counts.merge(&apart);
         Ok(counts)
@@ -163,50 +196,80 @@ impl Pass<'_> {
     fn drain<T: Instant, const STEPS: usize>(
         self,
         lanes: &mut Lanes<STEPS>,
-        compare: impl Compare,
+        simd: impl Simd,
         tally: &mut Tally<'_>,
-        ties: &mut Ties<T>,
         bounds: &Bounds,
         times: &[T],
     ) {
+        let marks = &self.fast.marks;
         let steps = self.plan.required_steps();
-        let all = Scan { table: &self.codes.table, column: &self.codes.column, times };
-        let filled = lanes.solve(bounds.order.strict);
-        let entered = filled & !lanes.of_level(compare, 0);
-        let fits = entered & lanes.fitting(times, bounds.window);
-        let open = if bounds.mature { 0 } else { lanes.newest_since(times, bounds.open_from) };
-        let young = if bounds.grown { 0 } else { lanes.first_since(times, bounds.young_from) };
-        for level in 1..=steps {
-            let of_level = lanes.of_level(compare, level) & fits;
+        let time = |place: u32| times.get(place as usize).map_or(0, |time| time.ms());
+        let since = |places: &Lane<u32>, instant: i64| {
+            !simd.equal(&places.map(|place| u8::from(time(place) >= instant)), 0)
+        };
+        let visitor = |events| Visitor { marks, bounds, times, events };
+        let filled = lanes.solve(simd, marks, times, bounds);
+        let entered = filled & !lanes.of_level(simd, 0);
+        let fits = {
+            let spans: Lane<i64> =
+                std::array::from_fn(|lane| time(lanes.completions[lane]) - time(lanes.chosen[lane]));
+            simd.equal(&spans.map(|span| u8::from(span <= bounds.window)), 1)
+        };
+        let open = if bounds.mature { 0 } else { since(&lanes.newest, bounds.open_from) };
+        let young = if bounds.grown { 0 } else { since(&lanes.first, bounds.young_from) };
+        if tally.places_needed() {
+            lanes.follow();
+        }
+        let mut further = 0;
+        for level in (1..=steps).rev() {
+            let of_level = lanes.of_level(simd, level) & entered & fits;
             for (some, open) in [(of_level & open, true), (of_level & !open, false)] {
                 let state = tally.state(level, open);
                 tally.count(level, state, u64::from(some.count_ones()));
-                if state != State::Converted {
+                if state == State::Converted {
+                    for lane in places(some) {
+                        tally.convert(&visitor(lanes.events(lane)), &lanes.found(lane, level));
+                    }
+                } else {
                     tally.censor_at_window(u64::from((some & !young).count_ones()));
                     for lane in places(some & young) {
-                        tally.censor(lanes.visitor(lane, all).first_entry(), bounds);
+                        tally.censor(time(lanes.first[lane]), bounds);
                     }
                 }
-                if tally.looks_at(level) {
+                if tally.groups() {
                     for lane in places(some) {
-                        let visitor = lanes.visitor(lane, all);
-                        let chain = visitor.chain(level);
-                        let order = (visitor.crowded() && tally.tells_events_apart())
-                            .then(|| ties.order(visitor.scan, &bounds.order));
-                        tally.look(visitor.scan, bounds, visitor.base, (chain, state), &visitor, order);
+                        let found = lanes.found(lane, level);
+                        tally.group(&visitor(lanes.events(lane)), (&found, state), |step| {
+                            lanes.step(lane, step)
+                        });
                     }
+                }
+            }
+            further |= of_level;
+            if tally.step_times() && level > 1 {
+                for lane in places(further) {
+                    let (step, before) = (lanes.step(lane, level - 1), lanes.step(lane, level - 2));
+                    tally.between(level - 1, time(step) - time(before));
                 }
             }
         }
         for lane in places(entered & !fits) {
-            let visitor = lanes.visitor(lane, all);
-            let found = (visitor.furthest_within(bounds.window), open >> lane & 1 != 0);
-            let order = (visitor.crowded() && tally.tells_events_apart())
-                .then(|| ties.order(visitor.scan, &bounds.order));
-            tally.record(visitor.scan, bounds, visitor.base, found, &visitor, order);
+            let mut steps = [0; 32];
+            let found = lanes.furthest_within(lane, times, bounds.window, &mut steps);
+            tally.record(&visitor(lanes.events(lane)), (found, open >> lane & 1 != 0), &steps);
         }
         lanes.clear();
     }
+}
+
+/// Those of up to 64 visitors, as bits, whose kind sets have one of these bits.
+#[inline(always)]
+fn entering(simd: impl Simd, sets: &[u64], entry_kinds: u64) -> u64 {
+    let mut enters = [0; LANES];
+    for (enters, set) in enters.iter_mut().zip(sets) {
+        *enters = u8::from(set & entry_kinds != 0);
+    }
+    simd.equal(&enters, 1)
 }
 
 /// The places of the bits of a word, ascending.

@@ -35,4 +35,4 @@ pub use question::{
     BreakDown, Exclusion, ExclusionEffect, Match, Question, Reentry, Rule, Step, Tie, Trend, Unit,
 };
 pub use sessions::count_sessions;
-pub use slice::{Columns, Kinds, Layout, Slice, SliceError, Times};
+pub use slice::{Columns, Kinds, Layout, Slice, SliceError, Times, Values};

@@ -8,10 +8,11 @@ mod compile;
 mod error;
 mod matcher;
 
+use crate::fast::Fast;
 use crate::outcome::{RunError, UnitOutcome};
 use crate::question::Question;
-use crate::slice::{Columns, Slice, words};
-use crate::{Counts, engine, fast};
+use crate::slice::{Columns, Slice, bit, words};
+use crate::{Counts, engine};
 
 pub use error::{OpenWith, PlanError};
 pub(crate) use matcher::{EXCLUSION_BIT, Matcher};
@@ -167,9 +168,9 @@ impl Plan {
 
     fn run_on(&self, slice: &Slice<'_>, columns: &Columns<'_>, wide: bool) -> Result<Counts, RunError> {
         self.check(slice, columns)?;
-        match fast::run(self, slice, columns, wide) {
-            Some(counts) => counts,
-            None => self.sum(slice, columns),
+        match Fast::new(self, slice, columns, wide) {
+            Some(fast) => fast.run(self, None),
+            None => self.sum(slice, columns, None),
         }
     }
 
@@ -185,17 +186,22 @@ impl Plan {
         let Some(matured) = self.matured() else {
             return Ok((self.run(slice, columns)?, None));
         };
+        self.check(slice, columns)?;
+        let fast = Fast::new(self, slice, columns, true);
+        let run = |plan: &Self, skip: Option<&[u64]>| match &fast {
+            Some(fast) => fast.run(plan, skip),
+            None => plan.sum(slice, columns, skip),
+        };
         let young = slice.visitors_since(matured.question.until_ms);
         if young.iter().all(|word| *word == 0) {
-            let counts = self.run(slice, columns)?;
+            let counts = run(self, None)?;
             return Ok((counts.clone(), Some(counts)));
         }
         let old: Vec<u64> = young.iter().map(|word| !word).collect();
-        let mut counts = self.run(&slice.without(&young).slice(), columns)?;
+        let mut counts = run(self, Some(&young))?;
         let mut matured_counts = counts.clone();
-        let young = slice.without(&old);
-        counts.merge(&self.run(&young.slice(), columns)?);
-        matured_counts.merge(&matured.run(&young.slice(), columns)?);
+        counts.merge(&run(self, Some(&old))?);
+        matured_counts.merge(&run(&matured, Some(&old))?);
         Ok((counts, Some(matured_counts)))
     }
 
@@ -203,15 +209,21 @@ impl Plan {
     /// compare with.
     pub fn run_general(&self, slice: &Slice<'_>, columns: &Columns<'_>) -> Result<Counts, RunError> {
         self.check(slice, columns)?;
-        self.sum(slice, columns)
+        self.sum(slice, columns, None)
     }
 
-    fn sum(&self, slice: &Slice<'_>, columns: &Columns<'_>) -> Result<Counts, RunError> {
+    /// The sum over the visitors of a slice, without those in `skip`.
+    fn sum(
+        &self,
+        slice: &Slice<'_>,
+        columns: &Columns<'_>,
+        skip: Option<&[u64]>,
+    ) -> Result<Counts, RunError> {
         let mut counts = Counts::empty(self);
         let mut engine = engine::Engine::new(self);
         let mut outcomes = Vec::new();
         for visitor in 0..slice.visitors() {
-            if !slice.skipped(visitor) {
+            if !slice.skipped(visitor) && !skip.is_some_and(|skip| bit(skip, visitor)) {
                 engine.visit(slice, columns, visitor, &mut outcomes)?;
                 outcomes.drain(..).for_each(|outcome| counts.record(self, &outcome));
             }
@@ -230,10 +242,10 @@ impl Plan {
             long_enough("predicate", predicate.len(), words(events))?;
         }
         if self.question.hold {
-            long_enough("hold", columns.hold.map_or(0, <[u32]>::len), events)?;
+            long_enough("hold", columns.hold.map_or(0, |hold| hold.len()), events)?;
         }
         if self.question.break_down.is_some() {
-            long_enough("break_down", columns.break_down.map_or(0, <[u32]>::len), events)?;
+            long_enough("break_down", columns.break_down.map_or(0, |values| values.len()), events)?;
         }
         if let (Some(scope), true) = (columns.scope, self.needs_scope) {
             long_enough("scope", scope.len(), words(events))?;

@@ -104,15 +104,6 @@ pub(crate) fn bit(column: &[u64], index: usize) -> bool {
     column.get(index >> 6).is_some_and(|word| word >> (index & 63) & 1 != 0)
 }
 
-/// Up to 64 bits of a bit column from `index` on; bits past its end are 0.
-#[inline(always)]
-pub(crate) fn bits(column: &[u64], index: usize, count: usize) -> u64 {
-    let word = |at: usize| column.get(at).copied().unwrap_or(0);
-    let (at, shift) = (index >> 6, index & 63);
-    let both = u128::from(word(at)) | u128::from(word(at + 1)) << 64;
-    (both >> shift) as u64 & u64::MAX.checked_shr(64u32.saturating_sub(count as u32)).unwrap_or(0)
-}
-
 fn length(column: &'static str, got: usize, want: usize, exact: bool) -> Result<(), SliceError> {
     if if exact { got == want } else { got >= want } {
         Ok(())
@@ -212,13 +203,6 @@ impl<'a> Slice<'a> {
         since
     }
 
-    /// The slice without some more visitors, as bits.
-    pub(crate) fn without(&self, visitors: &[u64]) -> Without<'a> {
-        let also = |at: usize| self.layout.skip.and_then(|skip| skip.get(at)).copied().unwrap_or(0);
-        let skip = visitors.iter().enumerate().map(|(at, word)| word | also(at)).collect();
-        Without { whole: *self, skip }
-    }
-
     /// Whether a visitor must not be looked at.
     #[inline]
     pub fn skipped(&self, visitor: usize) -> bool {
@@ -231,16 +215,40 @@ impl<'a> Slice<'a> {
     }
 }
 
-/// A slice without some of its visitors.
-pub(crate) struct Without<'a> {
-    whole: Slice<'a>,
-    skip: Vec<u64>,
+/// Codes of values, one per event, as narrow as they fit.
+#[derive(Debug, Clone, Copy)]
+pub enum Values<'a> {
+    /// Codes below 256.
+    U8(&'a [u8]),
+    /// Codes below 65,536.
+    U16(&'a [u16]),
+    /// Any codes.
+    U32(&'a [u32]),
 }
 
-impl Without<'_> {
-    pub(crate) fn slice(&self) -> Slice<'_> {
-        let layout = Layout { skip: Some(&self.skip), ..self.whole.layout };
-        Slice { layout, ..self.whole }
+impl Values<'_> {
+    /// Number of events.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(codes) => codes.len(),
+            Self::U16(codes) => codes.len(),
+            Self::U32(codes) => codes.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Code of an event; `None` past the end.
+    #[inline(always)]
+    pub fn get(&self, event: usize) -> Option<u32> {
+        match self {
+            Self::U8(codes) => codes.get(event).copied().map(u32::from),
+            Self::U16(codes) => codes.get(event).copied().map(u32::from),
+            Self::U32(codes) => codes.get(event).copied(),
+        }
     }
 }
 
@@ -250,9 +258,9 @@ pub struct Columns<'a> {
     /// A bit per event, one column per predicate index used by the question's rules.
     pub predicates: &'a [&'a [u64]],
     /// Code of the held tuple of each event; 0 means that a held property is missing.
-    pub hold: Option<&'a [u32]>,
+    pub hold: Option<Values<'a>>,
     /// Code of the break-down value of each event; 0 is unset.
-    pub break_down: Option<&'a [u32]>,
+    pub break_down: Option<Values<'a>>,
     /// A bit per event: it belongs to the direct scope. `None` means that every event does.
     pub scope: Option<&'a [u64]>,
 }

@@ -121,8 +121,8 @@ fn events(plan: &Plan, slice: &Slice<'_>, columns: &Columns<'_>, visitor: usize)
             excludes: question.exclusions.iter().map(|exclusion| excludes(&exclusion.rule)).collect(),
             steps,
             scope: columns.scope.is_none_or(|scope| bit(scope, at)),
-            hold: columns.hold.map_or(0, |hold| hold[at]),
-            value: columns.break_down.map_or(0, |values| values[at]),
+            hold: columns.hold.map_or(0, |hold| hold.get(at).unwrap_or(0)),
+            value: columns.break_down.map_or(0, |values| values.get(at).unwrap_or(0)),
         });
     }
     events

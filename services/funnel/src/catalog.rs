@@ -14,7 +14,7 @@ use runnel_contracts::{
     question::value_to_wire,
     refusal::{Reason, Refusal},
 };
-use runnel_journeys::{Journeys, Loaded};
+use runnel_journeys::{Journeys, Loaded, ValueColumn};
 use runnel_model::{Selector, TenantName, ValueType};
 use tonic::{Request, Response, Status};
 
@@ -113,14 +113,16 @@ fn property(loaded: &Loaded, name: &str, types: &[ValueType], kind: Option<u16>)
     let mut last_seen_ms = i64::MIN;
     let place = loaded.column(&Selector::Property(name.to_owned()));
     for (run, skip) in loaded.runs() {
-        let (Ok(slice), Some(codes)) = (run.slice(skip), place.and_then(|place| run.columns.get(place)))
+        let (Ok(slice), Some(codes)) =
+            (run.slice(skip), place.and_then(|place| run.columns.get(place)).map(ValueColumn::values))
         else {
             continue;
         };
         for visitor in (0..slice.visitors()).filter(|visitor| !slice.skipped(*visitor)) {
             for event in slice.range(visitor) {
-                if codes[event] != 0 && kind.is_none_or(|kind| slice.kind(event) == kind) {
-                    *counts.entry(codes[event]).or_default() += 1;
+                let code = codes.get(event).unwrap_or(0);
+                if code != 0 && kind.is_none_or(|kind| slice.kind(event) == kind) {
+                    *counts.entry(code).or_default() += 1;
                     last_seen_ms = last_seen_ms.max(slice.time(event));
                 }
             }

@@ -46,7 +46,7 @@ pub(super) fn resolve(
     };
     let step_ms = steps(plan, funnel, points, part, &chosen);
     let break_down = columns.break_down.map_or(0, |values| {
-        let value = |event: usize| values.get(journey.base + event).copied().unwrap_or(0);
+        let value = |event: usize| values.get(journey.base + event).unwrap_or(0);
         let at_step = |step: usize| {
             let time = step_ms[step]?;
             let mask = plan.group_of[step] | 1 << step;
@@ -54,7 +54,7 @@ pub(super) fn resolve(
             let serves = |event: &usize| {
                 journey.steps[*event] & mask != 0
                     && chosen.code.is_none_or(|code| {
-                        columns.hold.and_then(|hold| hold.get(journey.base + event)) == Some(&code)
+                        columns.hold.and_then(|hold| hold.get(journey.base + event)) == Some(code)
                     })
             };
             events.into_iter().take_while(|event| journey.times[*event] == time).find(serves).map(value)

@@ -1,189 +1,160 @@
 //! Visitors side by side: where the steps of each lie, as one word of bits per step.
 //!
-//! Most visitors have at most 64 events. Their bytes are compared with those of the steps, and then the chain is found by
-//! arithmetic on words: no branch depends on the data, which on today's processors counts for more than the number of
-//! instructions, and the words of several visitors fit one wide register. Visitors are then counted level by level,
-//! so that what depends on the level is foreseeable, too.
+//! Most visitors have few events. Their parts of the bit columns are cut out, and then the chain is found by arithmetic on
+//! words: no branch depends on the data, which on today's processors counts for more than the number of instructions, and
+//! the words of several visitors fit one wide register. Visitors are then counted level by level, so that what depends
+//! on the level is foreseeable, too.
 
-use super::compare::{Compare, WIDTH};
-use super::scan::{Bounds, Chain, Instant, Scan};
+use std::ops::Range;
+
+use super::marks::{MOST_EVENTS, Marks};
+use super::places;
+use super::scan::{Bounds, Found, Instant};
+use super::simd::{Simd, WIDTH};
 
 /// Visitors side by side.
-pub(super) const LANES: usize = 64;
-/// Most events of a visitor whose places fit a word.
-pub(super) const MOST_EVENTS: usize = WIDTH;
+pub(super) const LANES: usize = WIDTH;
 
 /// One value per visitor.
-type Lane<A> = [A; LANES];
+pub(super) type Lane<A> = [A; LANES];
 
-/// Up to [`LANES`] visitors. `STEPS` is the number of steps or more; the steps beyond it never occur.
+/// Up to [`LANES`] visitors. `STEPS` is the number of steps or more; the steps beyond it never occur. Places are those of
+/// the slice.
 pub(super) struct Lanes<const STEPS: usize> {
-    filled: usize,
-    /// First event of each visitor in the slice, and the number of visible events.
-    visitors: Lane<(usize, usize)>,
-    /// Per step the places of its events, as bits.
+    /// The lanes with a visitor, as bits.
+    filled: u64,
+    /// First event of each visitor, …
+    starts: Lane<u32>,
+    /// … and the number of visible ones.
+    counts: Lane<u32>,
+    /// Per step the places of its events, as bits, counted from the first event.
     words: [Lane<u64>; STEPS],
-    /// The places of events in the range of entries.
-    range: Lane<u64>,
-    /// The places of events that share their millisecond with the one before.
-    ties: Lane<u64>,
-    /// Lanes with three or more events in one millisecond, which [`reorder`] has brought into order.
-    crowded: u64,
-    /// The places of the later ones of two events that changed places.
-    swapped: Lane<u64>,
-    /// The furthest level that order allows, …
+    /// Those of the first step that lie in the range of entries.
+    entries: Lane<u64>,
+    /// The furthest level that order allows, 0 without an entry, …
     levels: Lane<u8>,
     /// … the place of its earliest completion, …
-    completions: Lane<u8>,
+    pub(super) completions: Lane<u32>,
     /// … that of the latest entry of a chain so far and to there, …
-    chosen: Lane<u8>,
+    pub(super) chosen: Lane<u32>,
     /// … and those of the first and the newest entry.
-    first: Lane<u8>,
-    newest: Lane<u8>,
+    pub(super) first: Lane<u32>,
+    pub(super) newest: Lane<u32>,
+    /// The places of the steps of the earliest chain from the chosen entry. Wanted only of steps that the chain has.
+    steps: [Lane<u32>; STEPS],
 }
 
 impl<const STEPS: usize> Lanes<STEPS> {
     pub(super) fn new() -> Self {
         Self {
             filled: 0,
-            visitors: [(0, 0); LANES],
+            starts: [0; LANES],
+            counts: [1; LANES],
             words: [[0; LANES]; STEPS],
-            range: [0; LANES],
-            ties: [0; LANES],
-            crowded: 0,
-            swapped: [0; LANES],
+            entries: [0; LANES],
             levels: [0; LANES],
             completions: [0; LANES],
             chosen: [0; LANES],
             first: [0; LANES],
             newest: [0; LANES],
+            steps: [[0; LANES]; STEPS],
         }
     }
 
-    /// Adds a visitor of at most [`MOST_EVENTS`] events, at least one of them, whose first event is `base` in the slice.
-    /// `codes` hold per step the byte that stands for it, any for a step that does not exist;
-    /// `column` is the visitor's part of the byte column and may go on after its end; `ties` are the places of events that
-    /// share their millisecond with the one before. Answers whether all lanes are filled.
+    /// Adds a visitor by its visible events, of which there are one to [`MOST_EVENTS`]. Answers whether all lanes are filled.
     #[inline(always)]
-    pub(super) fn add<T: Instant>(
-        &mut self,
-        compare: impl Compare,
-        codes: &[u8; STEPS],
-        column: &[u8],
-        scan: Scan<'_, T>,
-        bounds: &Bounds,
-        (base, ties): (usize, u64),
-    ) -> bool {
-        let count = scan.times.len();
-        let lane = self.filled % LANES;
-        let mut words = compare.places(column, count, codes);
-        words.iter_mut().skip(bounds.order.steps).for_each(|word| *word = 0);
-        // The first event has none before.
-        let ties = ties & !1;
-        if ties & ties << 1 != 0 {
-            reorder(&mut words, ties, bounds.order.strict);
-            self.crowded |= 1 << lane;
+    pub(super) fn add(&mut self, start: u32, count: u32) -> bool {
+        let lane = self.filled.trailing_ones() as usize % LANES;
+        (self.starts[lane], self.counts[lane]) = (start, count);
+        self.filled |= 1 << lane;
+        self.filled == u64::MAX
+    }
+
+    /// Puts those of 64 visitors with one to [`MOST_EVENTS`] events into the lanes, which must be empty. Answers those that
+    /// it left, as bits.
+    #[inline(always)]
+    pub(super) fn add_all(&mut self, simd: impl Simd, wanted: u64, offsets: &[u32; LANES + 1]) -> u64 {
+        let mut fits = [0; LANES];
+        for lane in 0..LANES {
+            let count = offsets[lane + 1] - offsets[lane];
+            let fit = count.wrapping_sub(1) < MOST_EVENTS as u32;
+            fits[lane] = u8::from(fit);
+            self.starts[lane] = offsets[lane];
+            self.counts[lane] = if fit { count } else { 1 };
         }
-        (self.ties[lane], self.swapped[lane]) = (ties, 0);
-        for (lanes, word) in self.words.iter_mut().zip(words) {
-            lanes[lane] = word;
-        }
-        let mut range = u64::MAX;
-        if !scan.inside(bounds) {
-            let place = |instant: i64| scan.times.partition_point(|time| time.ms() < instant) as u32;
-            let below = |place: u32| 1u64.checked_shl(place).map_or(u64::MAX, |bit| bit - 1);
-            range = below(place(bounds.until)) & !below(place(bounds.from));
-        }
-        self.range[lane] = range;
-        self.visitors[lane] = (base, count);
-        self.filled += 1;
-        self.filled == LANES
+        self.filled = wanted & simd.equal(&fits, 1);
+        wanted & !self.filled
+    }
+
+    /// Whether there is no visitor.
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.filled == 0
     }
 
     /// Empties the lanes.
     #[inline(always)]
     pub(super) fn clear(&mut self) {
-        (self.filled, self.crowded) = (0, 0);
+        self.filled = 0;
     }
 
     /// Finds the furthest chain of every visitor. Answers which lanes are filled, as bits.
     #[inline(always)]
-    pub(super) fn solve(&mut self, strict: bool) -> u64 {
-        if self.ties.iter().fold(0, |all, ties| all | ties) != 0 {
-            self.order_pairs(strict);
+    pub(super) fn solve<T: Instant>(
+        &mut self,
+        simd: impl Simd,
+        marks: &Marks<'_>,
+        times: &[T],
+        bounds: &Bounds,
+    ) -> u64 {
+        let bytes = self.starts.map(|start| start >> 3);
+        for (step, words) in self.words.iter_mut().enumerate() {
+            *words = simd.words(marks.column(step), &bytes);
+            for (word, (start, count)) in words.iter_mut().zip(self.starts.iter().zip(&self.counts)) {
+                let below = u64::MAX >> ((64 - count) & 63);
+                *word = *word >> (start & 7) & below;
+            }
+        }
+        self.entries = self.words[0];
+        if !bounds.all_inside {
+            for lane in places(self.filled) {
+                self.entries[lane] &= bounds.inside(&times[self.events(lane)]);
+            }
         }
         self.furthest();
-        let filled = self.filled.min(LANES);
-        1u64.checked_shl(filled as u32).map_or(u64::MAX, |bit| bit - 1)
+        self.filled
     }
 
     /// Lanes whose visitors reach this level and no further, as bits.
     #[inline(always)]
-    pub(super) fn of_level(&self, compare: impl Compare, level: usize) -> u64 {
-        let [lanes] = compare.places(&self.levels, LANES, &[level as u8]);
-        lanes
+    pub(super) fn of_level(&self, simd: impl Simd, level: usize) -> u64 {
+        simd.equal(&self.levels, level as u8)
     }
 
-    /// Lanes whose furthest chain fits the window. If it does not, others have to be looked at.
+    /// The visible events of a lane's visitor.
     #[inline(always)]
-    pub(super) fn fitting<T: Instant>(&self, times: &[T], window: i64) -> u64 {
-        let time = |lane: usize, places: &Lane<u8>| self.time(times, lane, places);
-        let fits = |lane| time(lane, &self.completions) - time(lane, &self.chosen) <= window;
-        (0..self.filled.min(LANES)).fold(0, |lanes, lane| lanes | u64::from(fits(lane)) << lane)
+    pub(super) fn events(&self, lane: usize) -> Range<usize> {
+        let start = self.starts[lane] as usize;
+        start..start + self.counts[lane] as usize
     }
 
-    /// Lanes whose newest entry is at an instant or later.
+    /// What is found of a lane's visitor: its chain has this level.
     #[inline(always)]
-    pub(super) fn newest_since<T: Instant>(&self, times: &[T], instant: i64) -> u64 {
-        let since = |lane| self.time(times, lane, &self.newest) >= instant;
-        (0..self.filled.min(LANES)).fold(0, |lanes, lane| lanes | u64::from(since(lane)) << lane)
-    }
-
-    /// Lanes whose first entry is at an instant or later.
-    #[inline(always)]
-    pub(super) fn first_since<T: Instant>(&self, times: &[T], instant: i64) -> u64 {
-        let since = |lane| self.time(times, lane, &self.first) >= instant;
-        (0..self.filled.min(LANES)).fold(0, |lanes, lane| lanes | u64::from(since(lane)) << lane)
-    }
-
-    /// The instant of a place of a lane's visitor.
-    #[inline(always)]
-    fn time<T: Instant>(&self, times: &[T], lane: usize, places: &Lane<u8>) -> i64 {
-        times.get(self.visitors[lane].0 + usize::from(places[lane])).map_or(0, |time| time.ms())
-    }
-
-    /// The visitor of a lane; `all` are the events of the slice.
-    #[inline(always)]
-    pub(super) fn visitor<'a, T>(&'a self, lane: usize, all: Scan<'a, T>) -> Visitor<'a, T, STEPS> {
-        let lane = lane % LANES;
-        let (base, count) = self.visitors[lane];
-        let range = base..base + count;
-        let scan = Scan { table: all.table, column: &all.column[range.clone()], times: &all.times[range] };
-        Visitor { lanes: self, lane, scan, base }
-    }
-
-    /// Brings two events of one instant into the order of [`super::ties`].
-    #[inline(always)]
-    fn order_pairs(&mut self, strict: bool) {
-        for lane in 0..LANES {
-            let crowded = 0u64.wrapping_sub(self.crowded >> lane & 1);
-            // Of the later event of each pair: whether the one before serves a later step, or an earlier one.
-            let (mut after_later, mut after_earlier, mut served) = (0, 0, 0);
-            for words in self.words.iter().rev() {
-                after_later |= words[lane] & served << 1;
-                after_earlier |= words[lane] << 1 & served;
-                served |= words[lane];
-            }
-            after_later |= !served & served << 1;
-            after_earlier |= !served << 1 & served;
-            let wrong = if strict { after_earlier } else { after_later };
-            let wrong = wrong & self.ties[lane] & !crowded;
-            self.swapped[lane] = wrong;
-            for words in &mut self.words {
-                let differ = (words[lane] >> 1 ^ words[lane]) & wrong >> 1;
-                words[lane] ^= differ | differ << 1;
-            }
+    pub(super) fn found(&self, lane: usize, level: usize) -> Found {
+        Found {
+            level,
+            entry: self.chosen[lane],
+            completion: self.completions[lane],
+            first: self.first[lane],
+            // The earliest completion of all is that of the chain from the first entry.
+            first_completion: Some(self.completions[lane]),
         }
+    }
+
+    /// The place of a step of a lane's chain, after [`Self::follow`].
+    #[inline(always)]
+    pub(super) fn step(&self, lane: usize, step: usize) -> u32 {
+        self.steps[step % STEPS][lane]
     }
 
     /// The furthest chain of every lane.
@@ -194,7 +165,7 @@ impl<const STEPS: usize> Lanes<STEPS> {
     #[inline(always)]
     fn furthest(&mut self) {
         for lane in 0..LANES {
-            let entries = self.words[0][lane] & self.range[lane];
+            let entries = self.entries[lane];
             let mut step = lowest(entries);
             let mut level = u64::from(step != 0);
             let mut completion = step;
@@ -209,38 +180,51 @@ impl<const STEPS: usize> Lanes<STEPS> {
                 let step = highest(word & entry.wrapping_sub(1));
                 entry = if at as u64 + 1 < level { step } else { entry };
             }
+            let start = self.starts[lane];
             self.levels[lane] = level as u8;
-            self.completions[lane] = place_of(completion);
-            self.chosen[lane] = place_of(entry);
-            self.first[lane] = place_of(lowest(entries));
-            self.newest[lane] = place_of(highest(entries));
+            self.completions[lane] = start + place_of(completion);
+            self.chosen[lane] = start + place_of(entry);
+            self.first[lane] = start + place_of(lowest(entries));
+            self.newest[lane] = start + place_of(highest(entries));
         }
     }
-}
 
-/// A visitor of some lanes.
-pub(super) struct Visitor<'a, T, const STEPS: usize> {
-    lanes: &'a Lanes<STEPS>,
-    lane: usize,
-    pub(super) scan: Scan<'a, T>,
-    /// Its first event in the slice.
-    pub(super) base: usize,
-}
-
-impl<T: Instant, const STEPS: usize> Visitor<'_, T, STEPS> {
-    /// The instant of the first entry.
+    /// Finds the places of the steps of every lane's chain.
     #[inline(always)]
-    pub(super) fn first_entry(&self) -> i64 {
-        self.scan.time(usize::from(self.lanes.first[self.lane]))
+    pub(super) fn follow(&mut self) {
+        self.steps[0] = self.chosen;
+        for lane in 0..LANES {
+            let start = self.starts[lane];
+            let mut step = 1u64 << ((self.chosen[lane] - start) & 63);
+            for at in 1..STEPS {
+                step = lowest(self.words[at][lane] & above(step));
+                self.steps[at][lane] = start + place_of(step);
+            }
+        }
     }
 
-    /// The furthest chain that fits the window, for a visitor whose furthest one by order does not: the highest level, its
-    /// earliest completion, and the latest entry that leads there.
-    pub(super) fn furthest_within(&self, window: i64) -> Chain {
-        let word = |step: usize| self.lanes.words[step][self.lane];
-        let entries = word(0) & self.lanes.range[self.lane];
+    /// The furthest chain that fits the window, of a lane whose furthest one by order does not: the highest level, its
+    /// earliest completion, and the latest entry that leads there. Puts the places of its steps into `places`.
+    pub(super) fn furthest_within<T: Instant>(
+        &self,
+        lane: usize,
+        times: &[T],
+        window: i64,
+        places: &mut [u32; 32],
+    ) -> Found {
+        let word = |step: usize| self.words[step][lane];
+        let place = |bit: u64| self.starts[lane] + place_of(bit);
+        let time = |bit: u64| times.get(place(bit) as usize).map_or(0, |time| time.ms());
+        let entries = self.entries[lane];
         let first = lowest(entries);
-        for level in (2..=usize::from(self.lanes.levels[self.lane]).min(STEPS)).rev() {
+        // Of each level the earliest completion, starting from the entries in `from`.
+        let earliest = |from: u64, level: usize| {
+            (1..level).try_fold(lowest(from), |step, at| match lowest(word(at) & above(step)) {
+                0 => None,
+                step => Some(step),
+            })
+        };
+        for level in (2..=usize::from(self.levels[lane]).min(STEPS)).rev() {
             let mut completions = word(level - 1) & above(first);
             while completions != 0 {
                 let completion = lowest(completions);
@@ -255,117 +239,25 @@ impl<T: Instant, const STEPS: usize> Visitor<'_, T, STEPS> {
                     }
                     entry = highest(before);
                 }
-                let (entry_place, place) = (usize::from(place_of(entry)), usize::from(place_of(completion)));
-                if entry != 0 && self.scan.time(place) - self.scan.time(entry_place) <= window {
-                    return Chain {
+                if entry != 0 && time(completion) - time(entry) <= window {
+                    let mut step = entry;
+                    for (at, slot) in (1..level).zip(&mut places[1..]) {
+                        step = lowest(word(at) & above(step));
+                        *slot = place(step);
+                    }
+                    return Found {
                         level,
-                        entry: entry_place,
-                        completion: place,
-                        first: first.trailing_zeros() as usize,
+                        entry: place(entry),
+                        completion: place(completion),
+                        first: place(first),
+                        first_completion: earliest(first, level).map(place),
                     };
                 }
             }
         }
-        let first = usize::from(place_of(first));
-        Chain { level: 1, entry: first, completion: first, first }
+        let first = place(first);
+        Found { level: 1, entry: first, completion: first, first, first_completion: None }
     }
-
-    /// Whether three or more of its events share a millisecond.
-    #[inline(always)]
-    pub(super) fn crowded(&self) -> bool {
-        self.lanes.crowded >> self.lane & 1 != 0
-    }
-
-    /// The chain, of this level.
-    #[inline(always)]
-    pub(super) fn chain(&self, level: usize) -> Chain {
-        let place = |places: &Lane<u8>| usize::from(places[self.lane]);
-        Chain {
-            level,
-            entry: place(&self.lanes.chosen),
-            completion: place(&self.lanes.completions),
-            first: place(&self.lanes.first),
-        }
-    }
-}
-
-/// Where the events of one visitor lie.
-pub(super) trait Follow {
-    /// Places of the steps of the earliest chain from place `entry`, as many of `levels` as there are. Answers how many.
-    fn follow(&self, entry: usize, levels: usize, places: &mut [u32; 32]) -> usize;
-
-    /// The first of the entries at the instant of `entry`, up to it.
-    fn first_of_instant(&self, entry: usize) -> usize;
-
-    /// The place in the slice of the event at a place, counted from the visitor's first.
-    fn unswapped(&self, place: u32) -> u32;
-}
-
-impl<T, const STEPS: usize> Follow for Visitor<'_, T, STEPS> {
-    #[inline(always)]
-    fn follow(&self, entry: usize, levels: usize, places: &mut [u32; 32]) -> usize {
-        let mut step = 1u64 << (entry % MOST_EVENTS);
-        places[0] = entry as u32;
-        for (level, (words, slot)) in self.lanes.words.iter().zip(places).enumerate().take(levels).skip(1) {
-            step = lowest(words[self.lane] & above(step));
-            if step == 0 {
-                return level;
-            }
-            *slot = u32::from(place_of(step));
-        }
-        levels
-    }
-
-    #[inline(always)]
-    fn first_of_instant(&self, entry: usize) -> usize {
-        let before = (self.lanes.ties[self.lane] << (MOST_EVENTS - 1 - entry)).leading_ones();
-        let instant = u64::MAX << (entry - before as usize);
-        usize::from(place_of(lowest(self.lanes.words[0][self.lane] & instant)))
-    }
-
-    #[inline(always)]
-    fn unswapped(&self, place: u32) -> u32 {
-        // Place 63 has none behind it.
-        let swapped = u128::from(self.lanes.swapped[self.lane]);
-        let (later, earlier) = (swapped >> place & 1, swapped >> (place + 1) & 1);
-        place + earlier as u32 - later as u32
-    }
-}
-
-/// Brings the events of each instant into the order of [`super::ties`], by the bits of the steps alone.
-fn reorder<const STEPS: usize>(words: &mut [u64; STEPS], ties: u64, strict: bool) {
-    let served = words.iter().fold(0, |all, word| all | word);
-    for instant in instants(ties) {
-        let others = (instant & !served).count_ones();
-        let mut next = instant.trailing_zeros() + if strict { 0 } else { others };
-        let mut put = |word: &mut u64| {
-            let count = (*word & instant).count_ones();
-            *word = *word & !instant | ((1u64 << count) - 1).wrapping_shl(next);
-            next += count;
-        };
-        if strict {
-            words.iter_mut().rev().for_each(&mut put);
-        } else {
-            words.iter_mut().for_each(&mut put);
-        }
-    }
-}
-
-/// The places of the events of each instant that has several.
-#[inline(always)]
-fn instants(ties: u64) -> impl Iterator<Item = u64> {
-    let mut rest = ties & !1;
-    std::iter::from_fn(
-        #[inline(always)]
-        move || {
-            (rest != 0).then(|| {
-                let first = lowest(rest);
-                let run = rest & !rest.wrapping_add(first);
-                rest &= !run;
-                run | first >> 1
-            })
-        },
-    )
 }
 
 /// The lowest bit of a word alone.
@@ -388,9 +280,11 @@ fn above(bit: u64) -> u64 {
 
 /// The place of a single bit; 0 of an empty word.
 #[inline(always)]
-fn place_of(bit: u64) -> u8 {
-    (63 - (bit | 1).leading_zeros()) as u8
+fn place_of(bit: u64) -> u32 {
+    63 - (bit | 1).leading_zeros()
 }
+
+const _: () = assert!(MOST_EVENTS < 64);
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,7 @@
-//! The branch-free pass over one visitor.
+//! The branch-free pass over one visitor of many events.
 
 use std::hint::select_unpredictable;
 
-use super::lanes::Follow;
-use super::ties::TieOrder;
 use crate::plan::Plan;
 use crate::slice::{INSTANT_BOUND_MS, Slice};
 
@@ -46,13 +44,11 @@ pub(super) struct Bounds {
     /// Whether no entry of the slice and range is.
     pub(super) grown: bool,
     /// Whether every event of the slice is visible.
-    all_visible: bool,
+    pub(super) all_visible: bool,
     /// Whether every event of the slice lies in the range of entries.
-    all_inside: bool,
-    /// Whether no entry of the slice and range is open, so that a scan can stop at the highest level it can reach.
+    pub(super) all_inside: bool,
+    /// Whether no entry of the slice and range is open.
     pub(super) mature: bool,
-    /// How simultaneous events follow each other.
-    pub(super) order: TieOrder,
 }
 
 impl Bounds {
@@ -76,81 +72,101 @@ impl Bounds {
             visible_until: plan.visible_until_ms - epoch_ms,
             open_from,
             mature: open_from >= question.until_ms - epoch_ms || newest < open_from,
-            order: TieOrder::new(plan),
         }
+    }
+
+    /// How many of a visitor's events are visible. They are the first ones.
+    #[inline(always)]
+    pub(super) fn visible<T: Instant>(&self, times: &[T]) -> usize {
+        match times.last() {
+            Some(last) if !self.all_visible && last.ms() >= self.visible_until => {
+                times.partition_point(|time| time.ms() < self.visible_until)
+            }
+            _ => times.len(),
+        }
+    }
+
+    /// The places, as bits, of those of a visitor's events that lie in the range of entries; of at most 64.
+    #[inline(always)]
+    pub(super) fn inside<T: Instant>(&self, times: &[T]) -> u64 {
+        let (Some(first), Some(last)) = (times.first(), times.last()) else {
+            return 0;
+        };
+        if first.ms() >= self.from && last.ms() < self.until {
+            return u64::MAX;
+        }
+        let before = |instant: i64| {
+            let place = times.partition_point(|time| time.ms() < instant) as u32;
+            1u64.checked_shl(place).map_or(u64::MAX, |bit| bit - 1)
+        };
+        before(self.until) & !before(self.from)
     }
 }
 
-/// The chain that is chosen for a visitor; places are positions among its events.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Chain {
-    /// 0 if there is no entry in the range; then nothing else is known.
+/// The chain that is chosen for a visitor. Places are those of the slice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    /// 1 or higher.
     pub(super) level: usize,
     /// Place of the chosen entry.
-    pub(super) entry: usize,
+    pub(super) entry: u32,
     /// Place of the completion.
-    pub(super) completion: usize,
+    pub(super) completion: u32,
     /// Place of the first entry.
-    pub(super) first: usize,
+    pub(super) first: u32,
+    /// Place of the earliest completion of the chain from the first entry, if there is one of this level and wherever it lies.
+    pub(super) first_completion: Option<u32>,
 }
 
 /// One visitor's columns.
 #[derive(Clone, Copy)]
 pub(super) struct Scan<'a, T> {
-    /// Step code per byte.
-    pub(super) table: &'a [u8; 256],
-    pub(super) column: &'a [u8],
+    /// Step codes: 0 for no step, or step + 1.
+    pub(super) codes: &'a [u8],
     pub(super) times: &'a [T],
+    /// Place of its first event in the slice.
+    pub(super) base: u32,
 }
 
 impl<T: Instant> Scan<'_, T> {
-    #[inline(always)]
-    pub(super) fn code(&self, place: usize) -> usize {
-        self.column.get(place).map_or(0, |byte| usize::from(self.table[usize::from(*byte)]))
+    fn code(&self, place: usize) -> usize {
+        self.codes.get(place).copied().map_or(0, usize::from)
     }
 
-    #[inline(always)]
-    pub(super) fn time(&self, place: usize) -> i64 {
+    fn time(&self, place: usize) -> i64 {
         self.times.get(place).map_or(0, |time| time.ms())
     }
 
-    /// Leaves out events that are not visible. They are the last ones.
-    #[inline(always)]
-    pub(super) fn visible(self, bounds: &Bounds) -> Self {
-        if bounds.all_visible {
-            return self;
-        }
-        let until = bounds.visible_until;
-        match self.times.last() {
-            Some(last) if last.ms() >= until => {
-                let end = self.times.partition_point(|time| time.ms() < until);
-                Self { column: &self.column[..end], times: &self.times[..end], ..self }
-            }
-            _ => self,
-        }
-    }
-
-    /// Whether every event lies in the range of entries.
-    #[inline(always)]
-    pub(super) fn inside(&self, bounds: &Bounds) -> bool {
-        let last = self.times.len().wrapping_sub(1);
-        bounds.all_inside || self.time(0) >= bounds.from && self.time(last) < bounds.until
-    }
-
-    /// The furthest chain, or level 0, and whether the newest entry is open. `cap` is the highest level that can be reached.
-    pub(super) fn furthest(&self, bounds: &Bounds, steps: usize, cap: usize) -> (Chain, bool) {
-        let stop = if bounds.mature { cap } else { usize::MAX };
+    /// The furthest chain, and whether the newest entry is open; `None` without an entry. Puts the places of the chain's
+    /// steps into `places`.
+    pub(super) fn furthest(
+        &self,
+        bounds: &Bounds,
+        steps: usize,
+        places: &mut [u32; 32],
+    ) -> Option<(Found, bool)> {
+        let stop = if bounds.mature { steps } else { usize::MAX };
         let (level, completion, newest) = match steps {
             0..=6 => self.level::<8>(bounds, stop),
             7..=14 => self.level::<16>(bounds, stop),
             _ => self.level::<64>(bounds, stop),
         };
         if level == 0 {
-            return (Chain::default(), false);
+            return None;
         }
         let entry = self.entry(bounds, level, completion);
-        let chain = Chain { level, entry, completion, first: self.first_entry(bounds) };
-        (chain, newest >= bounds.open_from)
+        let first = self.first_entry(bounds);
+        let first_completion = self.follow(first, level, places);
+        self.follow(entry, level, places);
+        let place = |place: usize| self.base + place as u32;
+        let found = Found {
+            level,
+            entry: place(entry),
+            completion: place(completion),
+            first: place(first),
+            first_completion: first_completion.map(place),
+        };
+        Some((found, newest >= bounds.open_from))
     }
 
     /// The furthest level, the place of its earliest completion, and the newest entry, scanning no further than the first
@@ -165,9 +181,9 @@ impl<T: Instant> Scan<'_, T> {
         // slot, which is never written, and so follows nothing.
         let mut slots = [NEVER; SLOTS];
         let (mut level, mut completion) = (0, 0);
-        for (place, (byte, time)) in self.column.iter().zip(self.times).enumerate() {
+        for (place, (code, time)) in self.codes.iter().zip(self.times).enumerate() {
             let time = time.ms();
-            let code = usize::from(self.table[usize::from(*byte)]);
+            let code = usize::from(*code);
             slots[0] = select_unpredictable((time.wrapping_sub(from) as u64) < span, time, NEVER);
             let entry = slots[code.wrapping_sub(1) % SLOTS];
             let follows = entry >= time - window;
@@ -207,28 +223,18 @@ impl<T: Instant> Scan<'_, T> {
     fn first_entry(&self, bounds: &Bounds) -> usize {
         (0..self.times.len()).find(|place| self.enters(bounds, *place)).unwrap_or(0)
     }
-}
 
-impl<T: Instant> Follow for Scan<'_, T> {
-    fn follow(&self, entry: usize, levels: usize, places: &mut [u32; 32]) -> usize {
+    /// Places of the steps of the earliest chain from an entry, as many of `levels` as there are. Answers that of the last
+    /// if all are there.
+    fn follow(&self, entry: usize, levels: usize, places: &mut [u32; 32]) -> Option<usize> {
         let mut reached = 0;
         for place in entry..self.times.len() {
-            places[reached % 32] = place as u32;
+            places[reached % 32] = self.base + place as u32;
             reached += usize::from(self.code(place) == reached + 1);
             if reached >= levels {
-                break;
+                return Some(place);
             }
         }
-        reached
-    }
-
-    fn first_of_instant(&self, entry: usize) -> usize {
-        let code = self.code(entry);
-        let same = |other: &usize| self.time(*other) == self.time(entry) && self.code(*other) == code;
-        (0..entry).rev().take_while(same).last().unwrap_or(entry)
-    }
-
-    fn unswapped(&self, place: u32) -> u32 {
-        place
+        None
     }
 }

@@ -1,22 +1,41 @@
 //! Sums over units in flat arrays, and the [`Counts`] made of them at the end.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use super::lanes::Follow;
-use super::scan::{Bounds, Chain, Instant, Scan};
+use super::marks::Marks;
+use super::scan::{Bounds, Found, Instant};
 use crate::Counts;
 use crate::counts::{BreakDownRow, Levels};
 use crate::histogram::{BUCKETS, Histogram, bucket};
 use crate::outcome::State;
 use crate::plan::Plan;
 use crate::question::{BreakDown, Trend};
-use crate::slice::Columns;
+use crate::slice::{Columns, Values};
 
 /// Break-down codes and trend buckets below this number have a row in a flat table, others in a map.
 const FLAT: usize = 1 << 12;
 
 /// One count per histogram bucket.
 type Buckets = Box<[u64; BUCKETS]>;
+
+/// A unit, by the visitor that is it.
+pub(super) struct Visitor<'a, T> {
+    pub(super) marks: &'a Marks<'a>,
+    pub(super) bounds: &'a Bounds,
+    /// Of the whole slice.
+    pub(super) times: &'a [T],
+    /// Its visible events.
+    pub(super) events: Range<usize>,
+}
+
+impl<T: Instant> Visitor<'_, T> {
+    /// The instant of a place.
+    #[inline(always)]
+    pub(super) fn time(&self, place: u32) -> i64 {
+        self.times.get(place as usize).map_or(0, |time| time.ms())
+    }
+}
 
 /// Sums over units.
 pub(super) struct Tally<'a> {
@@ -25,14 +44,12 @@ pub(super) struct Tally<'a> {
     visible_until_ms: i64,
     step_times: bool,
     break_down: Option<BreakDown>,
-    values: &'a [u32],
+    values: Values<'a>,
     trend: Option<Trend>,
     /// Whether the places of later steps are needed.
     places_needed: bool,
     /// Units per level and state.
     levels: Box<[[u64; 4]; 64]>,
-    /// Places of the steps of the unit that is being counted.
-    places: [u32; 32],
     time_to_convert: Buckets,
     /// Per step, from the second on, the time from the step before.
     between: Vec<Buckets>,
@@ -108,11 +125,10 @@ impl<'a> Tally<'a> {
             visible_until_ms: plan.visible_until_ms,
             step_times: question.step_times,
             break_down: question.break_down,
-            values: columns.break_down.unwrap_or_default(),
+            values: columns.break_down.unwrap_or(Values::U8(&[])),
             trend: question.trend,
             places_needed: question.step_times || later,
             levels: Box::new([[0; 4]; 64]),
-            places: [0; 32],
             time_to_convert: buckets(),
             between: (1..steps).map(|_| buckets()).collect(),
             converted: buckets(),
@@ -159,112 +175,107 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Whether more is to be known of the units of a level than their number.
+    /// Whether more than the level and the times of a unit is to be known.
     #[inline(always)]
-    pub(super) fn looks_at(&self, level: usize) -> bool {
-        level == self.steps
-            || self.step_times && level > 1
-            || self.trend.is_some()
-            || self.break_down.is_some()
+    pub(super) fn groups(&self) -> bool {
+        self.trend.is_some() || self.break_down.is_some()
     }
 
-    /// Whether it matters which of several simultaneous events serves a step.
+    /// Whether the time between steps is to be known.
     #[inline(always)]
-    pub(super) fn tells_events_apart(&self) -> bool {
-        self.break_down.is_some()
+    pub(super) fn step_times(&self) -> bool {
+        self.step_times
     }
 
-    /// Counts a visitor and looks at it.
+    /// Whether the places of the steps behind the first are needed.
+    #[inline(always)]
+    pub(super) fn places_needed(&self) -> bool {
+        self.places_needed
+    }
+
+    /// Counts the time between a step, from the second on, and the one before.
+    #[inline(always)]
+    pub(super) fn between(&mut self, step: usize, duration_ms: i64) {
+        if let Some(buckets) = self.between.get_mut(step - 1) {
+            record(buckets, duration_ms);
+        }
+    }
+
+    /// Counts a unit of its own, with the visible events of its visitor and the places of its steps.
     pub(super) fn record<T: Instant>(
         &mut self,
-        scan: Scan<'_, T>,
-        bounds: &Bounds,
-        base: usize,
-        (found, open): (Chain, bool),
-        chain: &impl Follow,
-        order: Option<&[u32]>,
+        unit: &Visitor<'_, T>,
+        (found, open): (Found, bool),
+        places: &[u32; 32],
     ) {
-        if found.level > 0 {
-            let state = self.state(found.level, open);
-            self.count(found.level, state, 1);
-            if state != State::Converted {
-                self.censor(scan.time(found.first), bounds);
+        let state = self.state(found.level, open);
+        self.count(found.level, state, 1);
+        if state == State::Converted {
+            self.convert(unit, &found);
+        } else {
+            self.censor(unit.time(found.first), unit.bounds);
+        }
+        if self.step_times {
+            let mut before = unit.time(found.entry);
+            for (step, place) in places.iter().enumerate().take(found.level).skip(1) {
+                let time = unit.time(*place);
+                self.between(step, time - before);
+                before = time;
             }
-            self.look(scan, bounds, base, (found, state), chain, order);
+        }
+        self.group(unit, (&found, state), |step| places[step % 32]);
+    }
+
+    /// Counts the times of a converted unit.
+    #[inline(always)]
+    pub(super) fn convert<T: Instant>(&mut self, unit: &Visitor<'_, T>, found: &Found) {
+        record(&mut self.time_to_convert, unit.time(found.completion) - unit.time(found.entry));
+        let first = unit.time(found.first);
+        let from_first = found.first_completion.map(|completion| unit.time(completion) - first);
+        match from_first {
+            Some(duration) if duration <= self.window => record(&mut self.converted, duration),
+            _ => self.censor(first, unit.bounds),
         }
     }
 
-    /// Looks at a visitor that is counted, whose first event is `base` in the slice. `order` holds the place in the slice
-    /// of each event, if that is another one.
+    /// Counts a unit in its row of the trend and of the break-down. `place` tells the places of the steps behind the first,
+    /// if [`Self::places_needed`].
     #[inline(always)]
-    pub(super) fn look<T: Instant>(
+    pub(super) fn group<T: Instant>(
         &mut self,
-        scan: Scan<'_, T>,
-        bounds: &Bounds,
-        base: usize,
-        (found, state): (Chain, State),
-        chain: &impl Follow,
-        order: Option<&[u32]>,
+        unit: &Visitor<'_, T>,
+        (found, state): (&Found, State),
+        place: impl Fn(usize) -> u32,
     ) {
-        let (entry, completion) = (scan.time(found.entry), scan.time(found.completion));
-        self.places[0] = found.entry as u32;
-        if self.places_needed && found.level > 1 {
-            chain.follow(found.entry, found.level, &mut self.places);
-            if self.step_times {
-                let mut before = entry;
-                for (buckets, place) in self.between.iter_mut().zip(&self.places[1..found.level]) {
-                    let time = scan.time(*place as usize);
-                    record(buckets, time - before);
-                    before = time;
-                }
-            }
-        }
         if let Some(trend) = self.trend {
             // Entries are in the range, so no bucket comes before that of its first instant.
-            let row = bucket_of(trend, entry + bounds.epoch_ms) - self.first_bucket;
+            let row = bucket_of(trend, unit.time(found.entry) + unit.bounds.epoch_ms) - self.first_bucket;
             self.by_bucket.add(row as u64, found.level, state);
         }
         if let Some(break_down) = self.break_down {
-            let event = |place: u32| match order {
-                Some(order) => order.get(place as usize).copied().unwrap_or(0),
-                None => chain.unswapped(place),
-            };
-            let at = |place: u32| self.values.get(base + event(place) as usize).copied();
-            let touches =
-                || self.values.get(base..base + scan.times.len()).unwrap_or_default().iter().copied();
+            let at = |place: u32| self.values.get(unit.marks.event_at(place));
+            let touches = || unit.events.clone().filter_map(|event| self.values.get(event));
             // Of simultaneous entries, which are alike for everything else, the first tells the value.
-            let first = || chain.first_of_instant(found.entry) as u32;
+            let first = || self.values.get(unit.marks.entry_at(found.entry));
             let value = match break_down {
-                BreakDown::AtStep(0) => at(first()),
-                BreakDown::AtStep(step) => self.places[..found.level].get(step).and_then(|place| at(*place)),
+                BreakDown::AtStep(0) => first(),
+                BreakDown::AtStep(step) => (step < found.level).then(|| at(place(step))).flatten(),
                 BreakDown::FirstDefined => {
-                    let later = self.places[..found.level].iter().skip(1).copied();
-                    std::iter::once(first()).chain(later).filter_map(at).find(|value| *value != 0)
+                    let later = (1..found.level).map(|step| at(place(step)));
+                    std::iter::once(first()).chain(later).flatten().find(|value| *value != 0)
                 }
                 BreakDown::FirstTouch => touches().find(|value| *value != 0),
-                BreakDown::LastTouch => touches().rfind(|value| *value != 0),
+                BreakDown::LastTouch => touches().rev().find(|value| *value != 0),
             }
             .unwrap_or(0);
             self.by_value.add(u64::from(value), found.level, state);
             if state == State::Converted {
-                self.recent.push(u64::from(value) << 16 | u64::from(bucket(completion - entry)));
+                let duration = unit.time(found.completion) - unit.time(found.entry);
+                self.recent.push(u64::from(value) << 16 | u64::from(bucket(duration)));
                 if self.recent.len() == 1 << 16 {
                     self.fold();
                 }
             }
-        }
-        if state == State::Converted {
-            record(&mut self.time_to_convert, completion - entry);
-            let first = scan.time(found.first);
-            let mut places = [0; 32];
-            if chain.follow(found.first, self.steps, &mut places) == self.steps {
-                let converted = scan.time(places[self.steps - 1] as usize);
-                if converted - first <= self.window {
-                    record(&mut self.converted, converted - first);
-                    return;
-                }
-            }
-            self.censor(first, bounds);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Owned journeys, so that tests can make slices of every layout from the same events.
 
-use runnel_kernel::{Columns, Kinds, Layout, Slice, Times};
+use runnel_kernel::{Columns, Kinds, Layout, Slice, Times, Values};
 
 /// One event of a test.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +34,8 @@ pub(crate) struct Journeys {
     span_ms: (i64, i64),
     pub(crate) skip: Option<Vec<u64>>,
     hold: Vec<u32>,
+    values8: Vec<u8>,
+    values16: Vec<u16>,
     values: Vec<u32>,
     scope: Vec<u64>,
     predicates: Vec<Vec<u64>>,
@@ -73,6 +75,8 @@ impl Journeys {
             ties,
             skip: None,
             hold: events.iter().map(|event| event.hold).collect(),
+            values8: events.iter().map(|event| event.value as u8).collect(),
+            values16: events.iter().map(|event| event.value as u16).collect(),
             values: events.iter().map(|event| event.value).collect(),
             scope: bits(&|event| event.scope),
             predicates: (0..2).map(|at| bits(&|event| event.predicates[at])).collect(),
@@ -102,8 +106,15 @@ impl Journeys {
         let predicates: Vec<&[u64]> = self.predicates.iter().map(Vec::as_slice).collect();
         with(&Columns {
             predicates: &predicates,
-            hold: Some(&self.hold),
-            break_down: Some(&self.values),
+            hold: Some(Values::U32(&self.hold)),
+            break_down: Some(
+                match self.values.iter().max().map_or(0, |most| most.checked_ilog2().unwrap_or(0)) / 8 {
+                    // As narrow as they fit.
+                    0 => Values::U8(&self.values8),
+                    1 => Values::U16(&self.values16),
+                    _ => Values::U32(&self.values),
+                },
+            ),
             scope: scoped.then_some(self.scope.as_slice()),
         })
     }

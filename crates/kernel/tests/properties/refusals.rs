@@ -3,7 +3,7 @@
 use runnel_kernel::plan::OpenWith;
 use runnel_kernel::{
     BreakDown, Choices, Columns, Exclusion, Kinds, Layout, Plan, PlanError, Profile, Question, Rule,
-    RunError, Slice, SliceError, Step, Tie, Times, Trend, Unit, WindowMissing,
+    RunError, Slice, SliceError, Step, Tie, Times, Trend, Unit, Values, WindowMissing,
 };
 
 use crate::fast_path::common_question;
@@ -209,8 +209,8 @@ fn a_slice_that_breaks_its_promises_panics_nowhere() {
             let slice = Slice::new(layout).expect("lengths agree");
             let columns = Columns {
                 predicates: &[&bits, &bits],
-                hold: Some(&hold),
-                break_down: Some(&hold),
+                hold: Some(Values::U32(&hold)),
+                break_down: Some(Values::U32(&hold)),
                 scope: Some(&bits),
             };
             let answer = (plan.run(&slice, &columns), plan.run_general(&slice, &columns));
