@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod context;
+pub mod network;
 pub mod observe;
 pub mod seal;
 pub mod serve;
@@ -9,4 +10,5 @@ pub mod upstream;
 
 pub use clock::Clock;
 pub use context::{Caller, ContextSigner};
+pub use network::Network;
 pub use upstream::Upstream;

@@ -12,6 +12,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// An error and what it came from, one behind the other, as a log line tells them.
+#[must_use]
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
+}
+
 /// Starts logging. `RUNNEL_LOG` sets the filter, for example `info,runnel_storage=debug`; the default is `warn`. A second call changes nothing.
 pub fn start(format: LogFormat, default: &str) {
     let filter = EnvFilter::try_from_env("RUNNEL_LOG").unwrap_or_else(|_| EnvFilter::new(default));

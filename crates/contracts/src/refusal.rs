@@ -112,6 +112,8 @@ reasons! {
     StoreFull, "STORE_FULL", ResourceExhausted, "Free space on the server and send the same again.";
     /// The store does not answer; whether the write happened is unknown.
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable, "Send the same again with the same request_id.";
+    /// A service behind the gateway does not answer; whether the call was carried out may be unknown.
+    ServiceUnavailable, "SERVICE_UNAVAILABLE", Unavailable, "Send the same again with the same ids.";
     /// Stored bytes are damaged.
     DataDamaged, "DATA_DAMAGED", DataLoss, "Run runnel doctor on the server.";
     /// The server is stopping.

@@ -9,7 +9,7 @@ use runnel_model::{EventBatch, TenantName, content_hashes, visitor_hash};
 
 use crate::{
     Block, BlockError, FetchError, Listing, Unavailable,
-    backend::{Backend, Totals},
+    backend::{Backend, Purpose::Query, Totals},
     listing,
     merge::IdentityHash,
 };
@@ -159,7 +159,7 @@ impl<'a> Auditor<'a> {
         }
         for (at, block) in self.listing.blocks.iter().enumerate() {
             let (id, source) = (block.id, (self.listing.journal.len() + at) as u32);
-            let block = listing::fetch_block(self.backend, self.tenant, id).await?;
+            let block = listing::fetch_block(self.backend, Query, self.tenant, id).await?;
             let read =
                 blocking(move || of_block(&block, source, interval, &mut entries).map(|()| entries)).await?;
             entries = read.map_err(|error| FetchError::DamagedBlock { id, source: error })?;
@@ -209,7 +209,7 @@ impl<'a> Auditor<'a> {
     }
 
     async fn block_contents(&self, id: u64, rows: Vec<u32>) -> Result<Vec<u128>, FetchError> {
-        let block = listing::fetch_block(self.backend, self.tenant, id).await?;
+        let block = listing::fetch_block(self.backend, Query, self.tenant, id).await?;
         let read = blocking(move || {
             let mut hashes = Vec::with_capacity(rows.len());
             let mut start = 0;

@@ -10,6 +10,7 @@ use crate::{
     Listing, Unavailable,
     embedded::Embedded,
     merge::{Dropped, NewBlock},
+    postgres::Postgres,
 };
 
 /// Where data lies.
@@ -17,6 +18,21 @@ use crate::{
 pub(crate) enum Backend {
     /// SQLite in a folder of this machine.
     Embedded(Arc<Embedded>),
+    /// PostgreSQL, for any number of processes.
+    Postgres(Arc<Postgres>),
+}
+
+/// What a transaction is for: each purpose has connections of its own, where a backend has several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Appends.
+    Ingest,
+    /// Compaction and the janitor.
+    Compaction,
+    /// Readers.
+    Query,
+    /// Tenants, keys and definitions.
+    Admin,
 }
 
 /// A live journal row that may be compacted.
@@ -86,33 +102,47 @@ pub(crate) fn sum_of(bytes: &[u8]) -> ContentSum {
     ContentSum(u128::from_le_bytes(sum))
 }
 
+/// Does something with whichever backend it is.
+macro_rules! with_backend {
+    ($backend:expr, |$store:ident| $work:expr) => {
+        match $backend {
+            $crate::backend::Backend::Embedded($store) => $work,
+            $crate::backend::Backend::Postgres($store) => $work,
+        }
+    };
+}
+pub(crate) use with_backend;
+
 impl Backend {
-    pub(crate) async fn list(&self, tenant: &TenantName, after: u64) -> Result<Listing, Unavailable> {
-        let Backend::Embedded(embedded) = self;
-        embedded.list(tenant, after).await
+    pub(crate) async fn list(
+        &self,
+        purpose: Purpose,
+        tenant: &TenantName,
+        after: u64,
+    ) -> Result<Listing, Unavailable> {
+        with_backend!(self, |store| store.list(purpose, tenant, after).await)
     }
 
     pub(crate) async fn totals(&self, tenant: &TenantName) -> Result<(Listing, Totals), Unavailable> {
-        let Backend::Embedded(embedded) = self;
-        embedded.totals(tenant).await
+        with_backend!(self, |store| store.totals(tenant).await)
     }
 
     pub(crate) async fn payloads(
         &self,
+        purpose: Purpose,
         tenant: &TenantName,
         sequences: &[u64],
     ) -> Result<Vec<(u64, Bytes)>, Unavailable> {
-        let Backend::Embedded(embedded) = self;
-        embedded.payloads(tenant, sequences).await
+        with_backend!(self, |store| store.payloads(purpose, tenant, sequences).await)
     }
 
     pub(crate) async fn block_payload(
         &self,
+        purpose: Purpose,
         tenant: &TenantName,
         id: u64,
     ) -> Result<Option<BlockPayload>, Unavailable> {
-        let Backend::Embedded(embedded) = self;
-        embedded.block_payload(tenant, id).await
+        with_backend!(self, |store| store.block_payload(purpose, tenant, id).await)
     }
 
     pub(crate) async fn journal_inputs(
@@ -120,8 +150,7 @@ impl Backend {
         tenant: &TenantName,
         limit: usize,
     ) -> Result<Vec<JournalInput>, Unavailable> {
-        let Backend::Embedded(embedded) = self;
-        embedded.journal_inputs(tenant, limit).await
+        with_backend!(self, |store| store.journal_inputs(tenant, limit).await)
     }
 
     pub(crate) async fn conflicts(
@@ -130,32 +159,43 @@ impl Backend {
         from: Vec<u8>,
         until: Vec<u8>,
     ) -> Result<Vec<(Vec<u8>, ContentSum)>, Unavailable> {
-        let Backend::Embedded(embedded) = self;
-        embedded.conflicts(tenant, from, until).await
+        with_backend!(self, |store| store.conflicts(tenant, from, until).await)
     }
 
     pub(crate) async fn file_size(&self) -> Result<FileSize, Unavailable> {
-        let Backend::Embedded(embedded) = self;
-        embedded.file_size().await
+        with_backend!(self, |store| store.file_size().await)
     }
 
-    pub(crate) async fn compaction_lock(&self, tenant: &TenantName) -> OwnedMutexGuard<()> {
-        let Backend::Embedded(embedded) = self;
-        embedded.compaction_lock(tenant).await
+    /// Keeps other compactions of the tenant out. `None` when one runs elsewhere and `wait` is not set.
+    pub(crate) async fn compaction_lock(
+        &self,
+        tenant: &TenantName,
+        wait: bool,
+    ) -> Result<Option<OwnedMutexGuard<()>>, Unavailable> {
+        with_backend!(self, |store| store.compaction_lock(tenant, wait).await)
+    }
+
+    /// To be called at least once a minute while the lock is held.
+    pub(crate) async fn compaction_goes_on(&self, tenant: &TenantName) -> Result<(), Unavailable> {
+        with_backend!(self, |store| store.compaction_goes_on(tenant).await)
+    }
+
+    /// Lets other compactions of the tenant in.
+    pub(crate) async fn compaction_ends(&self, tenant: &TenantName, alone: OwnedMutexGuard<()>) {
+        with_backend!(self, |store| store.compaction_ends(tenant, alone).await);
     }
 
     pub(crate) async fn write_block(
         &self,
         tenant: &TenantName,
         block: NewBlock,
+        now_ms: i64,
     ) -> Result<WrittenBlock, Unavailable> {
-        let Backend::Embedded(embedded) = self;
-        embedded.write_block(tenant, block).await
+        with_backend!(self, |store| store.write_block(tenant, block, now_ms).await)
     }
 
     pub(crate) async fn discard(&self, tenant: &TenantName, id: u64) {
-        let Backend::Embedded(embedded) = self;
-        embedded.discard(tenant, id).await;
+        with_backend!(self, |store| store.discard(tenant, id).await);
     }
 
     pub(crate) async fn swap(
@@ -164,8 +204,7 @@ impl Backend {
         swap: Swap,
         now_ms: i64,
     ) -> Result<bool, Unavailable> {
-        let Backend::Embedded(embedded) = self;
-        embedded.swap(tenant, swap, now_ms).await
+        with_backend!(self, |store| store.swap(tenant, swap, now_ms).await)
     }
 
     /// Without a time, the time of the row's own append is noted.
@@ -176,7 +215,6 @@ impl Backend {
         reason: String,
         now_ms: Option<i64>,
     ) -> Result<bool, Unavailable> {
-        let Backend::Embedded(embedded) = self;
-        embedded.quarantine(tenant, sequence, reason, now_ms).await
+        with_backend!(self, |store| store.quarantine(tenant, sequence, reason, now_ms).await)
     }
 }

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use crate::{
     BlockRef, FetchError, MergeError, Unavailable,
-    backend::{Backend, Inputs, JournalInput, Swap, WrittenBlock},
+    backend::{Backend, Inputs, JournalInput, Purpose::Compaction, Swap, WrittenBlock},
     listing,
     merge::{self, Merged, StoredRow},
 };
@@ -131,7 +131,15 @@ struct Round {
 
 impl Round {
     async fn run(self) -> Result<CompactionReport, CompactError> {
-        let _alone = self.backend.compaction_lock(&self.tenant).await;
+        let Some(alone) = self.backend.compaction_lock(&self.tenant, self.options.force).await? else {
+            return Ok(CompactionReport::default());
+        };
+        let result = self.all_due().await;
+        self.backend.compaction_ends(&self.tenant, alone).await;
+        result
+    }
+
+    async fn all_due(&self) -> Result<CompactionReport, CompactError> {
         let mut report = CompactionReport::default();
         // Whoever waits for all of it gets two at a time; otherwise half of the machine is left to those who ask and append.
         let at_a_time = if self.options.force { MERGES_AT_A_TIME } else { 1 };
@@ -140,6 +148,7 @@ impl Round {
             if steps.is_empty() {
                 break;
             }
+            self.backend.compaction_goes_on(&self.tenant).await?;
             let done = steps.into_iter().map(|rows| self.compact_rows(rows));
             for done in join_all(done).await {
                 report.add(done?);
@@ -154,6 +163,7 @@ impl Round {
             if merges.is_empty() || (!self.options.force && report.events >= bound) {
                 break;
             }
+            self.backend.compaction_goes_on(&self.tenant).await?;
             let done = merges.into_iter().map(|inputs| self.merge_blocks(inputs));
             for done in join_all(done).await {
                 report.add(done?);
@@ -193,7 +203,7 @@ impl Round {
         report: &CompactionReport,
         merges: usize,
     ) -> Result<Vec<Vec<BlockRef>>, Unavailable> {
-        let listing = self.backend.list(&self.tenant, 0).await?;
+        let listing = self.backend.list(Compaction, &self.tenant, 0).await?;
         let mut taken = report.damaged.clone();
         let mut due = Vec::new();
         while due.len() < merges
@@ -236,7 +246,7 @@ impl Round {
     async fn merge_rows(&self, rows: &[JournalInput]) -> Result<Result<Merged, MergeError>, Unavailable> {
         let sequences: Vec<u64> = rows.iter().map(|row| row.sequence).collect();
         let mut payloads: HashMap<u64, Bytes> =
-            self.backend.payloads(&self.tenant, &sequences).await?.into_iter().collect();
+            self.backend.payloads(Compaction, &self.tenant, &sequences).await?.into_iter().collect();
         let stored = rows.iter().map(|row| StoredRow {
             number: row.sequence,
             events: row.events,
@@ -270,7 +280,7 @@ impl Round {
         let mut report = CompactionReport::default();
         let mut blocks = Vec::with_capacity(inputs.len());
         for input in inputs {
-            match listing::fetch_block(&self.backend, &self.tenant, input.id).await {
+            match listing::fetch_block(&self.backend, Compaction, &self.tenant, input.id).await {
                 Ok(block) => blocks.push((input, block)),
                 Err(FetchError::Unavailable(error)) => return Err(error.into()),
                 Err(error) => {
@@ -308,7 +318,7 @@ impl Round {
     ) -> Result<bool, CompactError> {
         let mut blocks: Vec<WrittenBlock> = Vec::with_capacity(merged.blocks.len());
         for block in merged.blocks {
-            match self.backend.write_block(&self.tenant, block).await {
+            match self.backend.write_block(&self.tenant, block, self.now_ms).await {
                 Ok(written) => blocks.push(written),
                 Err(error) => {
                     for written in blocks {

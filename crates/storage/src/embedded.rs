@@ -1,35 +1,51 @@
 //! The embedded backend: SQLite in a folder of this machine, for one process.
 
 mod append;
-mod commit;
-mod control;
-mod definitions;
 mod failure;
-mod janitor;
-mod names;
 mod open;
-mod reading;
-mod watch;
+mod space;
 mod writer;
 
+// The statements that every backend has in common, compiled for this one.
+#[path = "sql/chores.rs"]
+mod chores;
+#[path = "sql/commit.rs"]
+mod commit;
+#[path = "sql/control.rs"]
+mod control;
+#[path = "sql/definitions.rs"]
+mod definitions;
+#[path = "sql/names.rs"]
+mod names;
+#[path = "sql/reading.rs"]
+mod reading;
+#[path = "sql/rows.rs"]
+mod rows;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use runnel_model::TenantName;
-use sqlx::{SqliteConnection, sqlite::SqlitePool};
+use sqlx::sqlite::SqlitePool;
 use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc, oneshot};
 
 use self::{
-    append::Append,
+    append::{insert_row, lock_head},
     failure::unavailable,
-    watch::Watchers,
+    rows::Append,
     writer::{Command, Work, transact},
 };
-use crate::{Admitted, AppendError, Journaled, Unavailable, admitted::Row};
+use crate::{
+    Admitted, AppendError, Journaled, Unavailable, admitted::Row, backend::Purpose, watch::Watchers,
+};
 
 pub use open::OpenError;
+
+type Database = Embedded;
+type Connection = sqlx::SqliteConnection;
+type Dialect = sqlx::Sqlite;
 
 /// How the embedded store behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +78,6 @@ pub(crate) struct Embedded {
     watchers: Arc<Watchers>,
     /// One compaction of a tenant at a time.
     compacting: Mutex<HashMap<TenantName, Arc<tokio::sync::Mutex<()>>>>,
-    /// Blocks whose parts are being written.
-    unfinished: Mutex<HashSet<(TenantName, u64)>>,
 }
 
 impl Embedded {
@@ -74,7 +88,6 @@ impl Embedded {
             readers,
             watchers,
             compacting: Mutex::default(),
-            unfinished: Mutex::default(),
         }
     }
 
@@ -100,8 +113,8 @@ impl Embedded {
         let share = row.memory().min(WAITING_BYTES) as u32;
         let share = self.waiting.clone().acquire_many_owned(share).await.map_err(|_| Unavailable::Closed)?;
         let (reply, outcome) = oneshot::channel();
-        let append = Append { tenant: tenant.clone(), row, now_ms, reply, _share: share };
-        self.writer.send(Command::Append(Box::new(append))).await.map_err(|_| Unavailable::Closed)?;
+        let append = Box::new(Append { row, now_ms, reply, _share: share });
+        self.writer.send(Command::Append(tenant.clone(), append)).await.map_err(|_| Unavailable::Closed)?;
         outcome.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
     }
 
@@ -115,31 +128,43 @@ impl Embedded {
         beyond.map(|newest| *newest).map_err(|_| Unavailable::Closed)
     }
 
-    /// Waits until no other compaction of the tenant runs, and keeps others out.
-    pub(crate) async fn compaction_lock(&self, tenant: &TenantName) -> OwnedMutexGuard<()> {
+    /// Keeps other compactions of the tenant out. There is but this process, so one always waits.
+    pub(crate) async fn compaction_lock(
+        &self,
+        tenant: &TenantName,
+        _wait: bool,
+    ) -> Result<Option<OwnedMutexGuard<()>>, Unavailable> {
         let lock = {
             let mut compacting = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
             compacting.retain(|_, lock| Arc::strong_count(lock) > 1);
             compacting.entry(tenant.clone()).or_default().clone()
         };
-        lock.lock_owned().await
+        Ok(Some(lock.lock_owned().await))
+    }
+
+    pub(crate) async fn compaction_goes_on(&self, _: &TenantName) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    pub(crate) async fn compaction_ends(&self, _: &TenantName, alone: OwnedMutexGuard<()>) {
+        drop(alone);
     }
 
     /// A writing transaction.
-    async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    async fn write<T, E, F>(&self, _: Purpose, _: Option<&TenantName>, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<Unavailable> + Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, Result<T, E>> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, E>> + Send + 'static,
     {
         transact(&self.writer, work).await
     }
 
     /// A reading transaction: all statements see one instant. It runs in a task of its own, so that a caller who goes away cannot leave it open.
-    async fn read<T, F>(&self, work: F) -> Result<T, Unavailable>
+    async fn read<T, F>(&self, _: Purpose, _: Option<&TenantName>, work: F) -> Result<T, Unavailable>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
     {
         let readers = self.readers.clone();
         let task = tokio::spawn(async move {
@@ -159,10 +184,10 @@ impl Embedded {
     }
 
     /// One reading statement.
-    async fn read_one<T, F>(&self, work: F) -> Result<T, Unavailable>
+    async fn read_one<T, F>(&self, _: Purpose, _: Option<&TenantName>, work: F) -> Result<T, Unavailable>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
     {
         let readers = self.readers.clone();
         let task = tokio::spawn(async move { work(&mut *readers.acquire().await?).await });

@@ -9,6 +9,11 @@
 //!                                    ▼ fetch_journal, fetch_block: immutable
 //! ```
 
+#![expect(
+    clippy::duplicate_mod,
+    reason = "statements that all backends have in common are compiled for each: see docs/decisions/0005-one-sql.md"
+)]
+
 mod admitted;
 mod audit;
 mod backend;
@@ -21,8 +26,10 @@ mod golden;
 mod journal;
 mod listing;
 mod merge;
+mod postgres;
 mod store;
 mod unavailable;
+mod watch;
 
 pub use admitted::{AdmitError, Admitted, AppendError, Journaled, Receipt, Request};
 pub use audit::{Audit, AuditError};
@@ -36,5 +43,6 @@ pub use embedded::{EmbeddedOptions, OpenError};
 pub use journal::JournalError;
 pub use listing::{Backlog, BlockRef, ColumnBytes, FetchError, Found, JournalRef, Listing, Stats};
 pub use merge::{MergeError, UnprovedError};
+pub use postgres::{MigrateError, PostgresOpenError, PostgresOptions};
 pub use store::Store;
 pub use unavailable::Unavailable;

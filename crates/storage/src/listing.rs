@@ -6,7 +6,14 @@ use bytes::Bytes;
 use runnel_model::{EventBatch, TenantName};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{Block, BlockError, JournalError, Unavailable, backend::Backend, journal};
+use crate::{
+    Block, BlockError, JournalError, Unavailable,
+    backend::{
+        Backend,
+        Purpose::{self, Query},
+    },
+    journal,
+};
 
 /// The truth of a tenant at an instant: every event numbered up to `sequence` is in exactly one of the rows and blocks, except those in quarantine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -144,7 +151,8 @@ pub(crate) async fn fetch_journal(
 ) -> Result<Vec<(u64, EventBatch)>, FetchError> {
     let mut batches = Vec::with_capacity(sequences.len());
     for some in sequences.chunks(ROWS) {
-        let payloads: HashMap<u64, Bytes> = backend.payloads(tenant, some).await?.into_iter().collect();
+        let payloads: HashMap<u64, Bytes> =
+            backend.payloads(Query, tenant, some).await?.into_iter().collect();
         let rows: Option<Vec<(u64, Bytes)>> =
             some.iter().map(|sequence| Some((*sequence, payloads.get(sequence)?.clone()))).collect();
         let rows = rows.ok_or(FetchError::Missing)?;
@@ -158,7 +166,10 @@ pub(crate) async fn fetch_journal(
         match decoded.await.map_err(|_| Unavailable::Stopped)? {
             Ok(decoded) => batches.extend(decoded),
             Err((sequence, source)) => {
-                backend.quarantine(tenant, sequence, source.to_string(), None).await?;
+                // Whoever only reads may not be allowed to; compaction finds it again.
+                if let Err(error) = backend.quarantine(tenant, sequence, source.to_string(), None).await {
+                    tracing::warn!(%error, %tenant, sequence, "a damaged journal row is not in quarantine yet");
+                }
                 return Err(FetchError::Damaged { sequence, source });
             }
         }
@@ -168,10 +179,11 @@ pub(crate) async fn fetch_journal(
 
 pub(crate) async fn fetch_block(
     backend: &Backend,
+    purpose: Purpose,
     tenant: &TenantName,
     id: u64,
 ) -> Result<Block, FetchError> {
-    let payload = backend.block_payload(tenant, id).await?.ok_or(FetchError::Missing)?;
+    let payload = backend.block_payload(purpose, tenant, id).await?.ok_or(FetchError::Missing)?;
     let opened = tokio::task::spawn_blocking(move || {
         if xxh3_64(&payload.bytes).to_le_bytes()[..] != payload.checksum[..] {
             return Err(BlockError::Checksum);
@@ -183,7 +195,7 @@ pub(crate) async fn fetch_block(
 }
 
 pub(crate) async fn stats(backend: &Backend, tenant: &TenantName) -> Result<Stats, FetchError> {
-    let listing = backend.list(tenant, 0).await?;
+    let listing = backend.list(Query, tenant, 0).await?;
     let size = backend.file_size().await?;
     let mut stats = Stats { file_bytes: size.bytes, free_bytes: size.free, ..Stats::default() };
     for row in &listing.journal {
@@ -196,7 +208,7 @@ pub(crate) async fn stats(backend: &Backend, tenant: &TenantName) -> Result<Stat
         stats.blocks += 1;
         stats.block_events += block.events;
         stats.block_bytes += block.bytes;
-        for (name, bytes, values) in fetch_block(backend, tenant, block.id).await?.column_bytes() {
+        for (name, bytes, values) in fetch_block(backend, Query, tenant, block.id).await?.column_bytes() {
             let column = columns.entry(name).or_default();
             column.0 += bytes;
             column.1 += values;

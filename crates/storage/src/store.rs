@@ -1,6 +1,6 @@
 //! The store and its promises.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use runnel_model::{EventBatch, TenantName};
@@ -8,8 +8,13 @@ use runnel_model::{EventBatch, TenantName};
 use crate::{
     Admitted, AppendError, Audit, AuditError, Backlog, Block, CompactError, CompactOptions, CompactionReport,
     CreateTenantError, DefinitionRecord, EmbeddedOptions, FetchError, Found, Journaled, KeyRecord, Listing,
-    NameKind, OpenError, PutKeyError, Receipt, SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
-    backend::Backend, compaction, embedded::Embedded, listing,
+    NameKind, OpenError, PostgresOpenError, PostgresOptions, PutKeyError, Receipt, SaveDefinitionError,
+    Stats, TenantRecord, Unavailable, audit,
+    backend::{Backend, Purpose, with_backend},
+    compaction,
+    embedded::Embedded,
+    listing,
+    postgres::Postgres,
 };
 
 /// All that Runnel keeps. Clones share one store.
@@ -28,12 +33,15 @@ impl Store {
         Ok(Store { backend: Backend::Embedded(Embedded::open(dir, options).await?) })
     }
 
+    /// Connects to a database that any number of processes may work with. The schema is brought up to date, by one of them.
+    pub async fn open_postgres(options: &PostgresOptions) -> Result<Store, PostgresOpenError> {
+        Ok(Store { backend: Backend::Postgres(Arc::new(Postgres::open(options).await?)) })
+    }
+
     /// Finishes queued writes, writes everything into the database file and lets another process open the folder. Later calls fail with
     /// [`Unavailable::Closed`]. Dropping the last clone without closing loses nothing that was acknowledged.
     pub async fn close(&self) {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.close().await,
-        }
+        with_backend!(&self.backend, |store| store.close().await)
     }
 
     // The control plane.
@@ -44,16 +52,12 @@ impl Store {
         name: &TenantName,
         now_ms: i64,
     ) -> Result<TenantRecord, CreateTenantError> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.create_tenant(name, now_ms).await,
-        }
+        with_backend!(&self.backend, |store| store.create_tenant(name, now_ms).await)
     }
 
     /// A tenant, or `None`.
     pub async fn get_tenant(&self, name: &TenantName) -> Result<Option<TenantRecord>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.get_tenant(name).await,
-        }
+        with_backend!(&self.backend, |store| store.get_tenant(name).await)
     }
 
     /// At most `limit` tenants by name, from behind `after`.
@@ -62,16 +66,12 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<TenantRecord>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.list_tenants(after, limit).await,
-        }
+        with_backend!(&self.backend, |store| store.list_tenants(after, limit).await)
     }
 
     /// The names of a kind that the tenant has claimed.
     pub async fn names(&self, tenant: &TenantName, kind: NameKind) -> Result<Vec<String>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.names(tenant, kind).await,
-        }
+        with_backend!(&self.backend, |store| store.names(tenant, kind).await)
     }
 
     /// Notes names of a kind that the tenant uses from now on, as long as it has at most `limit`, and answers those that there is no room for. Without `keep`
@@ -84,30 +84,22 @@ impl Store {
         limit: usize,
         keep: bool,
     ) -> Result<Vec<String>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.claim_names(tenant, kind, names, limit, keep).await,
-        }
+        with_backend!(&self.backend, |store| store.claim_names(tenant, kind, names, limit, keep).await)
     }
 
     /// Stores a new key. Whether its tenant exists is not looked at, so that the operator's keys need no tenant.
     pub async fn put_key(&self, key: KeyRecord) -> Result<(), PutKeyError> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.put_key(key).await,
-        }
+        with_backend!(&self.backend, |store| store.put_key(key).await)
     }
 
     /// The key with this identifier, revoked and expired ones too, or `None`.
     pub async fn get_key(&self, id: &str) -> Result<Option<KeyRecord>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.get_key(id).await,
-        }
+        with_backend!(&self.backend, |store| store.get_key(id).await)
     }
 
     /// The tenant's keys by creation time and identifier, at most [`runnel_model::limits::PAGE`].
     pub async fn list_keys(&self, tenant: &TenantName) -> Result<Vec<KeyRecord>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.list_keys(tenant).await,
-        }
+        with_backend!(&self.backend, |store| store.list_keys(tenant).await)
     }
 
     /// Revokes a key of the tenant and gives its record; `None` when the tenant has no such key. Revoking again keeps the first time.
@@ -117,9 +109,7 @@ impl Store {
         id: &str,
         now_ms: i64,
     ) -> Result<Option<KeyRecord>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.revoke_key(tenant, id, now_ms).await,
-        }
+        with_backend!(&self.backend, |store| store.revoke_key(tenant, id, now_ms).await)
     }
 
     /// Saves a definition as the next version of its name. Saving the newest version's own body again changes nothing and gives that version. With `expected`,
@@ -133,11 +123,9 @@ impl Store {
         expected: Option<u64>,
         now_ms: i64,
     ) -> Result<DefinitionRecord, SaveDefinitionError> {
-        match &self.backend {
-            Backend::Embedded(embedded) => {
-                embedded.save_definition(tenant, kind, name, body, expected, now_ms).await
-            }
-        }
+        with_backend!(&self.backend, |store| store
+            .save_definition(tenant, kind, name, body, expected, now_ms)
+            .await)
     }
 
     /// A version of a definition; 0 is the newest. `None` when there is none, or the definition was deleted.
@@ -148,9 +136,7 @@ impl Store {
         name: &str,
         version: u64,
     ) -> Result<Option<DefinitionRecord>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.get_definition(tenant, kind, name, version).await,
-        }
+        with_backend!(&self.backend, |store| store.get_definition(tenant, kind, name, version).await)
     }
 
     /// The newest versions of at most `limit` definitions of a kind by name, from behind `after`.
@@ -161,9 +147,7 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<DefinitionRecord>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.list_definitions(tenant, kind, after, limit).await,
-        }
+        with_backend!(&self.backend, |store| store.list_definitions(tenant, kind, after, limit).await)
     }
 
     /// Deletes all versions of a definition. `false` when there was none. A definition that is saved under the name later continues the count of versions.
@@ -174,16 +158,12 @@ impl Store {
         name: &str,
         now_ms: i64,
     ) -> Result<bool, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.delete_definition(tenant, kind, name, now_ms).await,
-        }
+        with_backend!(&self.backend, |store| store.delete_definition(tenant, kind, name, now_ms).await)
     }
 
     /// A number that rises with every change of the tenant's definitions; 0 before the first.
     pub async fn definition_version(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.definition_version(tenant).await,
-        }
+        with_backend!(&self.backend, |store| store.definition_version(tenant).await)
     }
 
     // The truth.
@@ -199,9 +179,7 @@ impl Store {
         admitted: Admitted,
         now_ms: i64,
     ) -> Result<Journaled, AppendError> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.append(tenant, &admitted, now_ms).await,
-        }
+        with_backend!(&self.backend, |store| store.append(tenant, &admitted, now_ms).await)
     }
 
     /// What is kept of a request, or `None` when it is unknown or too long ago.
@@ -210,15 +188,13 @@ impl Store {
         tenant: &TenantName,
         request_id: &str,
     ) -> Result<Option<Receipt>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.receipt(tenant, request_id).await,
-        }
+        with_backend!(&self.backend, |store| store.receipt(tenant, request_id).await)
     }
 
     /// The truth at one instant, in one short transaction: the live journal rows numbered above `after_sequence` and the live blocks that hold such events.
     /// A block may hold events numbered at or below it as well. Of an unknown tenant it is empty.
     pub async fn list(&self, tenant: &TenantName, after_sequence: u64) -> Result<Listing, Unavailable> {
-        self.backend.list(tenant, after_sequence).await
+        self.backend.list(Purpose::Query, tenant, after_sequence).await
     }
 
     /// The batches of these journal rows, in the order asked for. Rows never change; a compacted row can be read for 10 minutes more, then it is
@@ -233,7 +209,7 @@ impl Store {
 
     /// A block. Blocks never change; one that was merged into another can be read for 10 minutes more, then it is [`FetchError::Missing`].
     pub async fn fetch_block(&self, tenant: &TenantName, id: u64) -> Result<Block, FetchError> {
-        listing::fetch_block(&self.backend, tenant, id).await
+        listing::fetch_block(&self.backend, Purpose::Query, tenant, id).await
     }
 
     /// Counts everything that was ever appended, exactly, in bounded memory. Reads the identities of all events; it is for reports, not for dashboards.
@@ -255,24 +231,18 @@ impl Store {
 
     /// Copies of a batch's events that compaction dropped so far.
     pub async fn found(&self, tenant: &TenantName, sequence: u64) -> Result<Found, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.found(tenant, sequence).await,
-        }
+        with_backend!(&self.backend, |store| store.found(tenant, sequence).await)
     }
 
     /// The tenants with live journal rows, oldest first.
     pub async fn backlog(&self) -> Result<Vec<Backlog>, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.backlog().await,
-        }
+        with_backend!(&self.backend, |store| store.backlog().await)
     }
 
     /// Deletes what was compacted more than 10 minutes ago, receipts older than 7 days and what interrupted compactions left, and gives free space back to the
     /// file system, all in small steps. To be called about once a minute.
     pub async fn janitor(&self, now_ms: i64) -> Result<(), Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.janitor(now_ms).await,
-        }
+        with_backend!(&self.backend, |store| store.janitor(now_ms).await)
     }
 
     /// How much the tenant's live data takes. Reads all its blocks.
@@ -283,8 +253,6 @@ impl Store {
     /// Returns the tenant's highest committed sequence number as soon as it is above `sequence`: at once if it is already. Wakes within the commit that brings
     /// it, before its caller is told.
     pub async fn wait_beyond(&self, tenant: &TenantName, sequence: u64) -> Result<u64, Unavailable> {
-        match &self.backend {
-            Backend::Embedded(embedded) => embedded.wait_beyond(tenant, sequence).await,
-        }
+        with_backend!(&self.backend, |store| store.wait_beyond(tenant, sequence).await)
     }
 }

@@ -11,13 +11,14 @@ mod controlling;
 #[path = "samples/events.rs"]
 mod events;
 
-use runnel_storage::{EmbeddedOptions, Store};
+use runnel_harness::Postgres;
+use runnel_storage::{EmbeddedOptions, PostgresOptions, Store};
 use tempfile::TempDir;
 
 /// An empty store, and what must be kept while it is used.
 pub(crate) struct Opened {
     pub(crate) store: Store,
-    _dir: TempDir,
+    _dir: Option<TempDir>,
 }
 
 /// Runs each check on an empty store of each backend.
@@ -28,6 +29,16 @@ macro_rules! every_backend {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
                 async fn $check() {
                     let opened = super::embedded().await;
+                    super::$module::$check(&opened.store).await;
+                    opened.store.close().await;
+                }
+            )*)*
+        }
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $check() {
+                    let opened = super::postgres().await;
                     super::$module::$check(&opened.store).await;
                     opened.store.close().await;
                 }
@@ -67,5 +78,21 @@ every_backend! {
 async fn embedded() -> Opened {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open_embedded(&dir.path().join("data"), EmbeddedOptions::default()).await.unwrap();
-    Opened { store, _dir: dir }
+    Opened { store, _dir: Some(dir) }
+}
+
+/// A database of its own on the server that these tests share, with a user for each purpose.
+async fn postgres() -> Opened {
+    let server = Postgres::shared().unwrap();
+    let database = server.database().unwrap();
+    let url = |user| Some(server.url(&database, user));
+    let options = PostgresOptions {
+        ingest_url: url("ingest"),
+        compaction_url: url("compaction"),
+        query_url: url("query"),
+        admin_url: url("admin"),
+        connections: 4,
+        ..PostgresOptions::new(server.url(&database, "owner"))
+    };
+    Opened { store: Store::open_postgres(&options).await.unwrap(), _dir: None }
 }

@@ -76,27 +76,72 @@ async fn a_folder_is_opened_once() {
     again.close().await;
 }
 
-#[tokio::test]
-async fn a_folder_of_the_first_format_is_brought_up_to_date() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("data");
-    let store = open(&path).await;
-    store.create_tenant(&shop(), NOW).await.unwrap();
-    store.append(&shop(), admitted(&distinct(0, 3)), NOW).await.unwrap();
-    store.close().await;
-    let mut connection = database(&path).await;
-    sqlx::query("DROP TABLE names").execute(&mut connection).await.unwrap();
-    sqlx::query("PRAGMA user_version = 1").execute(&mut connection).await.unwrap();
-    sqlx::Connection::close(connection).await.unwrap();
+/// What the first formats of a folder were made of.
+const SCHEMAS: [&str; 2] =
+    [include_str!("../src/embedded/schema/1.sql"), include_str!("../src/embedded/schema/2.sql")];
 
-    for again in [false, true] {
-        let store = Store::open_embedded(&path, EmbeddedOptions::default()).await.unwrap();
-        assert_eq!(store.audit(&shop()).await.unwrap().counted, 3);
-        let names = store.names(&shop(), NameKind::Event).await.unwrap();
-        assert_eq!(names.is_empty(), !again);
-        let claimed = store.claim_names(&shop(), NameKind::Event, vec!["view".to_owned()], 1, true).await;
-        assert!(claimed.unwrap().is_empty());
+/// Copies what a folder of today holds into one of an earlier format, as the program of that time would have written it.
+async fn write_as(format: usize, new: &Path, old: &Path) {
+    fs::create_dir(old).unwrap();
+    let options = SqliteConnectOptions::new().filename(old.join("runnel.db")).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    let marks = format!("PRAGMA application_id = {}; PRAGMA user_version = {format}", 0x524e_4e4c);
+    let attach = format!("ATTACH '{}' AS new", new.join("runnel.db").display());
+    let copies = [
+        "tenants SELECT tenant_id, created_ms, sequence, block_id, accepted_events, dropped_events, journal_bytes, \
+         journal_events, definition_version FROM new.tenants JOIN new.heads USING (tenant_id)",
+        "journal SELECT * FROM new.journal",
+        "journal_payloads SELECT * FROM new.journal_payloads",
+        "receipts SELECT * FROM new.receipts",
+        "blocks SELECT * FROM new.blocks",
+        "block_parts SELECT * FROM new.block_parts",
+        "block_parts VALUES ('shop', 77, 0, x'00')",
+    ];
+    let copies = copies.map(|copy| format!("INSERT INTO main.{copy};")).concat();
+    for statement in
+        SCHEMAS[..format].iter().map(|schema| (*schema).to_owned()).chain([marks, attach, copies])
+    {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+    }
+    sqlx::Connection::close(connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn folders_of_earlier_formats_are_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = dir.path().join("new");
+    let store = opened(&new).await;
+    store.append(&shop(), requested(&distinct(0, 3), "r", 1, ""), NOW).await.unwrap();
+    store.compact(&shop(), force(), NOW).await.unwrap();
+    store.append(&shop(), admitted(&distinct(3, 3)), NOW).await.unwrap();
+    store.close().await;
+    for format in [1, 2] {
+        let old = dir.path().join(format!("format-{format}"));
+        write_as(format, &new, &old).await;
+        for again in [false, true] {
+            let store = Store::open_embedded(&old, EmbeddedOptions::default()).await.unwrap();
+            assert_eq!(store.audit(&shop()).await.unwrap().counted, 6);
+            assert_eq!(store.backlog().await.unwrap().len(), 1);
+            let names = store.names(&shop(), NameKind::Event).await.unwrap();
+            assert_eq!(names.is_empty(), !again);
+            let claimed = store.claim_names(&shop(), NameKind::Event, vec!["view".to_owned()], 1, true).await;
+            assert!(claimed.unwrap().is_empty());
+            store.close().await;
+        }
+        let store = Store::open_embedded(&old, EmbeddedOptions::default()).await.unwrap();
+        store.append(&shop(), admitted(&distinct(6, 3)), NOW).await.unwrap();
+        store.compact(&shop(), force(), NOW).await.unwrap();
+        store.janitor(NOW + 8 * 24 * 60 * MINUTE).await.unwrap();
+        assert_eq!(store.audit(&shop()).await.unwrap().counted, 9);
+        assert!(store.receipt(&shop(), "r").await.unwrap().is_none());
         store.close().await;
+        let mut connection = database(&old).await;
+        for table in ["journal", "journal_payloads", "drafts", "chores", "block_parts WHERE block_id = 77"] {
+            let count = format!("SELECT COUNT(*) FROM {table}");
+            let count: (i64,) =
+                sqlx::query_as(sqlx::AssertSqlSafe(count)).fetch_one(&mut connection).await.unwrap();
+            assert_eq!(count.0, 0, "{table}");
+        }
     }
 }
 
@@ -109,7 +154,7 @@ async fn other_folders_are_refused() {
     sqlx::query("PRAGMA user_version = 99").execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     let refused = Store::open_embedded(&newer, EmbeddedOptions::default()).await;
-    assert!(matches!(refused, Err(OpenError::NewerVersion { found: 99, known: 2, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::NewerVersion { found: 99, known: 3, .. })), "{refused:?}");
 
     let foreign = dir.path().join("foreign");
     fs::create_dir(&foreign).unwrap();
@@ -187,6 +232,12 @@ async fn the_janitor_frees_what_nobody_needs() {
             .await
             .unwrap();
     }
+    // A block whose writer ended fifty minutes ago.
+    sqlx::query("INSERT INTO drafts (tenant_id, block_id, created_ms) VALUES ('shop', 77, ?)")
+        .bind(NOW - 50 * MINUTE)
+        .execute(&mut connection)
+        .await
+        .unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     let store = open(dir.path()).await;
     let mut random = Random(1);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use runnel_chassis::observe::causes;
 use runnel_contracts::refusal::{Reason, Refusal};
 use runnel_journeys::{CountError, LoadError};
 use runnel_kernel::{PlanError, RunError};
@@ -9,13 +10,13 @@ use runnel_storage::{FetchError, Unavailable};
 
 /// The store failed.
 pub(crate) fn unavailable(fault: &Unavailable) -> Refusal {
-    tracing::error!(%fault, "the store failed");
+    tracing::error!(fault = causes(fault), "the store failed");
     Refusal::new(Reason::StoreUnavailable, "The store does not answer.").retry_after(Duration::from_secs(1))
 }
 
 /// Journeys could not be loaded.
 pub(crate) fn loading(fault: &LoadError) -> Refusal {
-    tracing::error!(%fault, "journeys could not be loaded");
+    tracing::error!(fault = causes(fault), "journeys could not be loaded");
     match fault {
         LoadError::Fetch(FetchError::Damaged { .. } | FetchError::DamagedBlock { .. })
         | LoadError::Block(_) => {
@@ -40,7 +41,7 @@ pub(crate) fn counting(fault: &CountError) -> Refusal {
             Refusal::field(Reason::CostTooHigh, "definition.grace_ms", text)
         }
         _ => {
-            tracing::error!(%fault, "counting failed");
+            tracing::error!(fault = causes(fault), "counting failed");
             Refusal::new(Reason::Internal, "The journeys in memory do not fit together.")
         }
     }

@@ -1,6 +1,6 @@
 //! The control plane: tenants and keys.
 
-use runnel_chassis::{Caller, Clock, ContextSigner};
+use runnel_chassis::{Caller, Clock, ContextSigner, observe::causes};
 use runnel_contracts::{
     proto::admin::v1::{
         self as wire, CreateKeyRequest, CreateKeyResponse, CreateTenantRequest, CreateTenantResponse,
@@ -63,7 +63,7 @@ pub(crate) fn refused(fault: Unavailable) -> Refusal {
 
 /// A store's fault as a refusal, by reference.
 pub(crate) fn unavailable(fault: &Unavailable) -> Refusal {
-    tracing::error!(%fault, "the store failed");
+    tracing::error!(fault = causes(fault), "the store failed");
     Refusal::new(Reason::StoreUnavailable, "The store does not answer.")
         .retry_after(std::time::Duration::from_secs(1))
 }

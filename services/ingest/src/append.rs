@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use runnel_chassis::observe::causes;
 use runnel_contracts::{
     proto::ingest::v1::{AppendResponse, Verdict},
     receive::{NoRoom, Received, receive_append},
@@ -124,7 +125,7 @@ pub(crate) fn refusal(fault: AppendError) -> Refusal {
 
 /// A store's failure as a refusal; its inside goes to the log only.
 pub(crate) fn unavailable(fault: &Unavailable) -> Refusal {
-    tracing::error!(%fault, "the store failed");
+    tracing::error!(fault = causes(fault), "the store failed");
     Refusal::new(
         Reason::StoreUnavailable,
         "The store did not answer; whether the batch was stored is unknown.",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runnel_chassis::Clock;
+use runnel_chassis::{Clock, observe::causes};
 use runnel_storage::{CompactOptions, Store};
 
 /// How long the loop rests when nothing is due.
@@ -26,17 +26,20 @@ pub async fn run(store: Store, clock: Clock, options: CompactOptions) {
                             }
                         }
                         Err(fault) => {
-                            tracing::error!(%fault, "a compaction failed; its inputs are untouched")
+                            tracing::error!(
+                                fault = causes(&fault),
+                                "a compaction failed; its inputs are untouched"
+                            )
                         }
                     }
                 }
             }
-            Err(fault) => tracing::error!(%fault, "the backlog could not be listed"),
+            Err(fault) => tracing::error!(fault = causes(&fault), "the backlog could not be listed"),
         }
         if clock.now_ms().saturating_sub(swept_ms) > SWEEP_MS {
             swept_ms = clock.now_ms();
             if let Err(fault) = store.janitor(swept_ms).await {
-                tracing::error!(%fault, "the janitor failed");
+                tracing::error!(fault = causes(&fault), "the janitor failed");
             }
         }
         if !more {

@@ -1,6 +1,7 @@
 //! What became of a batch, or of everything, counted exactly from the truth.
 
 use prost::Message;
+use runnel_chassis::observe::causes;
 use runnel_contracts::{
     proto::ingest::v1::{AppendResponse, GetIngestReportResponse},
     refusal::{Reason, Refusal},
@@ -33,7 +34,7 @@ pub(crate) async fn report(
         Some(AppendResponse { sequence: receipt.sequence, ..outcome })
     };
     let audit = store.audit(tenant).await.map_err(|fault| {
-        tracing::error!(%fault, "the audit failed");
+        tracing::error!(fault = causes(&fault), "the audit failed");
         match fault {
             AuditError::Unbalanced { .. } => {
                 Refusal::new(Reason::DataDamaged, "The stored events do not add up.")

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use runnel_chassis::observe::{self, LogFormat};
 
-use crate::{ask, catalog, demo, doctor, import_command, keys, serve};
+use crate::{ask, catalog, demo, doctor, import_command, keys, serve, services};
 
 /// Micro-conversion analytics: send events, ask where visitors get to and where they leave.
 #[derive(Debug, Parser)]
@@ -29,7 +29,7 @@ const EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve everything in one process over a data folder.
+    /// Serve everything in one process, over a data folder or a shared database.
     Serve(serve::ServeArgs),
     /// Start with a simulated shop, show its funnel, and stay up.
     Demo(demo::DemoArgs),
@@ -46,6 +46,16 @@ enum Command {
     Keys(keys::KeysCommand),
     /// Check a data folder: sizes, counts, damage.
     Doctor(doctor::DoctorArgs),
+    /// Serve the gateway alone: who is calling, may they, and where to.
+    Gateway(services::GatewayArgs),
+    /// Serve ingest alone: admits, appends and compacts events.
+    Ingest(services::IngestArgs),
+    /// Serve funnels alone: answers questions.
+    Funnel(services::FunnelArgs),
+    /// Serve segmentation alone.
+    Segmentation(services::SegmentationArgs),
+    /// Bring the schema of a shared database up to date.
+    Migrate(services::MigrateArgs),
 }
 
 /// How results are printed.
@@ -83,6 +93,11 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Catalog(command) => catalog::run(command, output).await.map(|()| true),
             Command::Keys(command) => keys::run(command, output).await.map(|()| true),
             Command::Doctor(args) => doctor::run(args, output).await,
+            Command::Gateway(args) => services::gateway(args, output).await.map(|()| true),
+            Command::Ingest(args) => services::ingest(args, output).await.map(|()| true),
+            Command::Funnel(args) => services::funnel(args, output).await.map(|()| true),
+            Command::Segmentation(args) => services::segmentation(args, output).await.map(|()| true),
+            Command::Migrate(args) => services::migrate(args, output).await.map(|()| true),
         }
     });
     match result {

@@ -8,11 +8,10 @@ use std::{
 
 use runnel_chassis::{
     Caller, Clock, ContextSigner, Upstream,
+    observe::causes,
     seal::{NoRandomness, Seal, random},
 };
-use runnel_contracts::proto::admin::v1::admin_service_server::AdminServiceServer;
-use runnel_funnel::Funnels;
-use runnel_gateway::{Admin, Edge, Keys, Routes};
+use runnel_gateway::{Edge, Keys, Routes};
 use runnel_ingest::Ingest;
 use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_model::TenantName;
@@ -20,6 +19,8 @@ use runnel_storage::{
     CompactOptions, CreateTenantError, EmbeddedOptions, KeyKind, OpenError, Store, Unavailable,
 };
 use tokio::task::JoinHandle;
+
+use crate::parts;
 
 /// What keeps a node from starting.
 #[derive(Debug, thiserror::Error)]
@@ -79,24 +80,27 @@ pub struct Node {
 impl Node {
     /// Opens a data folder and wires the services over it.
     pub async fn open(dir: &Path, options: NodeOptions, clock: Clock) -> Result<Node, NodeError> {
-        let store = Store::open_embedded(dir, options.store).await?;
-        let pepper = pepper(dir)?;
+        let store = Store::open_embedded(dir, options.store.clone()).await?;
+        Node::over(store, pepper(dir)?, options, clock).await
+    }
+
+    /// Wires the services over a store. `pepper` is the secret that its keys are hashed with.
+    pub async fn over(
+        store: Store,
+        pepper: Seal,
+        options: NodeOptions,
+        clock: Clock,
+    ) -> Result<Node, NodeError> {
         let signer = ContextSigner::new(Seal::generate()?);
         let keys = Keys::new(store.clone(), pepper);
         let journeys = Journeys::new(store.clone(), options.journeys)
             .map_err(|fault| NodeError::Start(fault.to_string()))?;
-        let (funnels, catalog) = Funnels::new(journeys.clone(), signer.clone(), clock.clone()).servers();
-        let funnel = tonic::service::Routes::new(funnels).add_service(catalog).prepare();
-        let admin = Admin::new(store.clone(), keys.clone(), signer.clone(), clock.clone());
-        let (reporter, health) = tonic_health::server::health_reporter();
-        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-        let reflection = if options.reflection { Some(reflection()?) } else { None };
         let routes = Routes {
             ingest: Upstream::new(Ingest::new(store.clone(), signer.clone(), clock.clone()).server()),
-            funnel: Upstream::new(funnel),
-            admin: Upstream::new(AdminServiceServer::new(admin)),
-            health: Upstream::new(health),
-            reflection,
+            funnel: parts::funnel(journeys.clone(), signer.clone(), clock.clone()),
+            admin: parts::admin(store.clone(), keys.clone(), signer.clone(), clock.clone()),
+            health: parts::health().await,
+            reflection: if options.reflection { Some(parts::reflection()?) } else { None },
         };
         let compaction = tokio::spawn(runnel_ingest::compact::run(
             store.clone(),
@@ -154,21 +158,14 @@ impl Node {
 
     /// The operator's first admin key, if it was made just now.
     pub async fn first_operator_key(&self) -> Result<Option<String>, NodeError> {
-        let operator = TenantName::operator();
-        if !self.store.list_keys(&operator).await?.is_empty() {
-            return Ok(None);
-        }
-        let made =
-            self.keys.create(&operator, KeyKind::Admin, "first start", None, self.clock.now_ms()).await;
-        made.map(|(key, _)| Some(key.reveal().to_owned()))
-            .map_err(|refusal| NodeError::Start(refusal.to_string()))
+        first_operator_key(&self.store, &self.keys, &self.clock).await
     }
 
     /// Compacts a tenant to the end, so that a command that ends now leaves blocks behind rather than a journal.
     pub async fn settle(&self, tenant: &TenantName) {
         let options = CompactOptions { force: true, ..CompactOptions::default() };
         if let Err(fault) = self.store.compact(tenant, options, self.clock.now_ms()).await {
-            tracing::warn!(%fault, "the journal was left as it is");
+            tracing::warn!(fault = causes(&fault), "the journal was left as it is");
         }
     }
 
@@ -180,16 +177,19 @@ impl Node {
     }
 }
 
-/// Reflection over the whole contract, with the standard error details, in both versions of the protocol.
-fn reflection() -> Result<Upstream, NodeError> {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(runnel_contracts::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    let fault = |fault: tonic_reflection::server::Error| NodeError::Start(fault.to_string());
-    let routes = tonic::service::Routes::new(builder().build_v1().map_err(fault)?);
-    Ok(Upstream::new(routes.add_service(builder().build_v1alpha().map_err(fault)?).prepare()))
+/// The operator's first admin key, if it was made just now.
+pub(crate) async fn first_operator_key(
+    store: &Store,
+    keys: &Keys,
+    clock: &Clock,
+) -> Result<Option<String>, NodeError> {
+    let operator = TenantName::operator();
+    if !store.list_keys(&operator).await?.is_empty() {
+        return Ok(None);
+    }
+    let made = keys.create(&operator, KeyKind::Admin, "first start", None, clock.now_ms()).await;
+    made.map(|(key, _)| Some(key.reveal().to_owned()))
+        .map_err(|refusal| NodeError::Start(refusal.to_string()))
 }
 
 /// The secret that keys are hashed with. It lies beside the store, readable by its owner only, and is not part of a copy of the database.

@@ -1,5 +1,7 @@
 //! Results for a terminal: tables and bars.
 
+use std::net::SocketAddr;
+
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use runnel_contracts::proto::{
     event::v1::{Value, value::Kind},
@@ -9,7 +11,10 @@ use runnel_contracts::proto::{
     query::v1::{Quantiles, Rate},
 };
 
-use crate::when::{show_duration, show_instant};
+use crate::{
+    command::Output,
+    when::{show_duration, show_instant},
+};
 
 /// Width of the longest bar, in characters.
 const BAR: usize = 24;
@@ -18,6 +23,25 @@ const BAR: usize = 24;
 #[expect(clippy::print_stdout, reason = "results of a command go to standard output")]
 pub(crate) fn print(text: impl std::fmt::Display) {
     println!("{text}");
+}
+
+/// Says where a server listens, and the operator's key if it was made just now.
+pub(crate) fn listening(output: Output, address: SocketAddr, operator_key: Option<String>) {
+    match output {
+        Output::Json => {
+            let mut line = serde_json::json!({ "listening": address.to_string() });
+            if let Some(key) = operator_key {
+                line["operatorKey"] = key.into();
+            }
+            print(line);
+        }
+        Output::Table => {
+            if let Some(key) = operator_key {
+                print(format!("The operator's admin key, shown only now: {key}"));
+            }
+            print(format!("Listening on {address}. Stop with Ctrl-C."));
+        }
+    }
 }
 
 /// A table with these headings.

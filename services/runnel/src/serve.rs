@@ -1,4 +1,4 @@
-//! `runnel serve`: all services in one process over a data folder.
+//! `runnel serve`: all services in one process, over a data folder or a shared database.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -13,14 +13,19 @@ use crate::{
     command::Output,
     node::{Node, NodeOptions},
     render,
+    store::{PepperArgs, PostgresArgs},
 };
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Where everything is kept. Made when it is not there.
-    #[arg(long, env = "RUNNEL_DATA_DIR")]
-    pub(crate) data_dir: PathBuf,
+    #[arg(long, env = "RUNNEL_DATA_DIR", required_unless_present = "postgres", conflicts_with = "postgres")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) postgres: PostgresArgs,
+    #[command(flatten)]
+    pub(crate) pepper: PepperArgs,
     /// Where to listen. Port 0 takes a free one.
     #[arg(long, env = "RUNNEL_LISTEN", default_value = "127.0.0.1:7070")]
     pub(crate) listen: SocketAddr,
@@ -39,24 +44,16 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> anyhow::Result<()> {
     let budget_bytes = usize::try_from(args.memory_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
     let journeys = JourneysOptions { budget_bytes, ..JourneysOptions::default() };
     let options = NodeOptions { journeys, reflection: args.reflection, ..NodeOptions::default() };
-    let node = Node::open(&args.data_dir, options, Clock::default()).await?;
+    let node = match &args.data_dir {
+        Some(dir) => Node::open(dir, options, Clock::default()).await?,
+        None => {
+            let pepper = args.pepper.read()?;
+            Node::over(args.postgres.open().await?, pepper, options, Clock::default()).await?
+        }
+    };
     let stop = asked_to_stop();
     let operator_key = node.first_operator_key().await?;
-    match output {
-        Output::Json => {
-            let mut line = serde_json::json!({ "listening": address.to_string() });
-            if let Some(key) = operator_key {
-                line["operatorKey"] = key.into();
-            }
-            render::print(line);
-        }
-        Output::Table => {
-            if let Some(key) = operator_key {
-                render::print(format!("The operator's admin key, shown only now: {key}"));
-            }
-            render::print(format!("Listening on {address}. Stop with Ctrl-C."));
-        }
-    }
+    render::listening(output, address, operator_key);
     let served = serve(listener, node.edge(), stop).await;
     node.close().await;
     Ok(served?)

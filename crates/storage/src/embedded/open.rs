@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use super::{
     Embedded, EmbeddedOptions,
     failure::is_damaged,
-    watch::Watchers,
     writer::{QUEUE, Writer},
 };
+use crate::watch::Watchers;
 
 /// Why a folder could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,8 @@ pub enum OpenError {
 }
 
 /// What each format adds to the one before. A new folder gets all of them, an older one those that it lacks.
-const SCHEMAS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const SCHEMAS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 /// The newest format of the folder that is known, and the one that is written.
 pub(crate) const FORMAT: u32 = SCHEMAS.len() as u32;
 /// SQLite's mark for whose file it is: `RNNL`.

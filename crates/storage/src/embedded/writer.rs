@@ -6,12 +6,14 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOp
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
+use runnel_model::TenantName;
+
 use super::{
-    append::{self, Append},
+    append,
     failure::{commit_failed, unavailable},
-    watch::Watchers,
+    rows::Append,
 };
-use crate::Unavailable;
+use crate::{Unavailable, watch::Watchers};
 
 /// Commands that may wait. Callers beyond wait for a place.
 pub(crate) const QUEUE: usize = 1_024;
@@ -26,7 +28,7 @@ type Job = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, Trust> +
 
 /// What the writer is asked to do.
 pub(crate) enum Command {
-    Append(Box<Append>),
+    Append(TenantName, Box<Append>),
     Job(Job),
     Close(oneshot::Sender<()>),
 }
@@ -70,9 +72,10 @@ impl Writer {
                 },
             };
             let trust = match command {
-                Command::Append(first) => {
-                    let group = group(*first, &mut waiting);
-                    append::commit(&mut self.connection, group, self.backlog_bytes, &self.watchers).await
+                Command::Append(tenant, first) => {
+                    let group = group(&tenant, *first, &mut waiting);
+                    let Self { connection, backlog_bytes, watchers, .. } = &mut self;
+                    append::commit(connection, &tenant, group, *backlog_bytes, watchers).await
                 }
                 Command::Job(job) => job(&mut self.connection).await,
                 Command::Close(reply) => {
@@ -120,19 +123,19 @@ impl Writer {
 }
 
 /// The appends that share a commit: those of the same tenant that wait, as long as they are not too large together.
-fn group(first: Append, waiting: &mut VecDeque<Command>) -> Vec<Append> {
+fn group(tenant: &TenantName, first: Append, waiting: &mut VecDeque<Command>) -> Vec<Append> {
     let mut bytes = first.row.memory();
     let mut group = vec![first];
     let mut full = false;
     for command in std::mem::take(waiting) {
         match command {
-            Command::Append(next) if !full && next.tenant == group[0].tenant => {
+            Command::Append(of, next) if !full && of == *tenant => {
                 if bytes + next.row.memory() <= COMMIT_BYTES {
                     bytes += next.row.memory();
                     group.push(*next);
                 } else {
                     full = true;
-                    waiting.push_back(Command::Append(next));
+                    waiting.push_back(Command::Append(of, next));
                 }
             }
             other => waiting.push_back(other),

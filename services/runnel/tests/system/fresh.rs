@@ -8,13 +8,26 @@ use runnel_client::{
     },
 };
 
-use crate::server::{Server, keys};
+use crate::deployment::{Deployment, Placement};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acknowledged_event_is_in_the_next_answer() {
-    let folder = tempfile::tempdir().unwrap();
-    let (write, read) = keys(folder.path(), "shop");
-    let server = Server::start(folder.path());
+    next_answer(Placement::Folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledged_event_is_in_the_next_answer_over_postgres() {
+    next_answer(Placement::Shared).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledged_event_is_in_the_next_answer_of_another_process() {
+    next_answer(Placement::Split).await;
+}
+
+async fn next_answer(placement: Placement) {
+    let server = Deployment::start(placement);
+    let (write, read) = server.tenant("shop").await;
     let client = Client::connect(&server.endpoint, &write).await.unwrap();
     let reader = Client::connect(&server.endpoint, &read).await.unwrap();
     let step = |name: &str| Step {

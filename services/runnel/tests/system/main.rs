@@ -8,7 +8,9 @@
 
 mod bad_input;
 mod command;
+mod deployment;
 mod fresh;
+mod isolation;
 mod kill;
 mod logs;
 mod orders;

@@ -11,7 +11,7 @@ use runnel_client::{
     },
 };
 
-use crate::server::{Server, keys};
+use crate::deployment::{Deployment, Placement};
 
 /// Events as letters with seconds, window in seconds, steps, what is special, level under RUNNEL, POSTHOG, MIXPANEL and CLICKHOUSE; -1 is gone.
 const VECTORS: &[(&str, i64, &str, &str, [i64; 4])] = &[
@@ -91,15 +91,27 @@ fn definition(window: i64, steps: &str, special: &str, profile: Profile) -> Funn
 
 #[tokio::test(flavor = "multi_thread")]
 async fn golden_vectors_over_a_socket() {
-    let folder = tempfile::tempdir().unwrap();
-    let tenants: Vec<_> = (0..VECTORS.len()).map(|at| format!("vector-{at}")).collect();
-    // One tenant a vector, all made before the server opens the folder.
-    let made: Vec<_> = tenants.iter().map(|tenant| keys(folder.path(), tenant)).collect();
-    let server = Server::start(folder.path());
-    for (&(text, window, steps, special, levels), (write, read)) in VECTORS.iter().zip(&made) {
-        let client = Client::connect(&server.endpoint, write).await.unwrap();
+    golden_vectors(Placement::Folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn golden_vectors_over_postgres() {
+    golden_vectors(Placement::Shared).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn golden_vectors_over_a_process_for_each_service() {
+    golden_vectors(Placement::Split).await;
+}
+
+async fn golden_vectors(placement: Placement) {
+    let server = Deployment::start(placement);
+    // One tenant a vector.
+    for (at, &(text, window, steps, special, levels)) in VECTORS.iter().enumerate() {
+        let (write, read) = server.tenant(&format!("vector-{at}")).await;
+        let client = Client::connect(&server.endpoint, &write).await.unwrap();
         client.append(events(text, "v"), None).await.unwrap();
-        let reader = Client::connect(&server.endpoint, read).await.unwrap();
+        let reader = Client::connect(&server.endpoint, &read).await.unwrap();
         for (profile, level) in PROFILES.into_iter().zip(levels) {
             let request = QueryFunnelRequest {
                 funnel: Some(query_funnel_request::Funnel::Inline(definition(

@@ -2,18 +2,25 @@
 
 use bytes::{Bytes, BytesMut};
 use runnel_model::{ContentSum, TenantName};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::QueryBuilder;
 
-use super::{Embedded, control::tenant as tenant_name};
+use super::{Connection, Database, Dialect};
 use crate::{
-    Backlog, BlockRef, Found, JournalRef, Listing, Receipt, Unavailable,
-    backend::{BlockPayload, FileSize, JournalInput, Totals, sum_of},
+    BlockRef, Found, JournalRef, Listing, Receipt, Unavailable,
+    backend::{
+        BlockPayload, JournalInput,
+        Purpose::{self, Compaction, Ingest, Query},
+        Totals, sum_of,
+    },
 };
 
-impl Embedded {
+impl Database {
     pub(crate) async fn newest(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
-        let tenant = tenant.clone();
-        self.read_one(move |connection| Box::pin(async move { newest(connection, &tenant).await })).await
+        let owner = tenant.clone();
+        self.read_one(Query, Some(tenant), move |connection| {
+            Box::pin(async move { newest(connection, &owner).await })
+        })
+        .await
     }
 
     pub(crate) async fn receipt(
@@ -21,14 +28,14 @@ impl Embedded {
         tenant: &TenantName,
         request_id: &str,
     ) -> Result<Option<Receipt>, Unavailable> {
-        let (tenant, request_id) = (tenant.clone(), request_id.to_owned());
-        self.read_one(move |connection| {
+        let (owner, request_id) = (tenant.clone(), request_id.to_owned());
+        self.read_one(Ingest, Some(tenant), move |connection| {
             Box::pin(async move {
                 let row: Option<(Vec<u8>, Vec<u8>, i64, i64)> = sqlx::query_as(
                     "SELECT content_hash, outcome, sequence, created_ms FROM receipts \
-                     WHERE tenant_id = ? AND request_id = ?",
+                     WHERE tenant_id = $1 AND request_id = $2",
                 )
-                .bind(tenant.as_str())
+                .bind(owner.as_str())
                 .bind(request_id)
                 .fetch_optional(connection)
                 .await?;
@@ -43,28 +50,36 @@ impl Embedded {
         .await
     }
 
-    pub(crate) async fn list(&self, tenant: &TenantName, after: u64) -> Result<Listing, Unavailable> {
-        let tenant = tenant.clone();
-        self.read(move |connection| Box::pin(async move { listing(connection, &tenant, after).await })).await
+    pub(crate) async fn list(
+        &self,
+        purpose: Purpose,
+        tenant: &TenantName,
+        after: u64,
+    ) -> Result<Listing, Unavailable> {
+        let owner = tenant.clone();
+        self.read(purpose, Some(tenant), move |connection| {
+            Box::pin(async move { listing(connection, &owner, after).await })
+        })
+        .await
     }
 
     /// A listing of everything, and the totals at the same instant.
     pub(crate) async fn totals(&self, tenant: &TenantName) -> Result<(Listing, Totals), Unavailable> {
-        let tenant = tenant.clone();
-        self.read(move |connection| {
+        let owner = tenant.clone();
+        self.read(Query, Some(tenant), move |connection| {
             Box::pin(async move {
-                let listing = listing(connection, &tenant, 0).await?;
+                let listing = listing(connection, &owner, 0).await?;
                 let row: Option<(i64, i64)> =
-                    sqlx::query_as("SELECT accepted_events, dropped_events FROM tenants WHERE tenant_id = ?")
-                        .bind(tenant.as_str())
+                    sqlx::query_as("SELECT accepted_events, dropped_events FROM heads WHERE tenant_id = $1")
+                        .bind(owner.as_str())
                         .fetch_optional(&mut *connection)
                         .await?;
                 let (accepted, dropped) = row.unwrap_or_default();
                 let quarantine: Vec<(i64, i64, Option<String>)> = sqlx::query_as(
                     "SELECT sequence, events, reason FROM journal \
-                     WHERE tenant_id = ? AND quarantined_ms IS NOT NULL ORDER BY sequence",
+                     WHERE tenant_id = $1 AND quarantined_ms IS NOT NULL ORDER BY sequence",
                 )
-                .bind(tenant.as_str())
+                .bind(owner.as_str())
                 .fetch_all(connection)
                 .await?;
                 let quarantine = quarantine.into_iter().map(|(sequence, events, reason)| {
@@ -84,18 +99,19 @@ impl Embedded {
     /// Payloads of journal rows, those that are there, by sequence.
     pub(crate) async fn payloads(
         &self,
+        purpose: Purpose,
         tenant: &TenantName,
         sequences: &[u64],
     ) -> Result<Vec<(u64, Bytes)>, Unavailable> {
-        let (tenant, sequences) = (tenant.clone(), sequences.to_vec());
-        self.read_one(move |connection| {
+        let (owner, sequences) = (tenant.clone(), sequences.to_vec());
+        self.read_one(purpose, Some(tenant), move |connection| {
             Box::pin(async move {
                 let mut payloads = Vec::with_capacity(sequences.len());
                 for some in sequences.chunks(64) {
-                    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
+                    let mut query: QueryBuilder<Dialect> = QueryBuilder::new(
                         "SELECT sequence, payload FROM journal_payloads WHERE tenant_id = ",
                     );
-                    query.push_bind(tenant.as_str()).push(" AND sequence IN (");
+                    query.push_bind(owner.as_str()).push(" AND sequence IN (");
                     let mut list = query.separated(", ");
                     some.iter().for_each(|&sequence| {
                         list.push_bind(i64::try_from(sequence).unwrap_or(i64::MAX));
@@ -116,17 +132,18 @@ impl Embedded {
     /// A block's parts put together, with what was noted of them; `None` when it is gone.
     pub(crate) async fn block_payload(
         &self,
+        purpose: Purpose,
         tenant: &TenantName,
         id: u64,
     ) -> Result<Option<BlockPayload>, Unavailable> {
-        let tenant = tenant.clone();
-        self.read(move |connection| {
+        let owner = tenant.clone();
+        self.read(purpose, Some(tenant), move |connection| {
             Box::pin(async move {
                 let id = i64::try_from(id).unwrap_or(i64::MAX);
                 let noted: Option<(i64, Vec<u8>, Option<i64>)> = sqlx::query_as(
-                    "SELECT bytes, checksum, retired_ms FROM blocks WHERE tenant_id = ? AND block_id = ?",
+                    "SELECT bytes, checksum, retired_ms FROM blocks WHERE tenant_id = $1 AND block_id = $2",
                 )
-                .bind(tenant.as_str())
+                .bind(owner.as_str())
                 .bind(id)
                 .fetch_optional(&mut *connection)
                 .await?;
@@ -134,9 +151,9 @@ impl Embedded {
                 let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0).min(1 << 30));
                 for part in 0.. {
                     let row: Option<(Vec<u8>,)> = sqlx::query_as(
-                        "SELECT bytes FROM block_parts WHERE tenant_id = ? AND block_id = ? AND part = ?",
+                        "SELECT bytes FROM block_parts WHERE tenant_id = $1 AND block_id = $2 AND part = $3",
                     )
-                    .bind(tenant.as_str())
+                    .bind(owner.as_str())
                     .bind(id)
                     .bind(part)
                     .fetch_optional(&mut *connection)
@@ -159,14 +176,14 @@ impl Embedded {
         tenant: &TenantName,
         limit: usize,
     ) -> Result<Vec<JournalInput>, Unavailable> {
-        let tenant = tenant.clone();
-        self.read_one(move |connection| {
+        let owner = tenant.clone();
+        self.read_one(Compaction, Some(tenant), move |connection| {
             Box::pin(async move {
                 let rows: Vec<(i64, i64, i64, i64, i64)> = sqlx::query_as(
                     "SELECT sequence, events, bytes, raw_bytes, created_ms FROM journal \
-                     WHERE tenant_id = ? AND retired_ms IS NULL AND quarantined_ms IS NULL ORDER BY sequence LIMIT ?",
+                     WHERE tenant_id = $1 AND retired_ms IS NULL AND quarantined_ms IS NULL ORDER BY sequence LIMIT $2",
                 )
-                .bind(tenant.as_str())
+                .bind(owner.as_str())
                 .bind(limit as i64)
                 .fetch_all(connection)
                 .await?;
@@ -192,14 +209,14 @@ impl Embedded {
         from: Vec<u8>,
         until: Vec<u8>,
     ) -> Result<Vec<(Vec<u8>, ContentSum)>, Unavailable> {
-        let tenant = tenant.clone();
-        self.read_one(move |connection| {
+        let owner = tenant.clone();
+        self.read_one(Compaction, Some(tenant), move |connection| {
             Box::pin(async move {
                 let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
                     "SELECT identity, content FROM conflicts \
-                     WHERE tenant_id = ? AND identity >= ? AND identity <= ? ORDER BY identity",
+                     WHERE tenant_id = $1 AND identity >= $2 AND identity <= $3 ORDER BY identity",
                 )
-                .bind(tenant.as_str())
+                .bind(owner.as_str())
                 .bind(from)
                 .bind(until)
                 .fetch_all(connection)
@@ -211,13 +228,13 @@ impl Embedded {
     }
 
     pub(crate) async fn found(&self, tenant: &TenantName, sequence: u64) -> Result<Found, Unavailable> {
-        let tenant = tenant.clone();
-        self.read_one(move |connection| {
+        let owner = tenant.clone();
+        self.read_one(Query, Some(tenant), move |connection| {
             Box::pin(async move {
                 let row: Option<(i64, i64)> = sqlx::query_as(
-                    "SELECT duplicates, conflicts FROM findings WHERE tenant_id = ? AND sequence = ?",
+                    "SELECT duplicates, conflicts FROM findings WHERE tenant_id = $1 AND sequence = $2",
                 )
-                .bind(tenant.as_str())
+                .bind(owner.as_str())
                 .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
                 .fetch_optional(connection)
                 .await?;
@@ -227,51 +244,10 @@ impl Embedded {
         })
         .await
     }
-
-    pub(crate) async fn backlog(&self) -> Result<Vec<Backlog>, Unavailable> {
-        self.read_one(|connection| {
-            Box::pin(async move {
-                let rows: Vec<(String, i64, i64, Option<i64>)> = sqlx::query_as(
-                    "SELECT tenant_id, journal_bytes, journal_events, ( \
-                         SELECT created_ms FROM journal WHERE journal.tenant_id = tenants.tenant_id \
-                         AND retired_ms IS NULL AND quarantined_ms IS NULL ORDER BY sequence LIMIT 1) AS oldest_ms \
-                     FROM tenants WHERE journal_events > 0 ORDER BY oldest_ms, tenant_id",
-                )
-                .fetch_all(connection)
-                .await?;
-                rows.into_iter()
-                    .map(|(tenant, bytes, events, oldest_ms)| {
-                        Ok(Backlog {
-                            tenant: tenant_name(&tenant)?,
-                            bytes: bytes as u64,
-                            events: events as u64,
-                            oldest_ms: oldest_ms.unwrap_or_default(),
-                        })
-                    })
-                    .collect()
-            })
-        })
-        .await
-    }
-
-    pub(crate) async fn file_size(&self) -> Result<FileSize, Unavailable> {
-        self.read_one(|connection| {
-            Box::pin(async move {
-                let (pages, free, page_bytes): (i64, i64, i64) = sqlx::query_as(
-                    "SELECT page_count, freelist_count, page_size \
-                     FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()",
-                )
-                .fetch_one(connection)
-                .await?;
-                Ok(FileSize { bytes: (pages * page_bytes) as u64, free: (free * page_bytes) as u64 })
-            })
-        })
-        .await
-    }
 }
 
-async fn newest(connection: &mut SqliteConnection, tenant: &TenantName) -> Result<u64, sqlx::Error> {
-    let row: Option<(i64,)> = sqlx::query_as("SELECT sequence FROM tenants WHERE tenant_id = ?")
+async fn newest(connection: &mut Connection, tenant: &TenantName) -> Result<u64, sqlx::Error> {
+    let row: Option<(i64,)> = sqlx::query_as("SELECT sequence FROM heads WHERE tenant_id = $1")
         .bind(tenant.as_str())
         .fetch_optional(connection)
         .await?;
@@ -279,7 +255,7 @@ async fn newest(connection: &mut SqliteConnection, tenant: &TenantName) -> Resul
 }
 
 async fn listing(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &TenantName,
     after: u64,
 ) -> Result<Listing, sqlx::Error> {
@@ -287,7 +263,7 @@ async fn listing(
     let sequence = newest(connection, tenant).await?;
     let journal: Vec<(i64, i64, i64)> = sqlx::query_as(
         "SELECT sequence, events, bytes FROM journal \
-         WHERE tenant_id = ? AND sequence > ? AND retired_ms IS NULL AND quarantined_ms IS NULL ORDER BY sequence",
+         WHERE tenant_id = $1 AND sequence > $2 AND retired_ms IS NULL AND quarantined_ms IS NULL ORDER BY sequence",
     )
     .bind(tenant.as_str())
     .bind(after)
@@ -295,7 +271,7 @@ async fn listing(
     .await?;
     let blocks: Vec<(i64, i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
         "SELECT block_id, first_sequence, last_sequence, month, partition_id, events, bytes FROM blocks \
-         WHERE tenant_id = ? AND last_sequence > ? AND retired_ms IS NULL ORDER BY block_id",
+         WHERE tenant_id = $1 AND last_sequence > $2 AND retired_ms IS NULL ORDER BY block_id",
     )
     .bind(tenant.as_str())
     .bind(after)

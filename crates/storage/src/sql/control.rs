@@ -2,33 +2,39 @@
 
 use runnel_model::{TenantName, limits};
 
-use super::{Embedded, failure::unavailable};
-use crate::{CreateTenantError, KeyKind, KeyRecord, PutKeyError, TenantRecord, Unavailable};
+use super::{Database, failure::unavailable};
+use crate::{
+    CreateTenantError, KeyKind, KeyRecord, PutKeyError, TenantRecord, Unavailable, backend::Purpose::Admin,
+};
 
 type KeyRow = (String, String, i64, Vec<u8>, String, i64, Option<i64>, Option<i64>);
 
-impl Embedded {
+impl Database {
     pub(crate) async fn create_tenant(
         &self,
         name: &TenantName,
         now_ms: i64,
     ) -> Result<TenantRecord, CreateTenantError> {
         let tenant = name.clone();
-        self.write(move |connection| {
+        self.write(Admin, Some(name), move |connection| {
             Box::pin(async move {
                 let created = sqlx::query(
-                    "INSERT INTO tenants (tenant_id, created_ms) VALUES (?, ?) ON CONFLICT (tenant_id) DO NOTHING",
+                    "INSERT INTO tenants (tenant_id, created_ms) VALUES ($1, $2) ON CONFLICT (tenant_id) DO NOTHING",
                 )
                 .bind(tenant.as_str())
                 .bind(now_ms)
-                .execute(connection)
+                .execute(&mut *connection)
                 .await
                 .map_err(unavailable)?;
-                if created.rows_affected() == 1 {
-                    Ok(TenantRecord { name: tenant, created_ms: now_ms })
-                } else {
-                    Err(CreateTenantError::AlreadyExists(tenant))
+                if created.rows_affected() == 0 {
+                    return Err(CreateTenantError::AlreadyExists(tenant));
                 }
+                sqlx::query("INSERT INTO heads (tenant_id) VALUES ($1)")
+                    .bind(tenant.as_str())
+                    .execute(connection)
+                    .await
+                    .map_err(unavailable)?;
+                Ok(TenantRecord { name: tenant, created_ms: now_ms })
             })
         })
         .await
@@ -36,10 +42,10 @@ impl Embedded {
 
     pub(crate) async fn get_tenant(&self, name: &TenantName) -> Result<Option<TenantRecord>, Unavailable> {
         let tenant = name.clone();
-        self.read_one(move |connection| {
+        self.read_one(Admin, None, move |connection| {
             Box::pin(async move {
                 let row: Option<(i64,)> =
-                    sqlx::query_as("SELECT created_ms FROM tenants WHERE tenant_id = ?")
+                    sqlx::query_as("SELECT created_ms FROM tenants WHERE tenant_id = $1")
                         .bind(tenant.as_str())
                         .fetch_optional(connection)
                         .await?;
@@ -56,10 +62,10 @@ impl Embedded {
     ) -> Result<Vec<TenantRecord>, Unavailable> {
         let after = after.unwrap_or_default().to_owned();
         let limit = limit.min(limits::PAGE) as i64;
-        self.read_one(move |connection| {
+        self.read_one(Admin, None, move |connection| {
             Box::pin(async move {
                 let rows: Vec<(String, i64)> = sqlx::query_as(
-                    "SELECT tenant_id, created_ms FROM tenants WHERE tenant_id > ? ORDER BY tenant_id LIMIT ?",
+                    "SELECT tenant_id, created_ms FROM tenants WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2",
                 )
                 .bind(after)
                 .bind(limit)
@@ -74,11 +80,11 @@ impl Embedded {
     }
 
     pub(crate) async fn put_key(&self, key: KeyRecord) -> Result<(), PutKeyError> {
-        self.write(move |connection| {
+        self.write(Admin, None, move |connection| {
             Box::pin(async move {
                 let stored = sqlx::query(
                     "INSERT INTO keys (key_id, tenant_id, kind, hash, label, created_ms, expires_ms, revoked_ms) \
-                     VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key_id) DO NOTHING",
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (key_id) DO NOTHING",
                 )
                 .bind(&key.id)
                 .bind(key.tenant.as_str())
@@ -99,11 +105,11 @@ impl Embedded {
 
     pub(crate) async fn get_key(&self, id: &str) -> Result<Option<KeyRecord>, Unavailable> {
         let id = id.to_owned();
-        self.read_one(move |connection| {
+        self.read_one(Admin, None, move |connection| {
             Box::pin(async move {
                 let row: Option<KeyRow> = sqlx::query_as(
                     "SELECT tenant_id, key_id, kind, hash, label, created_ms, expires_ms, revoked_ms \
-                     FROM keys WHERE key_id = ?",
+                     FROM keys WHERE key_id = $1",
                 )
                 .bind(id)
                 .fetch_optional(connection)
@@ -116,11 +122,11 @@ impl Embedded {
 
     pub(crate) async fn list_keys(&self, tenant: &TenantName) -> Result<Vec<KeyRecord>, Unavailable> {
         let tenant = tenant.clone();
-        self.read_one(move |connection| {
+        self.read_one(Admin, None, move |connection| {
             Box::pin(async move {
                 let rows: Vec<KeyRow> = sqlx::query_as(
                     "SELECT tenant_id, key_id, kind, hash, label, created_ms, expires_ms, revoked_ms \
-                     FROM keys WHERE tenant_id = ? ORDER BY created_ms, key_id LIMIT ?",
+                     FROM keys WHERE tenant_id = $1 ORDER BY created_ms, key_id LIMIT $2",
                 )
                 .bind(tenant.as_str())
                 .bind(limits::PAGE as i64)
@@ -139,10 +145,10 @@ impl Embedded {
         now_ms: i64,
     ) -> Result<Option<KeyRecord>, Unavailable> {
         let (tenant, id) = (tenant.clone(), id.to_owned());
-        self.write(move |connection| {
+        self.write(Admin, None, move |connection| {
             Box::pin(async move {
                 let row: Option<KeyRow> = sqlx::query_as(
-                    "UPDATE keys SET revoked_ms = COALESCE(revoked_ms, ?) WHERE tenant_id = ? AND key_id = ? \
+                    "UPDATE keys SET revoked_ms = COALESCE(revoked_ms, $1) WHERE tenant_id = $2 AND key_id = $3 \
                      RETURNING tenant_id, key_id, kind, hash, label, created_ms, expires_ms, revoked_ms",
                 )
                 .bind(now_ms)

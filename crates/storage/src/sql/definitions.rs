@@ -2,15 +2,17 @@
 
 use bytes::Bytes;
 use runnel_model::{TenantName, limits};
-use sqlx::SqliteConnection;
 
-use super::{Embedded, failure::unavailable};
-use crate::{DefinitionRecord, SaveDefinitionError, Unavailable};
+use super::{Connection, Database, failure::unavailable};
+use crate::{
+    DefinitionRecord, SaveDefinitionError, Unavailable,
+    backend::Purpose::{Admin, Query},
+};
 
 /// Version, body (none: deleted) and time of a name's newest version.
 type Newest = (i64, Option<Vec<u8>>, i64);
 
-impl Embedded {
+impl Database {
     pub(crate) async fn save_definition(
         &self,
         tenant: &TenantName,
@@ -20,13 +22,13 @@ impl Embedded {
         expected: Option<u64>,
         now_ms: i64,
     ) -> Result<DefinitionRecord, SaveDefinitionError> {
-        let (tenant, kind, name) = (tenant.clone(), kind.to_owned(), name.to_owned());
-        self.write(move |connection| {
+        let (owner, kind, name) = (tenant.clone(), kind.to_owned(), name.to_owned());
+        self.write(Admin, Some(tenant), move |connection| {
             Box::pin(async move {
-                if !raise_version(connection, &tenant).await.map_err(unavailable)? {
-                    return Err(SaveDefinitionError::TenantUnknown(tenant));
+                if !raise_version(connection, &owner).await.map_err(unavailable)? {
+                    return Err(SaveDefinitionError::TenantUnknown(owner));
                 }
-                let newest = newest(connection, &tenant, &kind, &name).await.map_err(unavailable)?;
+                let newest = newest(connection, &owner, &kind, &name).await.map_err(unavailable)?;
                 let found = match &newest {
                     Some((version, Some(_), _)) => *version as u64,
                     _ => 0,
@@ -37,7 +39,7 @@ impl Embedded {
                 if let Some((version, Some(known), saved_ms)) = &newest
                     && *known == body
                 {
-                    lower_version(connection, &tenant).await.map_err(unavailable)?;
+                    lower_version(connection, &owner).await.map_err(unavailable)?;
                     return Ok(DefinitionRecord {
                         name,
                         version: *version as u64,
@@ -46,7 +48,7 @@ impl Embedded {
                     });
                 }
                 let version = newest.map_or(0, |(version, _, _)| version) + 1;
-                insert(connection, &tenant, &kind, &name, version, Some(&body), now_ms)
+                insert(connection, &owner, &kind, &name, version, Some(&body), now_ms)
                     .await
                     .map_err(unavailable)?;
                 Ok(DefinitionRecord { name, version: version as u64, body, saved_ms: now_ms })
@@ -62,17 +64,17 @@ impl Embedded {
         name: &str,
         version: u64,
     ) -> Result<Option<DefinitionRecord>, Unavailable> {
-        let (tenant, kind, name) = (tenant.clone(), kind.to_owned(), name.to_owned());
-        self.read_one(move |connection| {
+        let (owner, kind, name) = (tenant.clone(), kind.to_owned(), name.to_owned());
+        self.read_one(Query, Some(tenant), move |connection| {
             Box::pin(async move {
                 let row = if version == 0 {
-                    newest(connection, &tenant, &kind, &name).await?
+                    newest(connection, &owner, &kind, &name).await?
                 } else {
                     sqlx::query_as(
                         "SELECT version, body, saved_ms FROM definitions \
-                         WHERE tenant_id = ? AND kind = ? AND name = ? AND version = ?",
+                         WHERE tenant_id = $1 AND kind = $2 AND name = $3 AND version = $4",
                     )
-                    .bind(tenant.as_str())
+                    .bind(owner.as_str())
                     .bind(kind)
                     .bind(&name)
                     .bind(i64::try_from(version).unwrap_or(i64::MAX))
@@ -92,20 +94,20 @@ impl Embedded {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<DefinitionRecord>, Unavailable> {
-        let (tenant, kind) = (tenant.clone(), kind.to_owned());
+        let (owner, kind) = (tenant.clone(), kind.to_owned());
         let after = after.unwrap_or_default().to_owned();
         let limit = limit.min(limits::PAGE) as i64;
-        self.read_one(move |connection| {
+        self.read_one(Query, Some(tenant), move |connection| {
             Box::pin(async move {
                 let rows: Vec<(String, i64, Option<Vec<u8>>, i64)> = sqlx::query_as(
                     "SELECT name, version, body, saved_ms FROM definitions AS outermost \
-                     WHERE tenant_id = ? AND kind = ? AND name > ? AND body IS NOT NULL AND version = ( \
+                     WHERE tenant_id = $1 AND kind = $2 AND name > $3 AND body IS NOT NULL AND version = ( \
                          SELECT MAX(version) FROM definitions AS inner_one \
                          WHERE inner_one.tenant_id = outermost.tenant_id AND inner_one.kind = outermost.kind \
                          AND inner_one.name = outermost.name) \
-                     ORDER BY name LIMIT ?",
+                     ORDER BY name LIMIT $4",
                 )
-                .bind(tenant.as_str())
+                .bind(owner.as_str())
                 .bind(kind)
                 .bind(after)
                 .bind(limit)
@@ -127,34 +129,39 @@ impl Embedded {
         name: &str,
         now_ms: i64,
     ) -> Result<bool, Unavailable> {
-        let (tenant, kind, name) = (tenant.clone(), kind.to_owned(), name.to_owned());
-        self.write(move |connection| {
+        let (owner, kind, name) = (tenant.clone(), kind.to_owned(), name.to_owned());
+        self.write(Admin, Some(tenant), move |connection| {
             Box::pin(async move {
-                let found = newest(connection, &tenant, &kind, &name).await.map_err(unavailable)?;
-                let Some((version, Some(_), _)) = found else { return Ok(false) };
-                sqlx::query("DELETE FROM definitions WHERE tenant_id = ? AND kind = ? AND name = ?")
-                    .bind(tenant.as_str())
+                // Whoever changes definitions of a tenant waits here for those who do so at this moment.
+                if !raise_version(connection, &owner).await.map_err(unavailable)? {
+                    return Ok(false);
+                }
+                let found = newest(connection, &owner, &kind, &name).await.map_err(unavailable)?;
+                let Some((version, Some(_), _)) = found else {
+                    lower_version(connection, &owner).await.map_err(unavailable)?;
+                    return Ok(false);
+                };
+                sqlx::query("DELETE FROM definitions WHERE tenant_id = $1 AND kind = $2 AND name = $3")
+                    .bind(owner.as_str())
                     .bind(&kind)
                     .bind(&name)
                     .execute(&mut *connection)
                     .await
                     .map_err(unavailable)?;
-                insert(connection, &tenant, &kind, &name, version, None, now_ms)
-                    .await
-                    .map_err(unavailable)?;
-                raise_version(connection, &tenant).await.map_err(unavailable)
+                insert(connection, &owner, &kind, &name, version, None, now_ms).await.map_err(unavailable)?;
+                Ok(true)
             })
         })
         .await
     }
 
     pub(crate) async fn definition_version(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
-        let tenant = tenant.clone();
-        self.read_one(move |connection| {
+        let owner = tenant.clone();
+        self.read_one(Query, Some(tenant), move |connection| {
             Box::pin(async move {
                 let row: Option<(i64,)> =
-                    sqlx::query_as("SELECT definition_version FROM tenants WHERE tenant_id = ?")
-                        .bind(tenant.as_str())
+                    sqlx::query_as("SELECT definition_version FROM heads WHERE tenant_id = $1")
+                        .bind(owner.as_str())
                         .fetch_optional(connection)
                         .await?;
                 Ok(row.map_or(0, |(version,)| version as u64))
@@ -169,14 +176,14 @@ fn record(name: String, (version, body, saved_ms): Newest) -> Option<DefinitionR
 }
 
 async fn newest(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &TenantName,
     kind: &str,
     name: &str,
 ) -> Result<Option<Newest>, sqlx::Error> {
     sqlx::query_as(
         "SELECT version, body, saved_ms FROM definitions \
-         WHERE tenant_id = ? AND kind = ? AND name = ? ORDER BY version DESC LIMIT 1",
+         WHERE tenant_id = $1 AND kind = $2 AND name = $3 ORDER BY version DESC LIMIT 1",
     )
     .bind(tenant.as_str())
     .bind(kind)
@@ -186,7 +193,7 @@ async fn newest(
 }
 
 async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &TenantName,
     kind: &str,
     name: &str,
@@ -195,7 +202,7 @@ async fn insert(
     now_ms: i64,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO definitions (tenant_id, kind, name, version, body, saved_ms) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO definitions (tenant_id, kind, name, version, body, saved_ms) VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(tenant.as_str())
     .bind(kind)
@@ -209,9 +216,9 @@ async fn insert(
 }
 
 /// Notes that definitions changed. `false` when there is no such tenant.
-async fn raise_version(connection: &mut SqliteConnection, tenant: &TenantName) -> Result<bool, sqlx::Error> {
+async fn raise_version(connection: &mut Connection, tenant: &TenantName) -> Result<bool, sqlx::Error> {
     let raised =
-        sqlx::query("UPDATE tenants SET definition_version = definition_version + 1 WHERE tenant_id = ?")
+        sqlx::query("UPDATE heads SET definition_version = definition_version + 1 WHERE tenant_id = $1")
             .bind(tenant.as_str())
             .execute(connection)
             .await?;
@@ -219,8 +226,8 @@ async fn raise_version(connection: &mut SqliteConnection, tenant: &TenantName) -
 }
 
 /// Takes a note back, within the transaction that made it.
-async fn lower_version(connection: &mut SqliteConnection, tenant: &TenantName) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE tenants SET definition_version = definition_version - 1 WHERE tenant_id = ?")
+async fn lower_version(connection: &mut Connection, tenant: &TenantName) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE heads SET definition_version = definition_version - 1 WHERE tenant_id = $1")
         .bind(tenant.as_str())
         .execute(connection)
         .await?;

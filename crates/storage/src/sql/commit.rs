@@ -1,16 +1,19 @@
 //! What compaction writes: parts of blocks, then one short transaction that swaps blocks for their inputs.
 
-use std::sync::PoisonError;
-
 use bytes::Bytes;
 use runnel_model::TenantName;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::QueryBuilder;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Embedded, failure::unavailable};
+use super::{
+    Connection, Database, Dialect,
+    chores::{DRAFT_MS, RETIRED_MS, note},
+    failure::unavailable,
+    lock_head,
+};
 use crate::{
     Unavailable,
-    backend::{Inputs, Swap, WrittenBlock},
+    backend::{Inputs, Purpose::Compaction, Swap, WrittenBlock},
     merge::{Dropped, NewBlock},
 };
 
@@ -19,15 +22,15 @@ const PART_BYTES: usize = 1 << 20;
 /// Rows of one multi-row insertion.
 const ROWS: usize = 256;
 
-impl Embedded {
+impl Database {
     /// Writes a block's bytes, where nobody sees them yet.
     pub(crate) async fn write_block(
         &self,
         tenant: &TenantName,
         block: NewBlock,
+        now_ms: i64,
     ) -> Result<WrittenBlock, Unavailable> {
-        let id = self.next_block(tenant).await?;
-        self.unfinished().insert((tenant.clone(), id));
+        let id = self.draft(tenant, now_ms).await?;
         let parts = block.bytes.len().div_ceil(PART_BYTES);
         for part in 0..parts {
             let from = part * PART_BYTES;
@@ -48,24 +51,17 @@ impl Embedded {
 
     /// Frees the parts of a block that will not be committed. What it cannot free, the janitor will.
     pub(crate) async fn discard(&self, tenant: &TenantName, id: u64) {
-        let name = tenant.clone();
-        let freed: Result<(), Unavailable> = self
-            .write(move |connection| {
-                Box::pin(async move {
-                    sqlx::query("DELETE FROM block_parts WHERE tenant_id = ? AND block_id = ?")
-                        .bind(name.as_str())
-                        .bind(id as i64)
-                        .execute(connection)
-                        .await
-                        .map_err(unavailable)?;
-                    Ok(())
-                })
+        let owner = tenant.clone();
+        let freed: Result<bool, Unavailable> = self
+            .write(Compaction, Some(tenant), move |connection| {
+                Box::pin(
+                    async move { delete_draft(connection, &owner, id as i64).await.map_err(unavailable) },
+                )
             })
             .await;
         if let Err(error) = freed {
             tracing::warn!(%error, tenant = %tenant, block = id, "a discarded block waits for the janitor");
         }
-        self.unfinished().remove(&(tenant.clone(), id));
     }
 
     /// Makes blocks visible and their inputs not, at one instant. `false`, and nothing changed, when an input is not live any more.
@@ -76,11 +72,11 @@ impl Embedded {
         now_ms: i64,
     ) -> Result<bool, Unavailable> {
         let ids: Vec<u64> = swap.blocks.iter().map(|block| block.id).collect();
-        let name = tenant.clone();
+        let owner = tenant.clone();
         let swapped = self
-            .write(move |connection| {
+            .write(Compaction, Some(tenant), move |connection| {
                 Box::pin(async move {
-                    match swap_in(connection, &name, &swap, now_ms).await {
+                    match swap_in(connection, &owner, &swap, now_ms).await {
                         Ok(true) => Ok(()),
                         Ok(false) => Err(SwapError::Stale),
                         Err(error) => Err(SwapError::Unavailable(unavailable(error))),
@@ -89,27 +85,15 @@ impl Embedded {
             })
             .await;
         match swapped {
-            Ok(()) => {
-                let mut unfinished = self.unfinished();
-                ids.iter().for_each(|&id| {
-                    unfinished.remove(&(tenant.clone(), id));
-                });
-                Ok(true)
-            }
+            Ok(()) => Ok(true),
             Err(SwapError::Stale) => {
                 self.discard_all(tenant, ids).await;
                 Ok(false)
             }
+            // After a commit of unknown outcome the blocks may be visible; then the janitor decides.
+            Err(SwapError::Unavailable(error @ Unavailable::OutcomeUnknown(_))) => Err(error),
             Err(SwapError::Unavailable(error)) => {
-                // After a commit of unknown outcome the blocks may be visible; then the janitor decides.
-                if matches!(error, Unavailable::OutcomeUnknown(_)) {
-                    let mut unfinished = self.unfinished();
-                    ids.iter().for_each(|&id| {
-                        unfinished.remove(&(tenant.clone(), id));
-                    });
-                } else {
-                    self.discard_all(tenant, ids).await;
-                }
+                self.discard_all(tenant, ids).await;
                 Err(error)
             }
         }
@@ -123,10 +107,10 @@ impl Embedded {
         reason: String,
         now_ms: Option<i64>,
     ) -> Result<bool, Unavailable> {
-        let tenant = tenant.clone();
-        self.write(move |connection| {
+        let owner = tenant.clone();
+        self.write(Compaction, Some(tenant), move |connection| {
             Box::pin(async move {
-                quarantine(connection, &tenant, sequence, &reason, now_ms).await.map_err(unavailable)
+                quarantine(connection, &owner, sequence, &reason, now_ms).await.map_err(unavailable)
             })
         })
         .await
@@ -138,19 +122,11 @@ impl Embedded {
         }
     }
 
-    async fn next_block(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
-        let tenant = tenant.clone();
-        self.write(move |connection| {
-            Box::pin(async move {
-                let (id,): (i64,) = sqlx::query_as(
-                    "UPDATE tenants SET block_id = block_id + 1 WHERE tenant_id = ? RETURNING block_id",
-                )
-                .bind(tenant.as_str())
-                .fetch_one(connection)
-                .await
-                .map_err(unavailable)?;
-                Ok(id as u64)
-            })
+    /// Takes an identifier for a block that is about to be written, and notes that.
+    async fn draft(&self, tenant: &TenantName, now_ms: i64) -> Result<u64, Unavailable> {
+        let owner = tenant.clone();
+        self.write(Compaction, Some(tenant), move |connection| {
+            Box::pin(async move { draft(connection, &owner, now_ms).await.map_err(unavailable) })
         })
         .await
     }
@@ -162,27 +138,23 @@ impl Embedded {
         part: usize,
         bytes: Bytes,
     ) -> Result<(), Unavailable> {
-        let tenant = tenant.clone();
-        self.write(move |connection| {
+        let owner = tenant.clone();
+        self.write(Compaction, Some(tenant), move |connection| {
             Box::pin(async move {
-                sqlx::query("INSERT INTO block_parts (tenant_id, block_id, part, bytes) VALUES (?, ?, ?, ?)")
-                    .bind(tenant.as_str())
-                    .bind(id as i64)
-                    .bind(part as i64)
-                    .bind(&bytes[..])
-                    .execute(connection)
-                    .await
-                    .map_err(unavailable)?;
+                sqlx::query(
+                    "INSERT INTO block_parts (tenant_id, block_id, part, bytes) VALUES ($1, $2, $3, $4)",
+                )
+                .bind(owner.as_str())
+                .bind(id as i64)
+                .bind(part as i64)
+                .bind(&bytes[..])
+                .execute(connection)
+                .await
+                .map_err(unavailable)?;
                 Ok(())
             })
         })
         .await
-    }
-
-    pub(super) fn unfinished(
-        &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::HashSet<(TenantName, u64)>> {
-        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -197,12 +169,56 @@ impl From<Unavailable> for SwapError {
     }
 }
 
+async fn draft(connection: &mut Connection, tenant: &TenantName, now_ms: i64) -> Result<u64, sqlx::Error> {
+    let (id,): (i64,) =
+        sqlx::query_as("UPDATE heads SET block_id = block_id + 1 WHERE tenant_id = $1 RETURNING block_id")
+            .bind(tenant.as_str())
+            .fetch_one(&mut *connection)
+            .await?;
+    sqlx::query("INSERT INTO drafts (tenant_id, block_id, created_ms) VALUES ($1, $2, $3)")
+        .bind(tenant.as_str())
+        .bind(id)
+        .bind(now_ms)
+        .execute(&mut *connection)
+        .await?;
+    note(connection, tenant, false, now_ms + DRAFT_MS).await?;
+    Ok(id as u64)
+}
+
+/// Takes a block off the list of those that are being written. `false` when it is not there: then its parts may be gone.
+async fn take_draft(connection: &mut Connection, tenant: &TenantName, id: i64) -> Result<bool, sqlx::Error> {
+    let taken = sqlx::query("DELETE FROM drafts WHERE tenant_id = $1 AND block_id = $2")
+        .bind(tenant.as_str())
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(taken.rows_affected() == 1)
+}
+
+/// Deletes a block that nobody sees. `false` when it is none of those.
+pub(super) async fn delete_draft(
+    connection: &mut Connection,
+    tenant: &TenantName,
+    id: i64,
+) -> Result<bool, sqlx::Error> {
+    if !take_draft(connection, tenant, id).await? {
+        return Ok(false);
+    }
+    sqlx::query("DELETE FROM block_parts WHERE tenant_id = $1 AND block_id = $2")
+        .bind(tenant.as_str())
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(true)
+}
+
 async fn swap_in(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &TenantName,
     swap: &Swap,
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
+    lock_head(connection, tenant).await?;
     let live = match &swap.inputs {
         Inputs::Rows { first, last, rows, bytes, events } => {
             retire_rows(connection, tenant, (*first, *last), (*rows, *bytes, *events), now_ms).await?
@@ -213,39 +229,53 @@ async fn swap_in(
         return Ok(false);
     }
     for written in &swap.blocks {
-        let block = &written.block;
-        sqlx::query(
-            "INSERT INTO blocks (tenant_id, block_id, first_sequence, last_sequence, month, partition_id, events, \
-             bytes, checksum, content_sum, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(tenant.as_str())
-        .bind(written.id as i64)
-        .bind(block.first_sequence as i64)
-        .bind(block.last_sequence as i64)
-        .bind(i64::from(block.month))
-        .bind(i64::from(block.partition))
-        .bind(block.events as i64)
-        .bind(written.size as i64)
-        .bind(&written.checksum[..])
-        .bind(&block.content_sum.0.to_le_bytes()[..])
-        .bind(now_ms)
-        .execute(&mut *connection)
-        .await?;
+        if !take_draft(connection, tenant, written.id as i64).await? {
+            return Ok(false);
+        }
+        insert_block(connection, tenant, written, now_ms).await?;
     }
+    note(connection, tenant, false, now_ms + RETIRED_MS).await?;
     note_dropped(connection, tenant, &swap.dropped).await?;
     Ok(true)
 }
 
+async fn insert_block(
+    connection: &mut Connection,
+    tenant: &TenantName,
+    written: &WrittenBlock,
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let block = &written.block;
+    sqlx::query(
+        "INSERT INTO blocks (tenant_id, block_id, first_sequence, last_sequence, month, partition_id, events, \
+         bytes, checksum, content_sum, created_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(tenant.as_str())
+    .bind(written.id as i64)
+    .bind(block.first_sequence as i64)
+    .bind(block.last_sequence as i64)
+    .bind(i64::from(block.month))
+    .bind(i64::from(block.partition))
+    .bind(block.events as i64)
+    .bind(written.size as i64)
+    .bind(&written.checksum[..])
+    .bind(&block.content_sum.0.to_le_bytes()[..])
+    .bind(now_ms)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Retires the live rows of a range. They can only have become fewer since they were read, so that their number tells whether they are the same.
 async fn retire_rows(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &TenantName,
     (first, last): (u64, u64),
     (rows, bytes, events): (u64, u64, u64),
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
     let retired = sqlx::query(
-        "UPDATE journal SET retired_ms = ? WHERE tenant_id = ? AND sequence BETWEEN ? AND ? \
+        "UPDATE journal SET retired_ms = $1 WHERE tenant_id = $2 AND sequence BETWEEN $3 AND $4 \
          AND retired_ms IS NULL AND quarantined_ms IS NULL",
     )
     .bind(now_ms)
@@ -257,26 +287,44 @@ async fn retire_rows(
     if retired.rows_affected() != rows {
         return Ok(false);
     }
-    sqlx::query(
-        "UPDATE tenants SET journal_bytes = journal_bytes - ?, journal_events = journal_events - ? WHERE tenant_id = ?",
-    )
-    .bind(bytes as i64)
-    .bind(events as i64)
-    .bind(tenant.as_str())
-    .execute(connection)
-    .await?;
+    take_from_backlog(connection, tenant, bytes as i64, events as i64).await?;
     Ok(true)
 }
 
+/// Journal rows of a tenant are not live any more.
+async fn take_from_backlog(
+    connection: &mut Connection,
+    tenant: &TenantName,
+    bytes: i64,
+    events: i64,
+) -> Result<(), sqlx::Error> {
+    let (left,): (i64,) = sqlx::query_as(
+        "UPDATE heads SET journal_bytes = journal_bytes - $1, journal_events = journal_events - $2 \
+         WHERE tenant_id = $3 RETURNING journal_events",
+    )
+    .bind(bytes)
+    .bind(events)
+    .bind(tenant.as_str())
+    .fetch_one(&mut *connection)
+    .await?;
+    if left == 0 {
+        sqlx::query("UPDATE chores SET waiting = 0 WHERE tenant_id = $1")
+            .bind(tenant.as_str())
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
 async fn retire_blocks(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &TenantName,
     ids: &[u64],
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
     for &id in ids {
         let retired = sqlx::query(
-            "UPDATE blocks SET retired_ms = ? WHERE tenant_id = ? AND block_id = ? AND retired_ms IS NULL",
+            "UPDATE blocks SET retired_ms = $1 WHERE tenant_id = $2 AND block_id = $3 AND retired_ms IS NULL",
         )
         .bind(now_ms)
         .bind(tenant.as_str())
@@ -291,13 +339,13 @@ async fn retire_blocks(
 }
 
 async fn note_dropped(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &TenantName,
     dropped: &Dropped,
 ) -> Result<(), sqlx::Error> {
     let findings: Vec<_> = dropped.findings.iter().collect();
     for some in findings.chunks(ROWS) {
-        let mut query: QueryBuilder<Sqlite> =
+        let mut query: QueryBuilder<Dialect> =
             QueryBuilder::new("INSERT INTO findings (tenant_id, sequence, duplicates, conflicts) ");
         query.push_values(some, |mut row, (sequence, finding)| {
             row.push_bind(tenant.as_str())
@@ -306,13 +354,13 @@ async fn note_dropped(
                 .push_bind(finding.conflicts as i64);
         });
         query.push(
-            " ON CONFLICT (tenant_id, sequence) DO UPDATE SET duplicates = duplicates + excluded.duplicates, \
-             conflicts = conflicts + excluded.conflicts",
+            " ON CONFLICT (tenant_id, sequence) DO UPDATE SET duplicates = findings.duplicates + excluded.duplicates, \
+             conflicts = findings.conflicts + excluded.conflicts",
         );
         query.build().persistent(false).execute(&mut *connection).await?;
     }
     for some in dropped.conflicts.chunks(ROWS) {
-        let mut query: QueryBuilder<Sqlite> =
+        let mut query: QueryBuilder<Dialect> =
             QueryBuilder::new("INSERT INTO conflicts (tenant_id, identity, content) ");
         query.push_values(some, |mut row, (identity, content)| {
             row.push_bind(tenant.as_str())
@@ -324,7 +372,7 @@ async fn note_dropped(
     }
     let events = dropped.duplicates() + dropped.conflicts();
     if events > 0 {
-        sqlx::query("UPDATE tenants SET dropped_events = dropped_events + ? WHERE tenant_id = ?")
+        sqlx::query("UPDATE heads SET dropped_events = dropped_events + $1 WHERE tenant_id = $2")
             .bind(events as i64)
             .bind(tenant.as_str())
             .execute(connection)
@@ -334,14 +382,15 @@ async fn note_dropped(
 }
 
 async fn quarantine(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &TenantName,
     sequence: u64,
     reason: &str,
     now_ms: Option<i64>,
 ) -> Result<bool, sqlx::Error> {
+    lock_head(connection, tenant).await?;
     let row: Option<(i64, i64)> = sqlx::query_as(
-        "UPDATE journal SET quarantined_ms = COALESCE(?, created_ms), reason = ? WHERE tenant_id = ? AND sequence = ? \
+        "UPDATE journal SET quarantined_ms = COALESCE($1, created_ms), reason = $2 WHERE tenant_id = $3 AND sequence = $4 \
          AND retired_ms IS NULL AND quarantined_ms IS NULL RETURNING bytes, events",
     )
     .bind(now_ms)
@@ -351,13 +400,6 @@ async fn quarantine(
     .fetch_optional(&mut *connection)
     .await?;
     let Some((bytes, events)) = row else { return Ok(false) };
-    sqlx::query(
-        "UPDATE tenants SET journal_bytes = journal_bytes - ?, journal_events = journal_events - ? WHERE tenant_id = ?",
-    )
-    .bind(bytes)
-    .bind(events)
-    .bind(tenant.as_str())
-    .execute(connection)
-    .await?;
+    take_from_backlog(connection, tenant, bytes, events).await?;
     Ok(true)
 }

@@ -1,0 +1,193 @@
+//! The shared backend: PostgreSQL, for any number of processes.
+//!
+//! Every piece of work is one explicit transaction in a task of its own, so that a caller who goes away leaves neither an open transaction nor half a write
+//! on a connection that somebody else gets. A connection that did not end its transaction in a known way is closed, not lent again.
+
+mod append;
+mod failure;
+mod lease;
+mod migrate;
+mod open;
+mod partitions;
+mod session;
+
+// The statements that every backend has in common, compiled for this one.
+#[path = "sql/chores.rs"]
+mod chores;
+#[path = "sql/commit.rs"]
+mod commit;
+#[path = "sql/control.rs"]
+mod control;
+#[path = "sql/definitions.rs"]
+mod definitions;
+#[path = "sql/names.rs"]
+mod names;
+#[path = "sql/reading.rs"]
+mod reading;
+#[path = "sql/rows.rs"]
+mod rows;
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use runnel_model::TenantName;
+use sqlx::PgPool;
+
+use self::{
+    append::{Queues, insert_row, lock_head},
+    failure::unavailable,
+    session::Session,
+};
+use crate::{
+    Unavailable,
+    backend::{FileSize, Purpose},
+    watch::Watchers,
+};
+
+pub use migrate::MigrateError;
+pub use open::{PostgresOpenError, PostgresOptions};
+
+type Database = Postgres;
+type Connection = sqlx::PgConnection;
+type Dialect = sqlx::Postgres;
+
+/// A future that borrows the connection.
+type Work<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
+
+/// How often a follower of a tenant looks for a new number.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Connections by what they are for, so that none of these can starve another.
+#[derive(Debug, Clone)]
+struct Pools {
+    ingest: PgPool,
+    compaction: PgPool,
+    query: PgPool,
+    admin: PgPool,
+}
+
+impl Pools {
+    fn of(&self, purpose: Purpose) -> &PgPool {
+        match purpose {
+            Purpose::Ingest => &self.ingest,
+            Purpose::Compaction => &self.compaction,
+            Purpose::Query => &self.query,
+            Purpose::Admin => &self.admin,
+        }
+    }
+}
+
+/// A database.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    pools: Pools,
+    queues: Queues,
+    watchers: Arc<Watchers>,
+    /// One compaction of a tenant at a time in this process.
+    compacting: Mutex<HashMap<TenantName, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Postgres {
+    pub(crate) async fn close(&self) {
+        self.queues.close();
+        self.watchers.clear();
+        let Pools { ingest, compaction, query, admin } = &self.pools;
+        for pool in [ingest, compaction, query, admin] {
+            pool.close().await;
+        }
+    }
+
+    pub(crate) async fn wait_beyond(&self, tenant: &TenantName, sequence: u64) -> Result<u64, Unavailable> {
+        // This process is told at once of what it commits itself; for what others commit it looks.
+        let mut follower = self.watchers.follow(tenant);
+        loop {
+            let newest = self.newest(tenant).await?;
+            if newest > sequence {
+                return Ok(newest);
+            }
+            let told = follower.wait_for(|&newest| newest > sequence);
+            match tokio::time::timeout(POLL, told).await {
+                Ok(Ok(newest)) => return Ok(*newest),
+                Ok(Err(_)) => return Err(Unavailable::Closed),
+                Err(_) => {}
+            }
+        }
+    }
+
+    pub(crate) async fn file_size(&self) -> Result<FileSize, Unavailable> {
+        self.read(Purpose::Query, None, |connection| {
+            Box::pin(async move {
+                let (bytes,): (i64,) = sqlx::query_as("SELECT pg_database_size(current_database())")
+                    .fetch_one(connection)
+                    .await?;
+                Ok(FileSize { bytes: bytes as u64, free: 0 })
+            })
+        })
+        .await
+    }
+
+    /// A writing transaction on rows of a tenant, or on reference tables.
+    async fn write<T, E, F>(&self, purpose: Purpose, tenant: Option<&TenantName>, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Unavailable> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, E>> + Send + 'static,
+    {
+        let (pool, tenant) = (self.pools.of(purpose).clone(), tenant.cloned());
+        let task = tokio::spawn(async move {
+            let mut session = Session::begin(&pool, tenant.as_ref(), false).await?;
+            let value = match session.work(work).await {
+                Ok(value) => value,
+                Err(error) => {
+                    session.roll_back().await;
+                    return Err(error);
+                }
+            };
+            session.commit().await?;
+            Ok(value)
+        });
+        task.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
+    }
+
+    /// A reading transaction: all statements see one instant.
+    async fn read<T, F>(
+        &self,
+        purpose: Purpose,
+        tenant: Option<&TenantName>,
+        work: F,
+    ) -> Result<T, Unavailable>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        let (pool, tenant) = (self.pools.of(purpose).clone(), tenant.cloned());
+        let task = tokio::spawn(async move {
+            let mut session = Session::begin(&pool, tenant.as_ref(), true).await?;
+            let result = session
+                .work(|connection| Box::pin(async move { work(connection).await.map_err(unavailable) }))
+                .await;
+            session.roll_back().await;
+            result
+        });
+        task.await.unwrap_or(Err(Unavailable::Stopped))
+    }
+
+    /// One reading statement. Its tenant has to be named, so it takes a transaction as well.
+    async fn read_one<T, F>(
+        &self,
+        purpose: Purpose,
+        tenant: Option<&TenantName>,
+        work: F,
+    ) -> Result<T, Unavailable>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        self.read(purpose, tenant, work).await
+    }
+}

@@ -1,0 +1,217 @@
+//! Appends: batches of one tenant share a commit, and none waits for another tenant's.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use runnel_model::TenantName;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{
+    Postgres,
+    failure::{collided, lost, timed_out, unavailable},
+    rows::{Append, Written, answer, write},
+    session::{PATIENCE, Session, within},
+};
+use crate::{Admitted, AppendError, Journaled, Unavailable, admitted::Row, watch::Watchers};
+
+/// Bytes of batches that may wait for their commit, over all tenants.
+const WAITING_BYTES: usize = 64 << 20;
+/// Payload bytes that one commit takes at most, unless a single batch has more.
+const COMMIT_BYTES: usize = 8 << 20;
+/// How often a commit is tried again that the server undid because of others.
+const COLLISIONS: usize = 5;
+const HOUR_MS: i64 = 3_600_000;
+
+/// The hour of an instant, since the Unix epoch.
+pub(super) fn hour_of(now_ms: i64) -> i64 {
+    now_ms.div_euclid(HOUR_MS)
+}
+
+/// Batches that wait, by tenant. A tenant is there while a commit of its is in flight.
+#[derive(Clone)]
+pub(super) struct Queues {
+    waiting: Arc<Mutex<HashMap<TenantName, VecDeque<Append>>>>,
+    room: Arc<Semaphore>,
+    watchers: Arc<Watchers>,
+    backlog_bytes: u64,
+}
+
+impl std::fmt::Debug for Queues {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queues").field("backlog_bytes", &self.backlog_bytes).finish_non_exhaustive()
+    }
+}
+
+impl Queues {
+    pub(super) fn new(backlog_bytes: u64, watchers: Arc<Watchers>) -> Queues {
+        let room = Arc::new(Semaphore::new(WAITING_BYTES));
+        Queues { waiting: Arc::default(), room, watchers, backlog_bytes }
+    }
+
+    /// Lets nobody in any more.
+    pub(super) fn close(&self) {
+        self.room.close();
+    }
+
+    /// Puts a batch into the tenant's queue. `true` when nobody works on that queue yet.
+    fn push(&self, tenant: &TenantName, append: Append) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting.get_mut(tenant) {
+            Some(queue) => {
+                queue.push_back(append);
+                false
+            }
+            None => {
+                waiting.insert(tenant.clone(), VecDeque::from([append]));
+                true
+            }
+        }
+    }
+
+    /// The batches of the next commit. When there are none, the tenant is not there any more.
+    fn take(&self, tenant: &TenantName) -> Vec<Append> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = waiting.get_mut(tenant) else { return Vec::new() };
+        let mut bytes = 0;
+        let fit = queue.iter().take_while(|append| {
+            bytes += append.row.memory();
+            bytes <= COMMIT_BYTES
+        });
+        let fit = fit.count().max(1).min(queue.len());
+        let group: Vec<Append> = queue.drain(..fit).collect();
+        if group.is_empty() {
+            waiting.remove(tenant);
+        }
+        group
+    }
+}
+
+impl Postgres {
+    pub(crate) async fn append(
+        &self,
+        tenant: &TenantName,
+        admitted: &Admitted,
+        now_ms: i64,
+    ) -> Result<Journaled, AppendError> {
+        let row = Row::of(admitted);
+        if row.events == 0 && row.request.is_none() {
+            return Ok(Journaled::committed(0, false, row.outcome));
+        }
+        let share = row.memory().min(WAITING_BYTES) as u32;
+        let share =
+            self.queues.room.clone().acquire_many_owned(share).await.map_err(|_| Unavailable::Closed)?;
+        let (reply, outcome) = oneshot::channel();
+        if self.queues.push(tenant, Append { row, now_ms, reply, _share: share }) {
+            tokio::spawn(work_off(self.queues.clone(), self.pools.ingest.clone(), tenant.clone()));
+        }
+        outcome.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
+    }
+}
+
+/// Commits what waits, group by group, until nothing does.
+async fn work_off(queues: Queues, pool: PgPool, tenant: TenantName) {
+    loop {
+        let group = queues.take(&tenant);
+        if group.is_empty() {
+            return;
+        }
+        commit(&queues, &pool, &tenant, group).await;
+    }
+}
+
+/// Commits batches together. When that fails for a reason that may lie in one of them, each gets a transaction of its own.
+async fn commit(queues: &Queues, pool: &PgPool, tenant: &TenantName, group: Vec<Append>) {
+    let mut result = transaction(pool, tenant, &group, queues.backlog_bytes).await;
+    for _ in 0..COLLISIONS {
+        if !result.as_ref().is_err_and(collided) {
+            break;
+        }
+        result = transaction(pool, tenant, &group, queues.backlog_bytes).await;
+    }
+    let result = result.map(|written| {
+        if let Some(sequence) = written.sequence {
+            queues.watchers.raise(tenant, sequence);
+        }
+        written.outcomes
+    });
+    for append in answer(group, result) {
+        Box::pin(commit(queues, pool, tenant, vec![append])).await;
+    }
+}
+
+async fn transaction(
+    pool: &PgPool,
+    tenant: &TenantName,
+    group: &[Append],
+    backlog_bytes: u64,
+) -> Result<Written, Unavailable> {
+    let mut session = Session::begin(pool, Some(tenant), false).await?;
+    let written = match session.connection() {
+        Some(connection) => within(PATIENCE, write(connection, tenant, group, backlog_bytes)).await,
+        None => Err(timed_out()),
+    };
+    match written {
+        Ok(written) => session.commit().await.map(|()| written),
+        Err(error) => {
+            // Of a connection that is lost, or does not answer, nothing more is asked.
+            if !lost(&error) {
+                session.roll_back().await;
+            }
+            Err(unavailable(error))
+        }
+    }
+}
+
+/// What is known of a tenant that is written to.
+pub(super) struct Head {
+    pub(super) sequence: u64,
+    pub(super) journal_bytes: u64,
+    pub(super) journal_events: u64,
+}
+
+/// Locks a tenant's head until the end of the transaction.
+pub(super) async fn lock_head(
+    connection: &mut PgConnection,
+    tenant: &TenantName,
+) -> Result<Option<Head>, sqlx::Error> {
+    let head: Option<(i64, i64, i64)> = sqlx::query_as(
+        "SELECT sequence, journal_bytes, journal_events FROM heads WHERE tenant_id = $1 FOR NO KEY UPDATE",
+    )
+    .bind(tenant.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(head.map(|(sequence, journal_bytes, journal_events)| Head {
+        sequence: sequence as u64,
+        journal_bytes: journal_bytes as u64,
+        journal_events: journal_events as u64,
+    }))
+}
+
+pub(super) async fn insert_row(
+    connection: &mut PgConnection,
+    tenant: &TenantName,
+    number: u64,
+    row: &Row,
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH payload AS (INSERT INTO journal_payloads (tenant_id, sequence, hour, payload) VALUES ($1, $2, $3, $9)) \
+         INSERT INTO journal (tenant_id, sequence, hour, created_ms, events, bytes, raw_bytes, content_sum) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(tenant.as_str())
+    .bind(number as i64)
+    .bind(hour_of(now_ms))
+    .bind(now_ms)
+    .bind(i64::from(row.events))
+    .bind(row.payload.len() as i64)
+    .bind(row.raw_bytes as i64)
+    .bind(&row.content_sum.0.to_le_bytes()[..])
+    .bind(&row.payload[..])
+    .execute(connection)
+    .await?;
+    Ok(())
+}

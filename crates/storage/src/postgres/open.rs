@@ -1,0 +1,203 @@
+//! Connecting to a database.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{
+    MigrateError, Pools, Postgres,
+    append::Queues,
+    migrate::{check, migrate},
+};
+use crate::{backend::Purpose, watch::Watchers};
+
+/// How the shared store behaves.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// Where the database is, as its owner if the schema is to be brought up to date.
+    pub url: String,
+    /// As whom to append, compact, read, and administer; as above where it is not said.
+    pub ingest_url: Option<String>,
+    /// See `ingest_url`.
+    pub compaction_url: Option<String>,
+    /// See `ingest_url`.
+    pub query_url: Option<String>,
+    /// See `ingest_url`.
+    pub admin_url: Option<String>,
+    /// Most connections for each of these.
+    pub connections: u32,
+    /// Most stored bytes of a tenant's journal that may wait for compaction; appends beyond are refused.
+    pub backlog_bytes: u64,
+    /// Bring the schema up to date, instead of only looking whether it is.
+    pub migrate: bool,
+    /// Work with a server that may lose what it has committed.
+    pub allow_unsafe_server: bool,
+}
+
+impl PostgresOptions {
+    /// A database, with everything else as usual.
+    #[must_use]
+    pub fn new(url: String) -> PostgresOptions {
+        PostgresOptions {
+            url,
+            ingest_url: None,
+            compaction_url: None,
+            query_url: None,
+            admin_url: None,
+            connections: 8,
+            backlog_bytes: 1 << 30,
+            migrate: true,
+            allow_unsafe_server: false,
+        }
+    }
+}
+
+impl std::fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("connections", &self.connections)
+            .field("backlog_bytes", &self.backlog_bytes)
+            .field("migrate", &self.migrate)
+            .field("allow_unsafe_server", &self.allow_unsafe_server)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresOpenError {
+    /// The address is none.
+    #[error(
+        "the address of the database cannot be read; it is written postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+    )]
+    Url(#[source] sqlx::Error),
+    /// Nobody answers there, or does not let this program in.
+    #[error("the database at {host} cannot be reached")]
+    Connect {
+        /// Where.
+        host: String,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The server is too old.
+    #[error("the database server has version {found}, and 15 or newer is needed")]
+    TooOld {
+        /// Its version.
+        found: i64,
+    },
+    /// The server may lose what it has committed.
+    #[error(
+        "the database server may lose what it has committed: {settings} is off; switch it on, or allow an unsafe server"
+    )]
+    Unsafe {
+        /// The settings that make it so.
+        settings: String,
+    },
+    /// The schema does not fit.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The database failed.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+}
+
+/// How long one waits for a connection.
+const ACQUIRE: Duration = Duration::from_millis(900);
+/// After how long a connection is replaced by a new one.
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
+
+impl Postgres {
+    /// Connects, looks whether the server keeps what it commits, and brings the schema up to date.
+    pub(crate) async fn open(options: &PostgresOptions) -> Result<Postgres, PostgresOpenError> {
+        let owner = connect_options(&options.url)?;
+        let users = [&options.ingest_url, &options.compaction_url, &options.query_url, &options.admin_url]
+            .map(|url| url.as_ref().map(|url| connect_options(url)).transpose());
+        let [ingest, compaction, query, admin] = users;
+        let (ingest, compaction, query, admin) = (ingest?, compaction?, query?, admin?);
+        let host = || format!("{}:{}", owner.get_host(), owner.get_port());
+        let mut connection =
+            owner.connect().await.map_err(|source| PostgresOpenError::Connect { host: host(), source })?;
+        look_at_server(&mut connection, options.allow_unsafe_server).await?;
+        if options.migrate {
+            let users = [
+                (&ingest, Purpose::Ingest),
+                (&compaction, Purpose::Compaction),
+                (&query, Purpose::Query),
+                (&admin, Purpose::Admin),
+            ];
+            let users: Vec<(&str, Purpose)> = users
+                .iter()
+                .filter_map(|(user, purpose)| Some((user.as_ref()?.get_username(), *purpose)))
+                .filter(|(user, _)| *user != owner.get_username())
+                .collect();
+            migrate(&mut connection, &users).await?;
+        }
+        check(&mut connection).await?;
+        connection.close().await?;
+        let pool = |own: Option<PgConnectOptions>, most: u32| {
+            lazy_pool(own.unwrap_or_else(|| owner.clone()), most.max(1))
+        };
+        let pools = Pools {
+            ingest: pool(ingest, options.connections),
+            compaction: pool(compaction, options.connections),
+            query: pool(query, options.connections),
+            admin: pool(admin, options.connections),
+        };
+        let watchers = Arc::new(Watchers::default());
+        let queues = Queues::new(options.backlog_bytes, watchers.clone());
+        Ok(Postgres { pools, queues, watchers, compacting: Mutex::default() })
+    }
+}
+
+fn connect_options(url: &str) -> Result<PgConnectOptions, PostgresOpenError> {
+    let options: PgConnectOptions = url.parse().map_err(PostgresOpenError::Url)?;
+    Ok(options
+        .application_name("runnel")
+        .options([
+            ("statement_timeout", "30s"),
+            ("lock_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+            ("client_min_messages", "warning"),
+        ])
+        .disable_statement_logging())
+}
+
+fn lazy_pool(options: PgConnectOptions, most: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(most)
+        .acquire_timeout(ACQUIRE)
+        .max_lifetime(LIFETIME)
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}
+
+async fn look_at_server(connection: &mut PgConnection, allow_unsafe: bool) -> Result<(), PostgresOpenError> {
+    let (version,): (i64,) = sqlx::query_as("SELECT current_setting('server_version_num')::bigint / 10000")
+        .fetch_one(&mut *connection)
+        .await?;
+    if version < 15 {
+        return Err(PostgresOpenError::TooOld { found: version });
+    }
+    let off: Vec<(String,)> = sqlx::query_as(
+        "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') \
+         AND setting = 'off' ORDER BY name",
+    )
+    .fetch_all(connection)
+    .await?;
+    if off.is_empty() {
+        return Ok(());
+    }
+    let settings = off.into_iter().map(|(name,)| name).collect::<Vec<_>>().join(", ");
+    if allow_unsafe {
+        tracing::warn!(settings, "the database server may lose what it has committed");
+        return Ok(());
+    }
+    Err(PostgresOpenError::Unsafe { settings })
+}

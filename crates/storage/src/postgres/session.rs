@@ -1,0 +1,114 @@
+//! One transaction on a borrowed connection.
+
+use std::{future::Future, time::Duration};
+
+use runnel_model::TenantName;
+use sqlx::{Executor, PgPool, Postgres, pool::PoolConnection};
+
+use super::{
+    Connection, Work,
+    failure::{commit_failed, lost, timed_out, unavailable},
+};
+use crate::Unavailable;
+
+/// How long a statement or a transaction may take until its connection counts as lost.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a commit may.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+/// Connections that may turn out to be dead before one gives up.
+const ATTEMPTS: usize = 20;
+
+/// An open transaction. A connection whose transaction did not end in a known way is closed when this is dropped: the server then rolls back, and nobody else
+/// can get the connection.
+pub(super) struct Session {
+    connection: Option<PoolConnection<Postgres>>,
+    clean: bool,
+}
+
+impl Session {
+    /// Begins. A connection that died while it waited is replaced, since nothing can have happened on it.
+    pub(super) async fn begin(
+        pool: &PgPool,
+        tenant: Option<&TenantName>,
+        reads: bool,
+    ) -> Result<Session, Unavailable> {
+        let mode = if reads { "REPEATABLE READ READ ONLY" } else { "READ COMMITTED" };
+        // A tenant's name has no character that would need quoting.
+        let statement = match tenant {
+            Some(tenant) => format!("BEGIN ISOLATION LEVEL {mode}; SET LOCAL runnel.tenant = '{tenant}'"),
+            None => format!("BEGIN ISOLATION LEVEL {mode}"),
+        };
+        for attempt in 1.. {
+            let mut session =
+                Session { connection: Some(pool.acquire().await.map_err(unavailable)?), clean: false };
+            let begun = session.execute(statement.clone(), PATIENCE).await;
+            match begun {
+                Ok(()) => return Ok(session),
+                Err(error) if lost(&error) && attempt < ATTEMPTS => {}
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+        Err(Unavailable::Stopped)
+    }
+
+    /// The connection, unless it was closed.
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        self.connection.as_deref_mut()
+    }
+
+    /// Works in the transaction.
+    pub(super) async fn work<T, E, F>(&mut self, work: F) -> Result<T, E>
+    where
+        E: From<Unavailable>,
+        F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, E>>,
+    {
+        let Some(connection) = &mut self.connection else { return Err(Unavailable::Stopped.into()) };
+        match tokio::time::timeout(PATIENCE, work(connection)).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.connection = close(self.connection.take());
+                Err(unavailable(timed_out()).into())
+            }
+        }
+    }
+
+    /// Ends the transaction for good. An error leaves open whether it took place, unless the server said that it did not.
+    pub(super) async fn commit(mut self) -> Result<(), Unavailable> {
+        let done = self.execute("COMMIT".to_owned(), COMMIT_PATIENCE).await;
+        self.clean = done.is_ok();
+        done.map_err(commit_failed)
+    }
+
+    /// Undoes the transaction.
+    pub(super) async fn roll_back(mut self) {
+        self.clean = self.execute("ROLLBACK".to_owned(), COMMIT_PATIENCE).await.is_ok();
+    }
+
+    async fn execute(&mut self, statement: String, patience: Duration) -> Result<(), sqlx::Error> {
+        let Some(connection) = &mut self.connection else { return Err(timed_out()) };
+        let statement = sqlx::raw_sql(sqlx::AssertSqlSafe(statement));
+        within(patience, connection.execute(statement)).await.map(|_| ())
+    }
+}
+
+/// Fails when work takes too long.
+pub(super) async fn within<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+/// Closes a connection, without a word to the server.
+fn close(connection: Option<PoolConnection<Postgres>>) -> Option<PoolConnection<Postgres>> {
+    drop(connection.map(PoolConnection::detach));
+    None
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.clean {
+            self.connection = close(self.connection.take());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Where a process keeps everything: a data folder of its own, or a database that it shares.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use runnel_chassis::seal::{Seal, unhex};
+use runnel_storage::{PostgresOptions, Store};
+
+/// The shared database.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PostgresArgs {
+    /// The database that processes share: postgres://USER:PASSWORD@HOST:PORT/DATABASE. As the owner of its tables, the schema is brought up to date.
+    #[arg(long, env = "RUNNEL_POSTGRES", hide_env_values = true, value_name = "URL")]
+    pub(crate) postgres: Option<String>,
+    /// As whom to append, if not as above.
+    #[arg(
+        long,
+        env = "RUNNEL_POSTGRES_INGEST",
+        hide_env_values = true,
+        value_name = "URL",
+        requires = "postgres"
+    )]
+    postgres_ingest: Option<String>,
+    /// As whom to compact, if not as above.
+    #[arg(
+        long,
+        env = "RUNNEL_POSTGRES_COMPACTION",
+        hide_env_values = true,
+        value_name = "URL",
+        requires = "postgres"
+    )]
+    postgres_compaction: Option<String>,
+    /// As whom to read, if not as above.
+    #[arg(
+        long,
+        env = "RUNNEL_POSTGRES_QUERY",
+        hide_env_values = true,
+        value_name = "URL",
+        requires = "postgres"
+    )]
+    postgres_query: Option<String>,
+    /// As whom to keep tenants, keys and definitions, if not as above.
+    #[arg(
+        long,
+        env = "RUNNEL_POSTGRES_ADMIN",
+        hide_env_values = true,
+        value_name = "URL",
+        requires = "postgres"
+    )]
+    postgres_admin: Option<String>,
+    /// Most connections for each of these four.
+    #[arg(long, env = "RUNNEL_POSTGRES_CONNECTIONS", default_value = "8", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    postgres_connections: u32,
+    /// Leave the schema as it is: `runnel migrate` brings it up to date.
+    #[arg(long, env = "RUNNEL_POSTGRES_NO_MIGRATION")]
+    postgres_no_migration: bool,
+    /// Work with a server whose settings let it lose what it has committed.
+    #[arg(long, env = "RUNNEL_POSTGRES_ALLOW_UNSAFE")]
+    postgres_allow_unsafe: bool,
+}
+
+impl PostgresArgs {
+    /// The options; `None` when no database is named.
+    pub(crate) fn options(&self) -> Option<PostgresOptions> {
+        let url = self.postgres.clone()?;
+        Some(PostgresOptions {
+            ingest_url: self.postgres_ingest.clone(),
+            compaction_url: self.postgres_compaction.clone(),
+            query_url: self.postgres_query.clone(),
+            admin_url: self.postgres_admin.clone(),
+            connections: self.postgres_connections,
+            migrate: !self.postgres_no_migration,
+            allow_unsafe_server: self.postgres_allow_unsafe,
+            ..PostgresOptions::new(url)
+        })
+    }
+
+    /// Connects.
+    pub(crate) async fn open(&self) -> anyhow::Result<Store> {
+        let Some(options) = self.options() else {
+            bail!("say which database: --postgres URL or RUNNEL_POSTGRES")
+        };
+        Ok(Store::open_postgres(&options).await?)
+    }
+}
+
+/// The secret that keys are hashed with, for processes that share a database.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PepperArgs {
+    /// A file with the secret that keys are hashed with: 32 bytes, or 64 hexadecimal digits. With a data folder it lies there.
+    #[arg(long, env = "RUNNEL_PEPPER_FILE", value_name = "FILE")]
+    pepper_file: Option<PathBuf>,
+}
+
+impl PepperArgs {
+    /// Reads the secret.
+    pub(crate) fn read(&self) -> anyhow::Result<Seal> {
+        match &self.pepper_file {
+            Some(path) => secret(path),
+            None => bail!(
+                "processes that share a database need the secret that keys are hashed with: --pepper-file FILE, \
+                 made once, for example with: openssl rand -hex 32"
+            ),
+        }
+    }
+}
+
+/// A secret of 32 bytes in a file, plain or in hexadecimal.
+pub(crate) fn secret(path: &Path) -> anyhow::Result<Seal> {
+    let shown = path.display();
+    let bytes = fs::read(path).with_context(|| format!("the file {shown} cannot be read"))?;
+    if let Ok(plain) = <[u8; 32]>::try_from(bytes.as_slice()) {
+        return Ok(Seal::new(plain));
+    }
+    let digits = std::str::from_utf8(&bytes).ok().and_then(|text| unhex(text.trim()));
+    match digits.and_then(|digits| <[u8; 32]>::try_from(digits).ok()) {
+        Some(secret) => Ok(Seal::new(secret)),
+        None => bail!("the file {shown} holds neither 32 bytes nor 64 hexadecimal digits"),
+    }
+}

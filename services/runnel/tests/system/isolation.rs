@@ -1,0 +1,270 @@
+//! Every method with every kind of wrong key, and with another tenant's things: all of it is denied. The methods are those of the contract, so that a new one
+//! fails here until somebody says what is foreign to it.
+
+use std::collections::BTreeSet;
+
+use bytes::{Buf, BufMut, Bytes};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MethodDescriptor, SerializeOptions};
+use runnel_client::proto::admin::v1::{CreateKeyRequest, KeyKind, RevokeKeyRequest};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    transport::Channel,
+};
+
+use crate::deployment::{Deployment, Placement};
+
+/// What a stranger is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// This, and nothing else.
+    Refused(Code),
+    /// An answer about the stranger's own things only.
+    Own,
+}
+
+/// Something that only the other tenant knows: it may occur in no answer to a stranger.
+const CANARY: &str = "canary-7f3a";
+
+/// A method of a service, a request of a stranger who knows the names of another tenant's things, and what becomes of it. `{key}` is that tenant's key.
+const PROBES: &[(&str, &str, Told)] = &[
+    (
+        "IngestService/Append",
+        r#"{"requestId":"r1","events":[{"visitorId":"v1","name":"a","eventId":"e1","timeMs":"1700000000000"}]}"#,
+        Told::Own,
+    ),
+    ("IngestService/AppendStream", r#"{"open":{"streamId":"s1"}}"#, Told::Own),
+    ("IngestService/GetIngestReport", r#"{"requestId":"r1-only-theirs"}"#, Told::Refused(Code::NotFound)),
+    ("IngestService/GetIngestReport", r"{}", Told::Own),
+    ("CatalogService/ListEventNames", r"{}", Told::Own),
+    ("CatalogService/ListProperties", r#"{"eventName":"a"}"#, Told::Own),
+    (
+        "FunnelService/DefineFunnel",
+        r#"{"name":"f1","expectedVersion":"1","definition":{"steps":[{"anyOf":[{"event":"a"}]},{"anyOf":[{"event":"b"}]}]}}"#,
+        Told::Refused(Code::Aborted),
+    ),
+    ("FunnelService/GetFunnel", r#"{"name":"f1"}"#, Told::Refused(Code::NotFound)),
+    ("FunnelService/ListFunnels", r"{}", Told::Own),
+    ("FunnelService/DeleteFunnel", r#"{"name":"f1"}"#, Told::Refused(Code::NotFound)),
+    ("FunnelService/QueryFunnel", r#"{"name":"f1"}"#, Told::Refused(Code::NotFound)),
+    (
+        "FunnelService/QueryFunnel",
+        r#"{"inline":{"steps":[{"anyOf":[{"event":"a"}]},{"anyOf":[{"event":"b"}]}]},"breakDown":{"column":{"property":"p"}}}"#,
+        Told::Own,
+    ),
+    ("FunnelService/ExplainVisitor", r#"{"name":"f1","visitorId":"v1"}"#, Told::Refused(Code::NotFound)),
+    (
+        "FunnelService/ExplainVisitor",
+        r#"{"inline":{"steps":[{"anyOf":[{"event":"a"}]},{"anyOf":[{"event":"b"}]}]},"visitorId":"v1-only-theirs"}"#,
+        Told::Refused(Code::NotFound),
+    ),
+    ("FunnelService/Verify", r#"{"query":{"name":"f1"}}"#, Told::Refused(Code::NotFound)),
+    ("AdminService/CreateTenant", r#"{"name":"taken-over"}"#, Told::Refused(Code::PermissionDenied)),
+    ("AdminService/ListTenants", r"{}", Told::Refused(Code::PermissionDenied)),
+    (
+        "AdminService/CreateKey",
+        r#"{"tenant":"theirs","kind":"KEY_KIND_READ"}"#,
+        Told::Refused(Code::NotFound),
+    ),
+    ("AdminService/ListKeys", r#"{"tenant":"theirs"}"#, Told::Refused(Code::NotFound)),
+    ("AdminService/ListKeys", r"{}", Told::Own),
+    ("AdminService/RevokeKey", r#"{"tenant":"theirs","id":"{key}"}"#, Told::Refused(Code::NotFound)),
+    ("AdminService/RevokeKey", r#"{"id":"{key}"}"#, Told::Refused(Code::NotFound)),
+];
+
+/// Messages as bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+/// One message to a method, whatever kind of method it is, with these values of `authorization`. The first answer as JSON.
+async fn call(
+    channel: &Channel,
+    method: &MethodDescriptor,
+    request: &str,
+    keys: &[&str],
+) -> Result<String, Status> {
+    let mut json = serde_json::Deserializer::from_str(request);
+    let message =
+        DynamicMessage::deserialize_with_options(method.input(), &mut json, &DeserializeOptions::new())
+            .unwrap();
+    let mut call = Request::new(tokio_stream::once(Bytes::from(message.encode_to_vec())));
+    for key in keys {
+        call.metadata_mut().append("authorization", format!("Bearer {key}").parse().unwrap());
+    }
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+    let answers = client.streaming(call, path.parse().unwrap(), Raw).await?;
+    let first = answers.into_inner().message().await?.unwrap_or_default();
+    let answer = DynamicMessage::decode(method.output(), first).unwrap();
+    let mut text = Vec::new();
+    let mut json = serde_json::Serializer::new(&mut text);
+    answer.serialize_with_options(&mut json, &SerializeOptions::new()).unwrap();
+    Ok(String::from_utf8(text).unwrap())
+}
+
+/// The kind of key that a method needs.
+fn needs(path: &str) -> KeyKind {
+    match path.split('/').next().unwrap() {
+        "IngestService" => KeyKind::Write,
+        "AdminService" => KeyKind::Admin,
+        _ => KeyKind::Read,
+    }
+}
+
+const KINDS: [KeyKind; 4] = [KeyKind::Write, KeyKind::Read, KeyKind::Admin, KeyKind::Erase];
+
+async fn every_wrong_call_is_denied(placement: Placement) {
+    let server = Deployment::start(placement);
+    let channel = Channel::from_shared(server.endpoint.clone()).unwrap().connect().await.unwrap();
+    let pool = DescriptorPool::decode(runnel_contracts::DESCRIPTORS).unwrap();
+    let methods: Vec<MethodDescriptor> =
+        pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
+    let path = |method: &MethodDescriptor| format!("{}/{}", method.parent_service().name(), method.name());
+    let classified: BTreeSet<&str> = PROBES.iter().map(|(path, ..)| *path).collect();
+    for method in &methods {
+        assert!(classified.contains(path(method).as_str()), "{}: what is foreign to it?", path(method));
+    }
+    let method = |wanted: &str| methods.iter().find(|method| path(method) == wanted).unwrap();
+
+    // The other tenant has everything that a stranger might ask for, and every name and value of it holds the canary.
+    let (write, read) = server.tenant("theirs").await;
+    let events = format!(
+        r#"{{"requestId":"r1-only-theirs","events":[{{"visitorId":"v1-only-theirs","name":"a","timeMs":"1700000000000","eventId":"{CANARY}",
+        "properties":{{"p":{{"stringValue":"{CANARY}"}}}}}},{{"visitorId":"v1","name":"{CANARY}","timeMs":"1700000000001","eventId":"e1"}}]}}"#
+    );
+    call(&channel, method("IngestService/Append"), &events, &[&write]).await.unwrap();
+    let definition = format!(
+        r#"{{"name":"f1","definition":{{"steps":[{{"anyOf":[{{"event":"a"}}]}},{{"anyOf":[{{"event":"{CANARY}"}}]}}]}}}}"#
+    );
+    call(&channel, method("FunnelService/DefineFunnel"), &definition, &[&read]).await.unwrap();
+    for (path, request) in [
+        ("CatalogService/ListEventNames", "{}"),
+        ("CatalogService/ListProperties", r#"{"eventName":"a"}"#),
+        ("FunnelService/GetFunnel", r#"{"name":"f1"}"#),
+    ] {
+        let answer = call(&channel, method(path), request, &[&read]).await.unwrap();
+        assert!(answer.contains(CANARY), "{path}: {answer}");
+    }
+    let operator = server.operator().await;
+    let key = async |tenant: &str, kind: KeyKind, expires_ms: Option<i64>| {
+        let request = CreateKeyRequest {
+            tenant: tenant.into(),
+            kind: kind as i32,
+            label: if tenant == "theirs" { CANARY.into() } else { String::new() },
+            expires_ms,
+        };
+        let made = operator.admin().create_key(request).await.unwrap().into_inner();
+        (made.secret, made.key.unwrap().id)
+    };
+    let (_, their_key) = key("theirs", KeyKind::Read, None).await;
+
+    server.tenant("stranger").await;
+    let in_a_second = runnel_chassis::Clock::default().now_ms() + 1_000;
+    let (mut good, mut expired, mut revoked) = (Vec::new(), Vec::new(), Vec::new());
+    for kind in KINDS {
+        good.push(key("stranger", kind, None).await.0);
+        expired.push(key("stranger", kind, Some(in_a_second)).await.0);
+        let (secret, id) = key("stranger", kind, None).await;
+        operator.admin().revoke_key(RevokeKeyRequest { tenant: "stranger".into(), id }).await.unwrap();
+        revoked.push(secret);
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+
+    let (mut denied, mut own) = (0, 0);
+    for (path, request, told) in PROBES {
+        let (method, request) = (method(path), request.replace("{key}", &their_key));
+        let right = KINDS.iter().position(|kind| *kind == needs(path)).unwrap();
+        let mut wrong: Vec<(&str, Vec<&str>, Code)> = vec![
+            ("no key", vec![], Code::Unauthenticated),
+            ("garbage", vec!["garbage"], Code::Unauthenticated),
+            (
+                "a forged key",
+                vec!["rk_read_0123456789ab_0123456789abcdef0123456789abcdef01234567abcdef"],
+                Code::Unauthenticated,
+            ),
+            ("an expired key", vec![&expired[right]], Code::Unauthenticated),
+            ("a revoked key", vec![&revoked[right]], Code::Unauthenticated),
+            ("two keys", vec![&good[right], &good[right]], Code::Unauthenticated),
+        ];
+        for (at, key) in good.iter().enumerate().filter(|(at, _)| *at != right) {
+            wrong.push((KINDS[at].as_str_name(), vec![key], Code::PermissionDenied));
+        }
+        for (what, keys, code) in wrong {
+            let status = call(&channel, method, &request, &keys).await.expect_err(what);
+            assert_eq!(status.code(), code, "{path} with {what}: {status:?}");
+            assert!(!format!("{status:?}").contains(CANARY), "{path} with {what}");
+            denied += 1;
+        }
+        match (call(&channel, method, &request, &[&good[right]]).await, told) {
+            (Ok(answer), Told::Own) => {
+                assert!(!answer.contains(CANARY) && !answer.contains("only-theirs"), "{path}: {answer}");
+                own += 1;
+            }
+            (Err(status), Told::Refused(code)) => {
+                assert_eq!(status.code(), *code, "{path}: {status:?}");
+                assert!(!format!("{status:?}").contains(CANARY), "{path}: {status:?}");
+                denied += 1;
+            }
+            (answer, told) => panic!("{path} of a stranger is to be {told:?}, and was {answer:?}"),
+        }
+    }
+    // The other tenant's things are as they were.
+    let kept = call(&channel, method("FunnelService/GetFunnel"), r#"{"name":"f1"}"#, &[&read]).await.unwrap();
+    assert!(kept.contains(CANARY), "{kept}");
+    eprintln!(
+        "{} methods, {denied} calls denied, {own} answered about the caller's own things",
+        methods.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_wrong_call_is_denied_in_one_process() {
+    every_wrong_call_is_denied(Placement::Folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_wrong_call_is_denied_over_postgres() {
+    every_wrong_call_is_denied(Placement::Shared).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_wrong_call_is_denied_in_a_process_for_each_service() {
+    every_wrong_call_is_denied(Placement::Split).await;
+}

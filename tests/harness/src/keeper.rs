@@ -1,0 +1,105 @@
+//! The process that holds a server for as long as the test process lives.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum HarnessError {
+    /// Its programs are not there.
+    #[error("{what} is not on this machine; tests/run installs it, as root where apt is")]
+    Missing {
+        /// Which server.
+        what: &'static str,
+    },
+    /// A step failed.
+    #[error("{what} failed: {reason}")]
+    Failed {
+        /// Which step.
+        what: &'static str,
+        /// What was said.
+        reason: String,
+    },
+    /// The operating system refused.
+    #[error("the operating system refused")]
+    Io(#[from] std::io::Error),
+}
+
+/// A started server. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Keeper {
+    /// Runs a shell script until it prints `ready`. The script must read its input to the end before it cleans up, and ignore signals that are meant for
+    /// the test.
+    pub(crate) fn start(
+        what: &'static str,
+        script: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Keeper, HarnessError> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for (name, value) in variables {
+            command.env(name, value);
+        }
+        #[cfg(unix)]
+        if let Some(user) = other_user() {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+        }
+        let mut child = command.spawn()?;
+        let stdin = child.stdin.take();
+        let mut line = String::new();
+        if let Some(output) = child.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        if line.trim() == "ready" {
+            return Ok(Keeper { child, stdin });
+        }
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        let reason = format!("{line}{}", String::from_utf8_lossy(&output.stderr));
+        Err(HarnessError::Failed { what, reason })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder that the keeper's user may write.
+pub(crate) fn folder(name: &str, port: u16) -> Result<PathBuf, HarnessError> {
+    let path = std::env::temp_dir().join(format!("runnel-{name}-{}-{port}", std::process::id()));
+    std::fs::create_dir(&path)?;
+    #[cfg(unix)]
+    if let Some(user) = other_user() {
+        std::os::unix::fs::chown(&path, Some(user), None)?;
+    }
+    Ok(path)
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> Result<u16, HarnessError> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// As whom to run servers that refuse to run as root; `None` when this is not root.
+fn other_user() -> Option<u32> {
+    let number = |arguments: &[&str]| {
+        let output = Command::new("id").args(arguments).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse::<u32>().ok()
+    };
+    if number(&["-u"])? != 0 {
+        return None;
+    }
+    number(&["-u", "postgres"]).or_else(|| number(&["-u", "nobody"]))
+}

@@ -1,0 +1,107 @@
+//! PostgreSQL.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use crate::keeper::{HarnessError, Keeper, folder, free_port};
+
+/// Starts the server and ends it with this process's input. `fsync` stays on: what is tested is what is deployed.
+const SCRIPT: &str = r#"
+trap '' INT TERM HUP
+cd "$DIR" || exit 1
+"$BIN/initdb" -D data -U postgres --auth=trust --no-sync --encoding=UTF8 --locale=C >initdb.log 2>&1 || { cat initdb.log >&2; exit 1; }
+"$BIN/pg_ctl" -D data -l server.log -w -s -o "-p $PORT -k $DIR -c listen_addresses=127.0.0.1 -c max_connections=300 $OPTIONS" start </dev/null >&2 || { cat server.log >&2; exit 1; }
+echo ready
+cat >/dev/null
+"$BIN/pg_ctl" -D data -m immediate -s stop >/dev/null 2>&1
+cd / && rm -rf "$DIR"
+"#;
+
+/// A server with databases for tests.
+#[derive(Debug)]
+pub struct Postgres {
+    port: u16,
+    bin: PathBuf,
+    databases: AtomicU32,
+    _keeper: Keeper,
+}
+
+impl Postgres {
+    /// Starts a server with further options of the `postgres` program.
+    pub fn start(options: &str) -> Result<Postgres, HarnessError> {
+        let bin = programs()?;
+        let port = free_port()?;
+        let dir = folder("postgres", port)?;
+        let number = port.to_string();
+        let variables = [
+            ("BIN", bin.to_string_lossy()),
+            ("DIR", dir.to_string_lossy()),
+            ("PORT", number.as_str().into()),
+            ("OPTIONS", options.into()),
+        ];
+        let variables: Vec<(&str, &str)> =
+            variables.iter().map(|(name, value)| (*name, value.as_ref())).collect();
+        let keeper = Keeper::start("starting PostgreSQL", SCRIPT, &variables)?;
+        let server = Postgres { port, databases: AtomicU32::new(0), _keeper: keeper, bin };
+        // The owner is no superuser, so that policies hold for it as they do where this is deployed.
+        server.sql("postgres", "CREATE ROLE owner LOGIN; CREATE ROLE ingest LOGIN; CREATE ROLE compaction LOGIN; CREATE ROLE query LOGIN; CREATE ROLE admin LOGIN")?;
+        Ok(server)
+    }
+
+    /// The server that all tests of this process share.
+    pub fn shared() -> Result<&'static Postgres, &'static HarnessError> {
+        static SERVER: OnceLock<Result<Postgres, HarnessError>> = OnceLock::new();
+        SERVER.get_or_init(|| Postgres::start("")).as_ref()
+    }
+
+    /// The name of a new, empty database that `owner` owns.
+    pub fn database(&self) -> Result<String, HarnessError> {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("CREATE DATABASE {name} OWNER owner"))?;
+        Ok(name)
+    }
+
+    /// Where a database is, as a user: `owner`, `ingest`, `compaction`, `query`, `admin`, or `postgres`, who may do everything.
+    pub fn url(&self, database: &str, user: &str) -> String {
+        format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Runs statements as the superuser and gives what they answer, a row a line.
+    pub fn sql(&self, database: &str, statements: &str) -> Result<String, HarnessError> {
+        let output = Command::new(self.bin.join("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres"])
+            .args(["-p", &self.port.to_string(), "-d", database, "-c", statements])
+            .output()?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        let reason = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(HarnessError::Failed { what: "a statement", reason })
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// The folder of the newest installed version's programs.
+fn programs() -> Result<PathBuf, HarnessError> {
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|folders| folders.flatten().map(|folder| folder.path().join("bin")).collect())
+        .unwrap_or_default();
+    versions.sort();
+    versions.reverse();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    versions.extend(std::env::split_paths(&path));
+    let whole = |folder: &PathBuf| {
+        ["initdb", "pg_ctl", "postgres", "psql"].iter().all(|program| folder.join(program).exists())
+    };
+    versions.into_iter().find(whole).ok_or(HarnessError::Missing { what: "PostgreSQL" })
+}
