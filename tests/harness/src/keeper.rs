@@ -93,7 +93,7 @@ pub(crate) fn free_port() -> Result<u16, HarnessError> {
 }
 
 /// As whom to run servers that refuse to run as root; `None` when this is not root.
-fn other_user() -> Option<u32> {
+pub(crate) fn other_user() -> Option<u32> {
     let number = |arguments: &[&str]| {
         let output = Command::new("id").args(arguments).output().ok()?;
         String::from_utf8(output.stdout).ok()?.trim().parse::<u32>().ok()

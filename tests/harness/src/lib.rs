@@ -1,9 +1,11 @@
-//! Real servers for tests, each on a free port of the loopback interface, with its files in a temporary folder.
+//! Real servers for tests, and the product in its placements: on free ports of the loopback interface, with files in temporary folders.
 //!
 //! A keeper process holds each of them and ends it as soon as the test process is gone, however that ended.
 
+mod deployment;
 mod keeper;
 mod postgres;
 
+pub use deployment::{Deployment, Placement, Process};
 pub use keeper::HarnessError;
 pub use postgres::Postgres;

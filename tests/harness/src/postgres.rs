@@ -2,14 +2,14 @@
 
 use std::{
     path::PathBuf,
-    process::Command,
+    process::{Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use crate::keeper::{HarnessError, Keeper, folder, free_port};
+use crate::keeper::{HarnessError, Keeper, folder, free_port, other_user};
 
 /// Starts the server and ends it with this process's input. `fsync` stays on: what is tested is what is deployed.
 const SCRIPT: &str = r#"
@@ -28,6 +28,7 @@ cd / && rm -rf "$DIR"
 pub struct Postgres {
     port: u16,
     bin: PathBuf,
+    dir: PathBuf,
     databases: AtomicU32,
     _keeper: Keeper,
 }
@@ -48,7 +49,7 @@ impl Postgres {
         let variables: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (*name, value.as_ref())).collect();
         let keeper = Keeper::start("starting PostgreSQL", SCRIPT, &variables)?;
-        let server = Postgres { port, databases: AtomicU32::new(0), _keeper: keeper, bin };
+        let server = Postgres { port, dir, databases: AtomicU32::new(0), _keeper: keeper, bin };
         // The owner is no superuser, so that policies hold for it as they do where this is deployed.
         server.sql("postgres", "CREATE ROLE owner LOGIN; CREATE ROLE ingest LOGIN; CREATE ROLE compaction LOGIN; CREATE ROLE query LOGIN; CREATE ROLE admin LOGIN")?;
         Ok(server)
@@ -83,6 +84,24 @@ impl Postgres {
         }
         let reason = String::from_utf8_lossy(&output.stderr).into_owned();
         Err(HarnessError::Failed { what: "a statement", reason })
+    }
+
+    /// Ends it as a crash would, and starts it again.
+    pub fn restart_at_once(&self) -> Result<(), HarnessError> {
+        let mut command = Command::new(self.bin.join("pg_ctl"));
+        command.args(["-m", "immediate", "-w", "-s", "restart", "-D"]).arg(self.dir.join("data"));
+        command.arg("-l").arg(self.dir.join("server.log")).current_dir(&self.dir);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        #[cfg(unix)]
+        if let Some(user) = other_user() {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+        }
+        if command.status()?.success() {
+            return Ok(());
+        }
+        let log = std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
+        let reason = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
+        Err(HarnessError::Failed { what: "restarting PostgreSQL", reason })
     }
 
     /// The port that it listens on.

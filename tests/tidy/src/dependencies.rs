@@ -138,7 +138,7 @@ impl Member {
         for (entry, name) in listed.map(|entry| (entry, entry.package())) {
             let for_tests = entry.section.ends_with("dev-dependencies");
             let target = members.iter().find(|member| member.package == name);
-            if target.is_some_and(Self::is_above) && !for_tests {
+            if target.is_some_and(Self::is_above) && !for_tests && !self.is_above() {
                 faults.push(format!("{place}: depends on {name}, which is for tests"));
             } else if let Some(target) = target.filter(|target| !target.is_above()) {
                 let allowed = match may {

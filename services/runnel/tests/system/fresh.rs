@@ -8,7 +8,9 @@ use runnel_client::{
     },
 };
 
-use crate::deployment::{Deployment, Placement};
+use runnel_harness::Placement;
+
+use crate::server::deployment;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acknowledged_event_is_in_the_next_answer() {
@@ -26,8 +28,8 @@ async fn an_acknowledged_event_is_in_the_next_answer_of_another_process() {
 }
 
 async fn next_answer(placement: Placement) {
-    let server = Deployment::start(placement);
-    let (write, read) = server.tenant("shop").await;
+    let server = deployment(placement);
+    let (write, read) = server.tenant("shop").await.unwrap();
     let client = Client::connect(&server.endpoint, &write).await.unwrap();
     let reader = Client::connect(&server.endpoint, &read).await.unwrap();
     let step = |name: &str| Step {

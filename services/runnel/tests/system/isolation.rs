@@ -14,7 +14,9 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::deployment::{Deployment, Placement};
+use runnel_harness::Placement;
+
+use crate::server::deployment;
 
 /// What a stranger is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +153,7 @@ fn needs(path: &str) -> KeyKind {
 const KINDS: [KeyKind; 4] = [KeyKind::Write, KeyKind::Read, KeyKind::Admin, KeyKind::Erase];
 
 async fn every_wrong_call_is_denied(placement: Placement) {
-    let server = Deployment::start(placement);
+    let server = deployment(placement);
     let channel = Channel::from_shared(server.endpoint.clone()).unwrap().connect().await.unwrap();
     let pool = DescriptorPool::decode(runnel_contracts::DESCRIPTORS).unwrap();
     let methods: Vec<MethodDescriptor> =
@@ -164,7 +166,7 @@ async fn every_wrong_call_is_denied(placement: Placement) {
     let method = |wanted: &str| methods.iter().find(|method| path(method) == wanted).unwrap();
 
     // The other tenant has everything that a stranger might ask for, and every name and value of it holds the canary.
-    let (write, read) = server.tenant("theirs").await;
+    let (write, read) = server.tenant("theirs").await.unwrap();
     let events = format!(
         r#"{{"requestId":"r1-only-theirs","events":[{{"visitorId":"v1-only-theirs","name":"a","timeMs":"1700000000000","eventId":"{CANARY}",
         "properties":{{"p":{{"stringValue":"{CANARY}"}}}}}},{{"visitorId":"v1","name":"{CANARY}","timeMs":"1700000000001","eventId":"e1"}}]}}"#
@@ -182,7 +184,7 @@ async fn every_wrong_call_is_denied(placement: Placement) {
         let answer = call(&channel, method(path), request, &[&read]).await.unwrap();
         assert!(answer.contains(CANARY), "{path}: {answer}");
     }
-    let operator = server.operator().await;
+    let operator = server.operator().await.unwrap();
     let key = async |tenant: &str, kind: KeyKind, expires_ms: Option<i64>| {
         let request = CreateKeyRequest {
             tenant: tenant.into(),
@@ -195,7 +197,7 @@ async fn every_wrong_call_is_denied(placement: Placement) {
     };
     let (_, their_key) = key("theirs", KeyKind::Read, None).await;
 
-    server.tenant("stranger").await;
+    server.tenant("stranger").await.unwrap();
     let in_a_second = runnel_chassis::Clock::default().now_ms() + 1_000;
     let (mut good, mut expired, mut revoked) = (Vec::new(), Vec::new(), Vec::new());
     for kind in KINDS {

@@ -8,7 +8,6 @@
 
 mod bad_input;
 mod command;
-mod deployment;
 mod fresh;
 mod isolation;
 mod kill;

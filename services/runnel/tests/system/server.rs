@@ -4,9 +4,11 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
 
 use runnel_client::RetryPolicy;
+use runnel_harness::{Deployment, Placement, Postgres};
 
 /// A running `runnel serve`. Ended when it is dropped.
 pub(crate) struct Server {
@@ -78,4 +80,10 @@ impl Random {
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ mixed >> 31) % end.max(1)
     }
+}
+
+/// Everything in its place, on empty stores. A server of its own for those that need one.
+pub(crate) fn deployment(placement: Placement) -> Deployment {
+    let server = (placement != Placement::Folder).then(|| Arc::new(Postgres::start("").unwrap()));
+    Deployment::start(Path::new(env!("CARGO_BIN_EXE_runnel")), placement, server).unwrap()
 }

@@ -11,7 +11,9 @@ use runnel_client::{
     },
 };
 
-use crate::deployment::{Deployment, Placement};
+use runnel_harness::Placement;
+
+use crate::server::deployment;
 
 /// Events as letters with seconds, window in seconds, steps, what is special, level under RUNNEL, POSTHOG, MIXPANEL and CLICKHOUSE; -1 is gone.
 const VECTORS: &[(&str, i64, &str, &str, [i64; 4])] = &[
@@ -105,10 +107,10 @@ async fn golden_vectors_over_a_process_for_each_service() {
 }
 
 async fn golden_vectors(placement: Placement) {
-    let server = Deployment::start(placement);
+    let server = deployment(placement);
     // One tenant a vector.
     for (at, &(text, window, steps, special, levels)) in VECTORS.iter().enumerate() {
-        let (write, read) = server.tenant(&format!("vector-{at}")).await;
+        let (write, read) = server.tenant(&format!("vector-{at}")).await.unwrap();
         let client = Client::connect(&server.endpoint, &write).await.unwrap();
         client.append(events(text, "v"), None).await.unwrap();
         let reader = Client::connect(&server.endpoint, &read).await.unwrap();

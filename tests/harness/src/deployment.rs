@@ -1,0 +1,231 @@
+//! The ways in which Runnel is placed: in one process over a folder, in one process over a shared database, and in a process for each service.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use runnel_client::{
+    Client,
+    proto::admin::v1::{CreateKeyRequest, CreateTenantRequest, KeyKind},
+};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+use crate::{HarnessError, Postgres};
+
+/// Where things are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// One process, a data folder.
+    Folder,
+    /// One process, PostgreSQL.
+    Shared,
+    /// A process for each service, PostgreSQL with a user for each purpose.
+    Split,
+}
+
+/// A process of ours that listens. Ended when it is dropped.
+#[derive(Debug)]
+pub struct Process {
+    binary: PathBuf,
+    arguments: Vec<String>,
+    child: Child,
+    /// Where it listens.
+    pub endpoint: String,
+    /// What it said first.
+    said: serde_json::Value,
+}
+
+impl Process {
+    /// Starts `runnel` with these arguments on a free port and waits until it listens.
+    pub fn start(binary: &Path, arguments: &[&str]) -> Result<Process, HarnessError> {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let (child, said) = spawn(binary, &arguments, "127.0.0.1:0")?;
+        let endpoint = format!("http://{}", said["listening"].as_str().unwrap_or_default());
+        Ok(Process { binary: binary.to_owned(), arguments, child, endpoint, said })
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) -> Result<(), HarnessError> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again, where it listened before.
+    pub fn restart(&mut self) -> Result<(), HarnessError> {
+        let address = self.endpoint.trim_start_matches("http://");
+        (self.child, self.said) = spawn(&self.binary, &self.arguments, address)?;
+        Ok(())
+    }
+
+    /// Sends it a signal: STOP and CONT let it stand still for a while, TERM asks it to end.
+    pub fn signal(&self, name: &str) -> Result<(), HarnessError> {
+        Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status()?;
+        Ok(())
+    }
+
+    /// Waits until it has ended; whether it ended well.
+    pub fn wait(&mut self) -> Result<bool, HarnessError> {
+        Ok(self.child.wait()?.success())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn spawn(
+    binary: &Path,
+    arguments: &[String],
+    listen: &str,
+) -> Result<(Child, serde_json::Value), HarnessError> {
+    let mut child = Command::new(binary)
+        .args(arguments)
+        .args(["--listen", listen, "--output", "json"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output).read_line(&mut line)?;
+    }
+    match serde_json::from_str(&line) {
+        Ok(said) => Ok((child, said)),
+        Err(_) => {
+            drop(child.kill());
+            drop(child.wait());
+            let reason = format!("{arguments:?} said {line:?}");
+            Err(HarnessError::Failed { what: "starting runnel", reason })
+        }
+    }
+}
+
+/// Something that calls go to.
+#[derive(Debug)]
+pub struct Deployment {
+    /// Where the edge listens.
+    pub endpoint: String,
+    operator: String,
+    /// The processes by service; `serve` where one does everything.
+    pub processes: BTreeMap<&'static str, Process>,
+    _server: Option<Arc<Postgres>>,
+    _folder: TempDir,
+}
+
+impl Deployment {
+    /// Starts everything, on empty stores. `server` is where the shared database is.
+    pub fn start(
+        binary: &Path,
+        placement: Placement,
+        server: Option<Arc<Postgres>>,
+    ) -> Result<Deployment, HarnessError> {
+        let folder = tempfile::tempdir()?;
+        let mut processes = BTreeMap::new();
+        match (placement, &server) {
+            (Placement::Folder, _) => {
+                let data = folder.path().join("data").to_string_lossy().into_owned();
+                processes.insert("serve", Process::start(binary, &["serve", "--data-dir", &data])?);
+            }
+            (Placement::Shared, Some(server)) => {
+                let url = server.url(&server.database()?, "owner");
+                let pepper = secret(folder.path(), "pepper")?;
+                let arguments = ["serve", "--postgres", &url, "--pepper-file", &pepper];
+                processes.insert("serve", Process::start(binary, &arguments)?);
+            }
+            (Placement::Split, Some(server)) => split(binary, folder.path(), server, &mut processes)?,
+            (_, None) => return Err(HarnessError::Missing { what: "PostgreSQL" }),
+        }
+        let edge = processes.get("gateway").or_else(|| processes.get("serve"));
+        let said =
+            edge.map(|edge| (edge.endpoint.clone(), edge.said["operatorKey"].as_str().map(str::to_owned)));
+        let Some((endpoint, Some(operator))) = said else {
+            let reason = "no operator's key was made".to_owned();
+            return Err(HarnessError::Failed { what: "starting runnel", reason });
+        };
+        Ok(Deployment { endpoint, operator, processes, _server: server, _folder: folder })
+    }
+
+    /// The operator.
+    pub async fn operator(&self) -> Result<Client<Channel>, HarnessError> {
+        Client::connect(&self.endpoint, &self.operator).await.map_err(failed)
+    }
+
+    /// A new tenant with a write key and a read key.
+    pub async fn tenant(&self, name: &str) -> Result<(String, String), HarnessError> {
+        let operator = self.operator().await?;
+        operator.admin().create_tenant(CreateTenantRequest { name: name.into() }).await.map_err(failed)?;
+        let key = async |kind: KeyKind| {
+            let asked =
+                CreateKeyRequest { tenant: name.into(), kind: kind as i32, ..CreateKeyRequest::default() };
+            operator.admin().create_key(asked).await.map(|made| made.into_inner().secret).map_err(failed)
+        };
+        Ok((key(KeyKind::Write).await?, key(KeyKind::Read).await?))
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> HarnessError {
+    HarnessError::Failed { what: "making a tenant", reason: error.to_string() }
+}
+
+/// A file with a secret.
+fn secret(folder: &Path, name: &str) -> Result<String, HarnessError> {
+    let path = folder.join(name);
+    std::fs::write(&path, "5a".repeat(32))?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+/// A process for each service. Each has the rights that it needs and no others.
+fn split(
+    binary: &Path,
+    folder: &Path,
+    server: &Postgres,
+    processes: &mut BTreeMap<&'static str, Process>,
+) -> Result<(), HarnessError> {
+    let database = server.database()?;
+    let [owner, ingest, compaction, query, admin] =
+        ["owner", "ingest", "compaction", "query", "admin"].map(|user| server.url(&database, user));
+    let migrated = Command::new(binary)
+        .args(["migrate", "--postgres", &owner, "--postgres-ingest", &ingest])
+        .args(["--postgres-compaction", &compaction, "--postgres-query", &query, "--postgres-admin", &admin])
+        .output()?;
+    if !migrated.status.success() {
+        let reason = String::from_utf8_lossy(&migrated.stderr).into_owned();
+        return Err(HarnessError::Failed { what: "runnel migrate", reason });
+    }
+    let (pepper, context) = (secret(folder, "pepper")?, secret(folder, "context")?);
+    let start = |service: &'static str, rest: &[&str]| {
+        let arguments = [&[service, "--context-key-file", &context][..], rest].concat();
+        Process::start(binary, &arguments)
+    };
+    let store = |rest: &[&'static str]| [&["--postgres-no-migration"][..], rest].concat();
+    let of_ingest = ["--postgres", &ingest, "--postgres-compaction", &compaction, "--postgres-query", &query];
+    let ingest = start("ingest", &[&store(&[])[..], &of_ingest[..]].concat())?;
+    let of_funnel = ["--postgres", &query, "--postgres-admin", &admin];
+    let funnel = start("funnel", &[&store(&[])[..], &of_funnel[..]].concat())?;
+    let segmentation = start("segmentation", &[])?;
+    let of_gateway = [
+        "--postgres",
+        &admin,
+        "--pepper-file",
+        &pepper,
+        "--ingest",
+        &ingest.endpoint,
+        "--funnel",
+        &funnel.endpoint,
+    ];
+    let gateway = start("gateway", &[&store(&[])[..], &of_gateway[..]].concat())?;
+    processes.extend([
+        ("ingest", ingest),
+        ("funnel", funnel),
+        ("segmentation", segmentation),
+        ("gateway", gateway),
+    ]);
+    Ok(())
+}

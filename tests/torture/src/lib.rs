@@ -1,0 +1,17 @@
+//! Torture: the product under faults, and a checker that knows what must hold whatever happens.
+//!
+//! | | what must hold |
+//! |---|---|
+//! | I1 | every acknowledged event can be read when all is quiet |
+//! | I2 | every event counts once, at every read |
+//! | I3 | nothing appears that nobody sent |
+//! | I4 | a read counts at least what was acknowledged before it began, and at most what was sent before it ended |
+//! | I5 | counts never go down |
+//! | I7 | answers are those of a plain reference over the same events |
+//! | I10 | a failure has an allowed code |
+//! | I12 | no connection stays inside a transaction |
+
+#![expect(clippy::unwrap_used, reason = "whoever tortures stops where something is not as it must be")]
+
+mod checker;
+pub mod processes;
