@@ -11,7 +11,7 @@ use runnel_chassis::seal::{Seal, unhex};
 use runnel_storage::{PostgresOptions, Store};
 
 /// The shared database.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub(crate) struct PostgresArgs {
     /// The database that processes share: postgres://USER:PASSWORD@HOST:PORT/DATABASE. As the owner of its tables, the schema is brought up to date.
     #[arg(long, env = "RUNNEL_POSTGRES", hide_env_values = true, value_name = "URL")]
@@ -61,6 +61,15 @@ pub(crate) struct PostgresArgs {
     /// Work with a server whose settings let it lose what it has committed.
     #[arg(long, env = "RUNNEL_POSTGRES_ALLOW_UNSAFE")]
     postgres_allow_unsafe: bool,
+}
+
+impl std::fmt::Debug for PostgresArgs {
+    /// Addresses hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresArgs")
+            .field("postgres_connections", &self.postgres_connections)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PostgresArgs {
