@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 /// The store could not do its work. Nothing was changed, unless it says that the outcome is unknown; then the same request may be repeated.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Unavailable {
     /// There is no space left for data.
     #[error("the disk is full; free some space and repeat the request")]
@@ -16,7 +16,7 @@ pub enum Unavailable {
     OutcomeUnknown(#[source] Arc<sqlx::Error>),
     /// The database failed.
     #[error("the database failed")]
-    Database(#[source] sqlx::Error),
+    Database(#[source] Arc<sqlx::Error>),
     /// A worker of this process panicked or was shut down.
     #[error("a worker of the store was stopped")]
     Stopped,

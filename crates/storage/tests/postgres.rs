@@ -425,3 +425,26 @@ async fn killed_connections_lose_and_repeat_nothing() {
     assert_eq!(contents.sequence, events / 10);
     assert_eq!(store.audit(&shop()).await.unwrap().accepted, events);
 }
+
+/// Many batches that wait for one tenant are all told soon, not one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_database_that_is_gone_is_said_at_once() {
+    let server = Postgres::start("").unwrap();
+    let database = server.database().unwrap();
+    let store = Store::open_postgres(&PostgresOptions::new(server.url(&database, "owner"))).await.unwrap();
+    store.create_tenant(&shop(), NOW).await.unwrap();
+    store.append(&shop(), admitted(&distinct(0, 1)), NOW).await.unwrap();
+    drop(server);
+    let appends = (0..40).map(|id| {
+        let store = store.clone();
+        tokio::spawn(async move { store.append(&shop(), admitted(&distinct(id, 1)), NOW).await })
+    });
+    let appends: Vec<_> = appends.collect();
+    let all = async {
+        for append in appends {
+            let error = append.await.unwrap().unwrap_err();
+            assert!(matches!(error, AppendError::Unavailable(_)), "{error:?}");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), all).await.unwrap();
+}

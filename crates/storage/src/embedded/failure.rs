@@ -20,12 +20,17 @@ pub(crate) fn is_damaged(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(CORRUPT | NOT_A_DATABASE))
 }
 
+/// Whether a transaction may have failed for what one of its batches holds. On a disk that is nearly full a smaller one may fit.
+pub(crate) fn blames_a_batch(error: &Unavailable) -> bool {
+    matches!(error, Unavailable::Database(_) | Unavailable::DiskFull)
+}
+
 /// A statement failed, and its transaction with it.
 pub(crate) fn unavailable(error: sqlx::Error) -> Unavailable {
     match error {
         error if is_full(&error) => Unavailable::DiskFull,
         sqlx::Error::PoolClosed => Unavailable::Closed,
-        error => Unavailable::Database(error),
+        error => Unavailable::Database(error.into()),
     }
 }
 

@@ -34,12 +34,28 @@ pub(super) fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time"))
 }
 
+/// Whether nothing was heard for too long.
+pub(super) fn is_late(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// Whether a transaction may have failed for what one of its batches holds, rather than for the state of the server or the way to it.
+pub(super) fn blames_a_batch(error: &Unavailable) -> bool {
+    match error {
+        Unavailable::Database(error) => {
+            !lost(error) && !matches!(**error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
+        }
+        Unavailable::DiskFull => true,
+        _ => false,
+    }
+}
+
 /// A statement failed, and its transaction with it.
 pub(super) fn unavailable(error: sqlx::Error) -> Unavailable {
     match error {
         error if is_full(&error) => Unavailable::DiskFull,
         sqlx::Error::PoolClosed => Unavailable::Closed,
-        error => Unavailable::Database(error),
+        error => Unavailable::Database(error.into()),
     }
 }
 

@@ -7,12 +7,14 @@ use sqlx::{Executor, PgPool, Postgres, pool::PoolConnection};
 
 use super::{
     Connection, Work,
-    failure::{commit_failed, lost, timed_out, unavailable},
+    failure::{commit_failed, is_late, lost, timed_out, unavailable},
 };
 use crate::Unavailable;
 
 /// How long a statement or a transaction may take until its connection counts as lost.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long beginning one may.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a commit may.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that may turn out to be dead before one gives up.
@@ -38,17 +40,18 @@ impl Session {
             Some(tenant) => format!("BEGIN ISOLATION LEVEL {mode}; SET LOCAL runnel.tenant = '{tenant}'"),
             None => format!("BEGIN ISOLATION LEVEL {mode}"),
         };
-        for attempt in 1.. {
-            let mut session =
-                Session { connection: Some(pool.acquire().await.map_err(unavailable)?), clean: false };
-            let begun = session.execute(statement.clone(), PATIENCE).await;
-            match begun {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let connection = pool.acquire().await.map_err(unavailable)?;
+            let mut session = Session { connection: Some(connection), clean: false };
+            match session.execute(statement.clone(), BEGIN_PATIENCE).await {
                 Ok(()) => return Ok(session),
-                Err(error) if lost(&error) && attempt < ATTEMPTS => {}
+                // A server that does not answer on one connection does not answer on the next.
+                Err(error) if lost(&error) && !is_late(&error) && attempts < ATTEMPTS => {}
                 Err(error) => return Err(unavailable(error)),
             }
         }
-        Err(Unavailable::Stopped)
     }
 
     /// The connection, unless it was closed.

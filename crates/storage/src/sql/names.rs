@@ -2,7 +2,7 @@
 
 use runnel_model::TenantName;
 
-use super::{Database, failure::unavailable};
+use super::{Database, failure::unavailable, lock_head};
 use crate::{NameKind, Unavailable, backend::Purpose::Ingest};
 
 impl Database {
@@ -34,11 +34,7 @@ impl Database {
             Box::pin(async move {
                 // Whoever claims names of a tenant waits here for those who do so at this moment.
                 if keep {
-                    sqlx::query("UPDATE heads SET sequence = sequence WHERE tenant_id = $1")
-                        .bind(owner.as_str())
-                        .execute(&mut *connection)
-                        .await
-                        .map_err(unavailable)?;
+                    lock_head(connection, &owner).await.map_err(unavailable)?;
                 }
                 let count =
                     sqlx::query_scalar("SELECT COUNT(*) FROM names WHERE tenant_id = $1 AND kind = $2");

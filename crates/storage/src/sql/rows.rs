@@ -4,7 +4,7 @@ use bytes::Bytes;
 use runnel_model::{TenantName, limits};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Connection, chores::note, insert_row, lock_head};
+use super::{Connection, chores::note, failure::blames_a_batch, insert_row, lock_head};
 use crate::{AppendError, Journaled, Unavailable, admitted::Row};
 
 /// When a sender whose batch was refused for the backlog should try again.
@@ -36,15 +36,10 @@ pub(super) fn answer(
                 let _ = append.reply.send(outcome);
             }
         }
-        Err(Unavailable::OutcomeUnknown(error)) => {
-            for append in group {
-                let _ = append.reply.send(Err(Unavailable::OutcomeUnknown(error.clone()).into()));
-            }
-        }
-        Err(_) if group.len() > 1 => return group,
+        Err(error) if group.len() > 1 && blames_a_batch(&error) => return group,
         Err(error) => {
-            if let Some(append) = group.into_iter().next() {
-                let _ = append.reply.send(Err(error.into()));
+            for append in group {
+                let _ = append.reply.send(Err(error.clone().into()));
             }
         }
     }
