@@ -4,7 +4,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Cell;
 use runnel_chassis::Clock;
-use runnel_contracts::proto::admin::v1::{CreateKeyRequest, Key, KeyKind, ListKeysRequest, RevokeKeyRequest};
+use runnel_contracts::proto::admin::v1::{
+    CreateKeyRequest, CreateTenantRequest, Key, KeyKind, ListKeysRequest, RevokeKeyRequest,
+};
 
 use crate::{
     command::Output,
@@ -98,7 +100,18 @@ async fn act(command: &KeysCommand, tenant: String, target: &Target, output: Out
             let expires_ms = expires.transpose().context("--expires")?;
             let request =
                 CreateKeyRequest { tenant, kind: kind as i32, label: create.label.clone(), expires_ms };
-            let made = admin.create_key(request).await?.into_inner();
+            let made = match admin.create_key(request.clone()).await {
+                // Of a tenant that is not there, the operator makes the first key; for others it stays unknown.
+                Err(unknown) if unknown.code() == tonic::Code::NotFound && !request.tenant.is_empty() => {
+                    let tenant = CreateTenantRequest { name: request.tenant.clone() };
+                    if admin.create_tenant(tenant).await.is_err() {
+                        return Err(unknown.into());
+                    }
+                    admin.create_key(request).await?
+                }
+                made => made?,
+            };
+            let made = made.into_inner();
             render::print(match output {
                 Output::Json => json::to_json("runnel.admin.v1.CreateKeyResponse", &made)?,
                 Output::Table => format!("{}\nKeep it: it is shown only now.", made.secret),
