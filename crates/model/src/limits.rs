@@ -26,6 +26,8 @@ pub const FUTURE_REFUSED_MS: i64 = 24 * 3_600_000;
 pub const FUTURE_FLAGGED_MS: i64 = 3_600_000;
 /// Earliest and latest event time, in milliseconds since the Unix epoch (years 0001 and 9999), so that sums of a time and a window never overflow.
 pub const TIME_RANGE_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+/// How long a session stays open without events, in milliseconds; an event that comes exactly that long after the one before still belongs to it.
+pub const SESSION_GAP_MS: i64 = 30 * 60_000;
 /// How long a receipt is kept, in milliseconds.
 pub const RECEIPT_MS: i64 = 7 * 24 * 3_600_000;
 /// Steps of a funnel.

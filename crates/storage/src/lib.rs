@@ -1,4 +1,6 @@
-//! The truth: a journal of admitted batches, the blocks that compaction makes of it, receipts, tenants, keys and definitions.
+//! Storage: the truth in [`Store`], and hot state, which is no truth, in [`hot`].
+//!
+//! The truth is a journal of admitted batches, the blocks that compaction makes of it, receipts, tenants, keys and definitions.
 //!
 //! [`Store`] states the promises; a backend keeps them. What an acknowledgement means, what order readers see, and what happens on a repeat, on absence and
 //! on a crash is written at each method. Time is always an argument.
@@ -23,6 +25,7 @@ mod control;
 mod embedded;
 #[cfg(test)]
 mod golden;
+pub mod hot;
 mod journal;
 mod listing;
 mod merge;
@@ -40,6 +43,7 @@ pub use control::{
     TenantRecord,
 };
 pub use embedded::{EmbeddedOptions, OpenError};
+pub use hot::Hot;
 pub use journal::JournalError;
 pub use listing::{Backlog, BlockRef, ColumnBytes, FetchError, Found, JournalRef, Listing, Stats};
 pub use merge::{MergeError, UnprovedError};

@@ -12,8 +12,6 @@ use runnel_kernel::{
 };
 use runnel_model::{Operator, Predicate, Selector, limits};
 
-/// Sessions end after this gap, in milliseconds, where nothing else is said.
-const SESSION_GAP_MS: i64 = 30 * 60_000;
 const HOUR_MS: i64 = 3_600_000;
 /// A Monday, 1970-01-05, from which weeks are counted, in milliseconds since the Unix epoch.
 const MONDAY_MS: i64 = 4 * 24 * HOUR_MS;
@@ -233,7 +231,9 @@ fn unit(definition: &wire::FunnelDefinition) -> Result<Unit, Refusal> {
     known("definition", "unit", definition.unit, wire::Unit::try_from(definition.unit).is_ok())?;
     Ok(match definition.unit() {
         wire::Unit::Unspecified | wire::Unit::Visitor => Unit::Visitor,
-        wire::Unit::Session => Unit::Session { gap_ms: definition.session_gap_ms.unwrap_or(SESSION_GAP_MS) },
+        wire::Unit::Session => {
+            Unit::Session { gap_ms: definition.session_gap_ms.unwrap_or(limits::SESSION_GAP_MS) }
+        }
         wire::Unit::Entry => Unit::Entry,
         wire::Unit::Held => Unit::Held,
     })

@@ -1,7 +1,7 @@
 //! The process that holds a server for as long as the test process lives.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
@@ -27,6 +27,21 @@ pub enum HarnessError {
     /// The operating system refused.
     #[error("the operating system refused")]
     Io(#[from] std::io::Error),
+}
+
+/// What was started; `None`, with a word about it, where its programs are not on this machine. Where `CI` is set that is a failure as any other.
+pub fn or_skip<T, E: std::borrow::Borrow<HarnessError>>(started: Result<T, E>) -> Result<Option<T>, E> {
+    match started {
+        Ok(started) => Ok(Some(started)),
+        Err(fault) => match fault.borrow() {
+            HarnessError::Missing { .. } if std::env::var_os("CI").is_none() => {
+                // Not by a macro: what those print is kept from whoever runs the tests.
+                let _ = writeln!(std::io::stderr(), "\nSKIPPED a test: {}", fault.borrow());
+                Ok(None)
+            }
+            _ => Err(fault),
+        },
+    }
 }
 
 /// A started server. It ends when this is dropped.

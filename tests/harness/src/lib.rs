@@ -5,7 +5,9 @@
 mod deployment;
 mod keeper;
 mod postgres;
+mod redis;
 
 pub use deployment::{Deployment, Placement, Process};
-pub use keeper::HarnessError;
+pub use keeper::{HarnessError, or_skip};
 pub use postgres::Postgres;
+pub use redis::Redis;

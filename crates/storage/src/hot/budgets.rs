@@ -1,0 +1,155 @@
+//! Rate limits for every call, without asking the hot store on every call.
+//!
+//! A process leases about a tenth of a second's tokens at a time and spends them from its own pool. All that is spent was taken from the tenant's one bucket, so
+//! any number of processes together let through no more than the limit. While the hot store does not answer, each process lets through half of the limit by a
+//! bucket of its own: losing the store makes the limit stricter, not void.
+
+mod pool;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use runnel_model::TenantName;
+use tokio::time::Instant;
+
+use self::pool::{Pool, Turn};
+use super::{Backend, Hot, Limit};
+
+/// How long a call waits for tokens that are being leased.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// A pool that was not used for this long is given up, in milliseconds.
+const IDLE_MS: i64 = 10_000;
+/// Pools are looked through for idle ones when there are this many more than twice those of the last time.
+const MORE: usize = 1_024;
+/// Most pools.
+const MOST: usize = 131_072;
+
+/// Rate limits of tenants. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Budgets {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    hot: Hot,
+    patience: Duration,
+    pools: Mutex<Pools>,
+}
+
+#[derive(Debug, Default)]
+struct Pools {
+    all: HashMap<(TenantName, &'static str), Arc<Pool>>,
+    /// Look for idle ones beyond this many.
+    many: usize,
+}
+
+/// More than the limit allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OverBudget {
+    /// It may go in a while.
+    #[error("the limit is reached for {ms} ms")]
+    Wait {
+        /// In so many milliseconds, if nothing else goes before it.
+        ms: u64,
+    },
+    /// It asks for more than the bucket ever holds.
+    #[error("it takes more than the limit ever allows at once")]
+    Never,
+}
+
+impl Budgets {
+    /// Limits that are kept in hot state: exact and for this process alone where that lies in the process, over all processes where it lies on Redis.
+    #[must_use]
+    pub fn new(hot: Hot) -> Budgets {
+        Budgets::with_patience(hot, PATIENCE)
+    }
+
+    /// As [`new`](Budgets::new), with another time that a call may wait for the hot store before it is answered from half of the limit.
+    #[must_use]
+    pub fn with_patience(hot: Hot, patience: Duration) -> Budgets {
+        Budgets { inner: Arc::new(Inner { hot, patience, pools: Mutex::default() }) }
+    }
+
+    /// Takes `amount` tokens of a kind from a tenant's budget, or none. Rarely waits, and never long.
+    pub async fn take(
+        &self,
+        tenant: &TenantName,
+        kind: &'static str,
+        amount: u64,
+        limit: Limit,
+        now_ms: i64,
+    ) -> Result<(), OverBudget> {
+        if amount > limit.burst() {
+            return Err(OverBudget::Never);
+        }
+        if let Backend::Process(process) = &*self.inner.hot.backend {
+            let taken = process.take(tenant, kind, amount, limit, now_ms);
+            return taken.map_err(|ms| OverBudget::Wait { ms });
+        }
+        let pool = self.pool(tenant, kind, limit, now_ms);
+        let deadline = Instant::now() + self.inner.patience;
+        loop {
+            let told = pool.told();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            match pool.take(amount, limit, now_ms) {
+                Turn::Taken { lease } => {
+                    self.lease(&pool, tenant, kind, lease, limit, now_ms);
+                    return Ok(());
+                }
+                Turn::Refused { ms } => return Err(OverBudget::Wait { ms }),
+                Turn::Alone => break,
+                Turn::Wait { lease } => self.lease(&pool, tenant, kind, lease, limit, now_ms),
+            }
+            if tokio::time::timeout_at(deadline, told).await.is_err() {
+                break;
+            }
+        }
+        pool.take_alone(amount, limit, now_ms).map_err(|ms| OverBudget::Wait { ms })
+    }
+
+    /// Pools in memory: those of tenants that sent something lately.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        self.inner.pools.lock().unwrap_or_else(PoisonError::into_inner).all.len()
+    }
+
+    fn pool(&self, tenant: &TenantName, kind: &'static str, limit: Limit, now_ms: i64) -> Arc<Pool> {
+        let mut pools = self.inner.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pools.all.get(&(tenant.clone(), kind)) {
+            return pool.clone();
+        }
+        if pools.all.len() >= pools.many.min(MOST) {
+            pools.all.retain(|_, pool| !pool.is_idle(now_ms, IDLE_MS));
+            if pools.all.len() >= MOST {
+                // Their tokens are lost, which is a little stricter than the limit.
+                pools.all.clear();
+            }
+            pools.many = pools.all.len() * 2 + MORE;
+        }
+        let pool = Arc::new(Pool::new(limit, now_ms));
+        pools.all.insert((tenant.clone(), kind), pool.clone());
+        pool
+    }
+
+    /// Leases tokens into a pool, if any are wanted. In a task of its own, so that tokens are not lost with a caller who goes away.
+    fn lease(
+        &self,
+        pool: &Arc<Pool>,
+        tenant: &TenantName,
+        kind: &'static str,
+        want: Option<u64>,
+        limit: Limit,
+        now_ms: i64,
+    ) {
+        let Some(want) = want else { return };
+        let (hot, pool, tenant) = (self.inner.hot.clone(), pool.clone(), tenant.clone());
+        tokio::spawn(async move {
+            pool.leased(hot.lease(&tenant, kind, want, limit, now_ms).await.ok(), now_ms);
+        });
+    }
+}

@@ -1,0 +1,239 @@
+//! Hot state on Redis: one server, or a cluster. Every operation is a script on the keys of one shard.
+
+use std::{sync::LazyLock, time::Duration};
+
+use redis::{Client, Cmd, Value};
+use runnel_model::TenantName;
+use tokio::time::Instant;
+
+use super::{
+    HotError, Lease, Limit,
+    address::Address,
+    bucket,
+    cluster::Cluster,
+    key::ShardKey,
+    node::{Node, Rules},
+    script::{Run, Script, is_unknown},
+    sessions::{
+        AHEAD_MS, Claim, GAP_MS, Holder, KEPT_MS, OWNER_KEPT_MS, Part, Place, Seen, ShardCount, Step,
+    },
+};
+
+static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(&[include_str!("scripts/lease.lua")]));
+static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(&[include_str!("scripts/claim.lua")]));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(&[include_str!("scripts/release.lua")]));
+static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(&[SHARD, include_str!("scripts/apply.lua")]));
+static COUNT: LazyLock<Script> = LazyLock::new(|| Script::new(&[SHARD, include_str!("scripts/count.lua")]));
+static RESET: LazyLock<Script> = LazyLock::new(|| Script::new(&[SHARD, include_str!("scripts/reset.lua")]));
+/// What the scripts on a shard have in common.
+const SHARD: &str = include_str!("scripts/shard.lua");
+
+/// Filling a shard may take this many times as long as another command.
+const FILLING: u32 = 10;
+
+/// Where hot state lies.
+#[derive(Debug)]
+enum Placed {
+    One(std::sync::Arc<Node>),
+    Cluster(Cluster),
+}
+
+/// Redis.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    placed: Placed,
+    deadline: Duration,
+}
+
+impl Servers {
+    /// Servers that are connected to when they are needed.
+    pub(crate) fn new(
+        address: Address,
+        deadline: Duration,
+        allow_eviction: bool,
+    ) -> Result<Servers, redis::RedisError> {
+        let rules = Rules { allow_eviction, cluster: address.cluster };
+        let placed = match address.nodes.first().filter(|_| !address.cluster) {
+            Some(host) => {
+                let client = Client::open(address.connection(host)?)?;
+                Placed::One(Node::new(host.clone(), client, rules).into())
+            }
+            None => Placed::Cluster(Cluster::new(address, rules)),
+        };
+        Ok(Servers { placed, deadline })
+    }
+
+    /// Connects, and looks whether the servers are fit.
+    pub(crate) async fn connect(&self, until: Instant) -> Result<(), HotError> {
+        match &self.placed {
+            Placed::One(node) => node.connect(until).await,
+            Placed::Cluster(cluster) => cluster.connect(until).await,
+        }
+    }
+
+    pub(crate) async fn lease(
+        &self,
+        tenant: &TenantName,
+        kind: &str,
+        want: u64,
+        limit: Limit,
+        now_ms: i64,
+    ) -> Result<Lease, HotError> {
+        let shard = bucket_shard(tenant, kind);
+        let run = LEASE.on([shard.key(&format!("budget:{kind}"))]);
+        let run = run.with(want.min(Limit::MOST)).with(limit.rate()).with(limit.burst());
+        let told = self.run(&shard, run.with(now_ms).with(bucket::AHEAD_MS), self.deadline).await?;
+        let Value::Array(told) = &told else { return Err(HotError::Unexpected) };
+        match told[..] {
+            [Value::Int(granted), Value::Int(wait_ms)] => {
+                Ok(Lease { granted: whole(granted)?, wait_ms: whole(wait_ms)? })
+            }
+            _ => Err(HotError::Unexpected),
+        }
+    }
+
+    pub(crate) async fn claim(
+        &self,
+        place: &Place,
+        holder: Holder,
+        lease_ms: u64,
+        beyond: u64,
+        now_ms: i64,
+    ) -> Result<Claim, HotError> {
+        let shard = ShardKey::new(&place.tenant, 0);
+        let run = CLAIM.on([shard.key(&place.family("owner")), shard.key(&place.family("lease"))]);
+        let run = run.with(holder.0).with(lease_ms.max(1)).with(now_ms).with(beyond).with(OWNER_KEPT_MS);
+        let (word, numbers) = told(self.run(&shard, run, self.deadline).await?)?;
+        match (&word[..], &numbers[..]) {
+            (b"granted", [epoch, ..]) => Ok(Claim::Granted { epoch: whole(*epoch)? }),
+            (b"held", [_, for_ms]) => Ok(Claim::Held { for_ms: whole(*for_ms)? }),
+            _ => Err(HotError::Unexpected),
+        }
+    }
+
+    pub(crate) async fn release(&self, place: &Place, holder: Holder) -> Result<(), HotError> {
+        let shard = ShardKey::new(&place.tenant, 0);
+        let run = RELEASE.on([shard.key(&place.family("lease"))]).with(holder.0);
+        self.run(&shard, run, self.deadline).await.map(|_| ())
+    }
+
+    pub(crate) async fn apply(
+        &self,
+        place: &Place,
+        shard: usize,
+        step: Step,
+        seen: &[Seen],
+        now_ms: i64,
+    ) -> Result<ShardCount, HotError> {
+        let (shard, run) = on_shard(&APPLY, place, shard, now_ms);
+        let run = with_seen(run.with(step.epoch).with(step.from).with(step.to), seen);
+        counted(self.run(&shard, run, self.deadline).await?)
+    }
+
+    pub(crate) async fn reset(
+        &self,
+        place: &Place,
+        shard: usize,
+        part: Part<'_>,
+        now_ms: i64,
+    ) -> Result<ShardCount, HotError> {
+        let (shard, run) = on_shard(&RESET, place, shard, now_ms);
+        let run = run.with(part.epoch).with(part.word).with(u8::from(part.first)).with(u8::from(part.last));
+        let run = with_seen(run.with(part.sequence), part.seen);
+        counted(self.run(&shard, run, self.deadline * FILLING).await?)
+    }
+
+    pub(crate) async fn count(
+        &self,
+        place: &Place,
+        shard: usize,
+        now_ms: i64,
+    ) -> Result<ShardCount, HotError> {
+        let (shard, run) = on_shard(&COUNT, place, shard, now_ms);
+        counted(self.run(&shard, run, self.deadline).await?)
+    }
+
+    pub(crate) async fn forget(&self, place: &Place, shard: usize) -> Result<(), HotError> {
+        let shard = ShardKey::new(&place.tenant, shard);
+        let keys = shard_keys(place, &shard);
+        let command = redis::cmd("UNLINK").arg(&keys[..]).clone();
+        self.call(&shard, &command, Instant::now() + self.deadline).await.map(|_| ())
+    }
+
+    /// Runs a script; whole, where the server does not know it.
+    async fn run(&self, shard: &ShardKey, run: Run<'_>, deadline: Duration) -> Result<Value, HotError> {
+        let until = Instant::now() + deadline;
+        match self.call(shard, &run.by_hash(), until).await {
+            Err(HotError::Refused { source, .. }) if is_unknown(&source) => {
+                self.call(shard, &run.whole(), until).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn call(&self, shard: &ShardKey, command: &Cmd, until: Instant) -> Result<Value, HotError> {
+        match &self.placed {
+            Placed::One(node) => node.call(command, false, until).await,
+            Placed::Cluster(cluster) => cluster.call(shard.slot(), command, until).await,
+        }
+    }
+}
+
+impl Place {
+    /// A family of keys of these sessions.
+    fn family(&self, name: &str) -> String {
+        format!("sessions:{:x}:{name}", self.created_ms)
+    }
+}
+
+/// The shard of a bucket: a tenant's buckets lie on different nodes.
+fn bucket_shard(tenant: &TenantName, kind: &str) -> ShardKey {
+    ShardKey::new(tenant, runnel_model::shard_of(kind))
+}
+
+fn shard_keys(place: &Place, shard: &ShardKey) -> [String; 3] {
+    ["marker", "open", "later"].map(|name| shard.key(&place.family(name)))
+}
+
+/// A run of a script on a shard, with the arguments that all of them have.
+fn on_shard<'a>(script: &'a Script, place: &Place, shard: usize, now_ms: i64) -> (ShardKey, Run<'a>) {
+    let shard = ShardKey::new(&place.tenant, shard);
+    let run = script.on(shard_keys(place, &shard));
+    let run = run.with(now_ms).with(GAP_MS).with(KEPT_MS).with(AHEAD_MS);
+    (shard, run)
+}
+
+fn with_seen<'a>(mut run: Run<'a>, seen: &[Seen]) -> Run<'a> {
+    for seen in seen {
+        run = run.with(&seen.visitor.0[..]).with(seen.time_ms);
+    }
+    run
+}
+
+/// A word and numbers.
+fn told(value: Value) -> Result<(Vec<u8>, Vec<i64>), HotError> {
+    let Value::Array(parts) = value else { return Err(HotError::Unexpected) };
+    let mut parts = parts.into_iter();
+    let Some(Value::BulkString(word)) = parts.next() else { return Err(HotError::Unexpected) };
+    let number = |part| match part {
+        Value::Int(number) => Ok(number),
+        _ => Err(HotError::Unexpected),
+    };
+    Ok((word, parts.map(number).collect::<Result<_, _>>()?))
+}
+
+fn counted(value: Value) -> Result<ShardCount, HotError> {
+    let (word, numbers) = told(value)?;
+    match (&word[..], &numbers[..]) {
+        (b"ok", &[open, sequence, as_of_ms, epoch]) => {
+            Ok(ShardCount { open: whole(open)?, sequence: whole(sequence)?, as_of_ms, epoch: whole(epoch)? })
+        }
+        (b"fenced", &[epoch]) => Err(HotError::Fenced { epoch: whole(epoch)? }),
+        (b"lost", _) => Err(HotError::Lost),
+        _ => Err(HotError::Unexpected),
+    }
+}
+
+fn whole(number: i64) -> Result<u64, HotError> {
+    u64::try_from(number).map_err(|_| HotError::Unexpected)
+}
