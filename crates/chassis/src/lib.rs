@@ -1,11 +1,13 @@
 //! What every service stands on: the clock, the signed context of a call, logs, and serving until told to stop.
 
 pub mod clock;
+mod connection;
 pub mod context;
 pub mod network;
 pub mod observe;
 pub mod seal;
 pub mod serve;
+pub mod tls;
 pub mod upstream;
 
 pub use clock::Clock;

@@ -2,13 +2,16 @@
 //!
 //! Every call goes to the connected process whose number, drawn from the tenant and the process's address, is the highest (rendezvous hashing): a tenant's
 //! journeys are then in one process's memory, and when processes come and go only the tenants of those move. A process that cannot be reached has no
-//! connection and is passed over, so a call is sent once and to one that answered a moment ago.
+//! connection and is passed over. A call that was not sent because its connection was gone goes to another process; one that was sent is never sent again here,
+//! because it may have been carried out.
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    error::Error,
     future::Future,
     net::SocketAddr,
+    path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll},
@@ -20,12 +23,12 @@ use runnel_contracts::refusal::{Reason, Refusal};
 use tonic::{
     Status,
     body::Body,
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tower::{Service, ServiceExt};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{Upstream, context::tenant_of};
+use crate::{Upstream, context::tenant_of, observe::causes};
 
 /// How often names are looked up again.
 const LOOK_UP: Duration = Duration::from_secs(2);
@@ -37,8 +40,35 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The address of a service cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} is no address of a service; it is written http://HOST:PORT")]
-pub struct AddressError(pub String);
+pub enum AddressError {
+    /// It is written in another way.
+    #[error("{0} is no address of a service; it is written http://HOST:PORT or https://HOST:PORT")]
+    Malformed(String),
+    /// Nothing says whom to believe.
+    #[error("{0} is reached by TLS: say by which authorities its certificate may be signed (--peer-ca)")]
+    NoAuthorities(String),
+}
+
+/// The files of a client's TLS, in PEM. They are read at every connection.
+#[derive(Clone, Debug)]
+pub struct PeerTls {
+    /// The authorities that may have signed the certificates of services.
+    pub authorities: PathBuf,
+    /// Our own certificate and key, for services that ask for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl PeerTls {
+    fn read(&self, host: &str) -> std::io::Result<ClientTlsConfig> {
+        let mut config = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(std::fs::read(&self.authorities)?))
+            .domain_name(host);
+        if let Some((certificate, key)) = &self.identity {
+            config = config.identity(Identity::from_pem(std::fs::read(certificate)?, std::fs::read(key)?));
+        }
+        Ok(config)
+    }
+}
 
 /// A service in other processes.
 #[derive(Clone, Debug)]
@@ -52,22 +82,28 @@ struct Pool {
     name: &'static str,
     host: String,
     port: u16,
+    tls: Option<PeerTls>,
     /// The processes, and a channel to each that is connected.
     peers: Mutex<BTreeMap<SocketAddr, Option<Channel>>>,
     changed: tokio::sync::Notify,
 }
 
 impl Network {
-    /// Looks for the processes behind `http://HOST:PORT`, now and whenever the name's addresses change.
-    pub fn new(name: &'static str, address: &str) -> Result<Network, AddressError> {
-        let wrong = || AddressError(address.to_owned());
+    /// Looks for the processes behind `http://HOST:PORT` or `https://HOST:PORT`, now and whenever the name's addresses change.
+    pub fn new(name: &'static str, address: &str, tls: Option<PeerTls>) -> Result<Network, AddressError> {
+        let wrong = || AddressError::Malformed(address.to_owned());
         let uri: Uri = address.parse().map_err(|_| wrong())?;
-        let (Some("http"), Some(host), Some(port)) = (uri.scheme_str(), uri.host(), uri.port_u16()) else {
+        let (Some(scheme), Some(host), Some(port)) = (uri.scheme_str(), uri.host(), uri.port_u16()) else {
             return Err(wrong());
         };
+        let tls = match scheme {
+            "http" => None,
+            "https" => Some(tls.ok_or_else(|| AddressError::NoAuthorities(address.to_owned()))?),
+            _ => return Err(wrong()),
+        };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let pool =
-            Arc::new(Pool { name, host, port, peers: Mutex::default(), changed: tokio::sync::Notify::new() });
+        let (peers, changed) = (Mutex::default(), tokio::sync::Notify::new());
+        let pool = Arc::new(Pool { name, host, port, tls, peers, changed });
         tokio::spawn(follow(Arc::downgrade(&pool)));
         Ok(Network { pool })
     }
@@ -128,9 +164,12 @@ impl Pool {
         self.changed.notify_waiters();
     }
 
-    /// Notes that a connection is lost. `true` for the first who does.
-    fn lost(&self, address: SocketAddr) -> bool {
-        self.peers().get_mut(&address).is_some_and(|peer| peer.take().is_some())
+    /// Notes that a connection is lost; the first who does so has it made anew.
+    fn reconnect(self: &Arc<Pool>, address: SocketAddr, error: &tonic::transport::Error) {
+        if self.peers().get_mut(&address).is_some_and(|peer| peer.take().is_some()) {
+            tracing::warn!(error = causes(error), %address, "the connection to a process was lost");
+            tokio::spawn(connect(Arc::downgrade(self), address));
+        }
     }
 }
 
@@ -153,19 +192,33 @@ async fn follow(pool: Weak<Pool>) {
     }
 }
 
-/// Connects to a process until that works or the name does not have it any more.
-async fn connect(pool: Weak<Pool>, address: SocketAddr) {
-    let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else { return };
-    let endpoint = endpoint
+/// How a process is connected to.
+fn endpoint(pool: &Pool, address: SocketAddr) -> Result<Endpoint, Box<dyn Error + Send + Sync>> {
+    let scheme = if pool.tls.is_some() { "https" } else { "http" };
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?;
+    let endpoint = match &pool.tls {
+        Some(tls) => endpoint.tls_config(tls.read(&pool.host)?)?,
+        None => endpoint,
+    };
+    Ok(endpoint
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .tcp_keepalive(Some(Duration::from_secs(30)))
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .http2_adaptive_window(true);
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(16 << 20))
+}
+
+/// Connects to a process until that works or the name does not have it any more.
+async fn connect(pool: Weak<Pool>, address: SocketAddr) {
     loop {
-        let connected = endpoint.connect().await;
+        let Some(endpoint) = pool.upgrade().map(|pool| endpoint(&pool, address)) else { return };
+        let connected = match endpoint {
+            Ok(endpoint) => endpoint.connect().await.map_err(Into::into),
+            Err(error) => Err(error),
+        };
         let Some(pool) = pool.upgrade() else { return };
         match connected {
             Ok(channel) => {
@@ -173,7 +226,7 @@ async fn connect(pool: Weak<Pool>, address: SocketAddr) {
                 return;
             }
             Err(error) => {
-                tracing::debug!(%error, %address, "a process of a service does not answer");
+                tracing::debug!(error = causes(&*error), %address, "a process of a service does not answer");
                 if !pool.peers().contains_key(&address) {
                     return;
                 }
@@ -197,20 +250,20 @@ impl Service<Request<Body>> for Network {
         let pool = self.pool.clone();
         Box::pin(async move {
             let tenant = tenant_of(request.headers()).unwrap_or_default().to_owned();
-            let Some((address, mut channel)) = pool.channel(&tenant).await else {
-                return Ok(gone(pool.name, "No process of it can be reached."));
+            // Each round loses a connection, so there is an end to it.
+            let (address, mut channel) = loop {
+                let Some((address, mut channel)) = pool.channel(&tenant).await else {
+                    return Ok(gone(pool.name, "No process of it can be reached."));
+                };
+                match channel.ready().await {
+                    Ok(_) => break (address, channel),
+                    Err(error) => pool.reconnect(address, &error),
+                }
             };
-            let answered = match channel.ready().await {
-                Ok(channel) => channel.call(request).await,
-                Err(error) => Err(error),
-            };
-            match answered {
+            match channel.call(request).await {
                 Ok(response) => Ok(response),
                 Err(error) => {
-                    tracing::warn!(%error, %address, "the connection to a process was lost");
-                    if pool.lost(address) {
-                        tokio::spawn(connect(Arc::downgrade(&pool), address));
-                    }
+                    pool.reconnect(address, &error);
                     Ok(gone(
                         pool.name,
                         "The connection was lost; whether the call was carried out is unknown.",

@@ -1,18 +1,53 @@
 //! Listens and serves until told to stop, then drains.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+};
+use tokio_rustls::server::TlsStream;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio_util::either::Either;
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
 };
-use tower::Service;
+use tower::Layer;
 
-use crate::Upstream;
+use crate::{
+    Upstream,
+    connection::{Connection, Connections, watched},
+    seal::random,
+    tls::{Tls, TlsError, TlsFiles},
+    upstream::around,
+};
 
 /// How long open calls may take to finish once the server is stopping.
 const DRAIN: Duration = Duration::from_secs(20);
+/// Most connections at a time. Further ones wait to be accepted.
+const CONNECTIONS: usize = 10_000;
+/// Most calls of a connection at a time.
+const STREAMS: u32 = 256;
+/// Largest headers of a call, in bytes.
+const HEADERS: u32 = 16 * 1024;
+/// Largest piece of a message that a peer may send, in bytes: larger pieces are less work, smaller ones less memory.
+const PIECE: u32 = 64 * 1024;
+/// Bytes that a peer may send ahead, for a call and for all calls of a connection.
+const AHEAD: u32 = 1 << 20;
+const ALL_AHEAD: u32 = 4 << 20;
+/// How old a connection gets, so that clients find new processes, and how long its calls may then take.
+const AGE: Duration = Duration::from_secs(600);
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How a server serves.
+#[derive(Clone, Debug, Default)]
+pub struct ServeOptions {
+    /// Its TLS, if it has any.
+    pub tls: Option<TlsFiles>,
+    /// Browsers connect: HTTP/1.1 is spoken as well.
+    pub browsers: bool,
+}
 
 /// What keeps a server from serving.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +62,9 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The connection layer failed.
     #[error("the server stopped: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -37,33 +75,99 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
 }
 
+/// A connection, with or without TLS.
+type Stream = Connection<Either<TcpStream, TlsStream<TcpStream>>>;
+
+/// Accepts connections as long as somebody takes them. A peer that is slow to greet keeps nobody waiting.
+fn accept(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    connections: Connections,
+) -> ReceiverStream<io::Result<Stream>> {
+    let (sender, receiver) = mpsc::channel(64);
+    let (slots, tls) = (Arc::new(Semaphore::new(CONNECTIONS)), tls.map(Arc::new));
+    // Without the first every small answer waits for the peer's delayed acknowledgement, some 40 ms.
+    let mut incoming =
+        TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)));
+    tokio::spawn(async move {
+        while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+            let stream = tokio::select! {
+                stream = incoming.next() => stream,
+                () = sender.closed() => None,
+            };
+            let stream = match stream {
+                None => return,
+                Some(Ok(stream)) => stream,
+                Some(Err(error)) => {
+                    // Such as no file descriptor left. The next connection may fare better, a little later.
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let (sender, connections) = (sender.clone(), connections.clone());
+            match &tls {
+                None => drop(sender.send(Ok(connections.open(Either::Left(stream), slot))).await),
+                Some(tls) => {
+                    let tls = Arc::clone(tls);
+                    tokio::spawn(async move {
+                        match tls.accept(stream).await {
+                            Ok(stream) => {
+                                drop(sender.send(Ok(connections.open(Either::Right(stream), slot))).await)
+                            }
+                            Err(error) => tracing::debug!(%error, "a peer was not let in"),
+                        }
+                    });
+                }
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// An age between four and six fifths of [`AGE`], so that the clients of many processes do not all connect anew at once.
+fn age() -> Duration {
+    let spread = random::<2>().map_or(0, u16::from_le_bytes);
+    AGE * 4 / 5 + AGE * 2 / 5 * u32::from(spread) / u32::from(u16::MAX)
+}
+
 /// Serves on a socket until `stop` is done, then lets open calls finish for a while.
 pub async fn serve(
     listener: TcpListener,
     service: Upstream,
+    options: ServeOptions,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let tls = options.tls.map(|files| Tls::open(files, options.browsers)).transpose()?;
+    let connections = Connections::default();
+    let service = around((), watched).layer(service);
     let fallback = tower::service_fn(move |request: http::Request<_>| {
-        let mut service = service.clone();
-        async move { service.call(request.map(tonic::body::Body::new)).await }
+        let answering = service.answer(request.map(tonic::body::Body::new));
+        async move { Ok::<_, std::convert::Infallible>(answering.await) }
     });
     let routes = Routes::from(axum::Router::new().fallback_service(fallback));
     let (stopping, mut stopped) = tokio::sync::watch::channel(false);
-    // Without this every small answer waits for the peer's delayed acknowledgement, some 40 ms.
-    let incoming =
-        TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)));
     let server = Server::builder()
+        .accept_http1(options.browsers)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
-        .http2_adaptive_window(Some(true))
-        .max_concurrent_streams(Some(256))
+        .http2_max_header_list_size(Some(HEADERS))
+        .max_frame_size(Some(PIECE))
+        .initial_stream_window_size(Some(AHEAD))
+        .initial_connection_window_size(Some(ALL_AHEAD))
+        .max_concurrent_streams(Some(STREAMS))
+        .max_connection_age(age())
+        .max_connection_age_grace(GRACE)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, async move {
+        .serve_with_incoming_shutdown(accept(listener, tls, connections.clone()), async move {
             drop(stopped.wait_for(|stopping| *stopping).await);
         });
+    let watching = connections.watch();
     tokio::pin!(server);
+    tokio::pin!(watching);
     tokio::select! {
         ended = &mut server => return Ok(ended?),
+        () = &mut watching => {}
         () = stop => drop(stopping.send(true)),
     }
     match tokio::time::timeout(DRAIN, server).await {

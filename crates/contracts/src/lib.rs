@@ -5,6 +5,7 @@ pub mod protobuf;
 pub mod question;
 pub mod receive;
 pub mod refusal;
+pub mod weigh;
 
 /// Generated messages and services, one module a proto package.
 #[expect(

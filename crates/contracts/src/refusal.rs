@@ -108,6 +108,20 @@ reasons! {
     LimitReached, "LIMIT_REACHED", ResourceExhausted, "Remove what is no longer used.";
     /// More is waiting than may wait.
     BacklogFull, "BACKLOG_FULL", ResourceExhausted, "Wait as long as retry_delay says and send the same again.";
+    /// The tenant's rate is used up.
+    RateLimited, "RATE_LIMITED", ResourceExhausted, "Wait as long as retry_delay says and send the same again.";
+    /// Too many calls of the tenant are under way.
+    CallsTooMany, "CALLS_TOO_MANY", ResourceExhausted, "Wait for answers before sending more.";
+    /// The server has more to do than it can do in time.
+    Overloaded, "OVERLOADED", Unavailable, "Wait as long as retry_delay says and send the same again.";
+    /// The call's time is over.
+    DeadlinePassed, "DEADLINE_PASSED", DeadlineExceeded, "Allow more time, or ask for less; what was sent may have been carried out.";
+    /// The request did not arrive in time.
+    RequestStalled, "REQUEST_STALLED", DeadlineExceeded, "Send a message at once, not in pieces.";
+    /// The message has too many elements.
+    ElementsTooMany, "ELEMENTS_TOO_MANY", ResourceExhausted, "Send fewer elements.";
+    /// The message is compressed in a way that is not known here, or is damaged.
+    EncodingUnsupported, "ENCODING_UNSUPPORTED", Unimplemented, "Compress with gzip or zstd, or not at all.";
     /// The store has no room.
     StoreFull, "STORE_FULL", ResourceExhausted, "Free space on the server and send the same again.";
     /// The store does not answer; whether the write happened is unknown.

@@ -12,6 +12,8 @@ pub const EVENT_BYTES: usize = 64 * 1024;
 pub const BATCH_EVENTS: usize = 10_000;
 /// Largest message on the wire, in bytes, after decompression.
 pub const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Most elements of a message that is decoded as a whole: fields of any kind at any depth.
+pub const MESSAGE_ELEMENTS: usize = 20_000;
 /// Most event names of a tenant.
 pub const EVENT_NAMES: usize = 65_535;
 /// Most property names of a tenant.

@@ -1,21 +1,27 @@
-//! The first thing a call meets: content type, method, key; then it goes on to the service that owns the method.
+//! The edge: every layer that a call passes, in one list, on the service value itself, so that calls in the same process pass the same layers as calls over sockets.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-};
+mod body;
+mod budget;
+mod deadline;
+mod gate;
+mod message;
+mod pass;
+mod repeat;
+mod web;
 
-use http::{Request, Response, StatusCode, header};
-use runnel_chassis::{Caller, Clock, ContextSigner, Upstream, context::CONTEXT_HEADER};
+use http::{Request, Response, header};
+use runnel_chassis::{Caller, Clock, ContextSigner, Upstream, context::CONTEXT_HEADER, upstream::around};
 use runnel_contracts::refusal::{Reason, Refusal};
+use runnel_storage::{Hot, hot::Budgets};
 use tonic::{Status, body::Body};
-use tower::Service;
+use tower::ServiceBuilder;
+
+pub use budget::Allowances;
+pub use web::{OriginError, Origins};
 
 use crate::{
     keys::Keys,
-    methods::{self, Needs, Owner},
+    methods::{self, Method, Needs, Owner},
 };
 
 /// Where calls go.
@@ -33,123 +39,171 @@ pub struct Routes {
     pub reflection: Option<Upstream>,
 }
 
+/// The edge's settings.
+#[derive(Clone, Debug)]
+pub struct EdgeOptions {
+    /// The origins whose pages may call by gRPC-Web.
+    pub origins: Origins,
+    /// What each tenant may use in a second.
+    pub allowances: Allowances,
+    /// Where what was used is counted.
+    pub hot: Hot,
+    /// Bytes of messages that may be on their way through at a time.
+    pub room_bytes: usize,
+}
+
+impl Default for EdgeOptions {
+    fn default() -> EdgeOptions {
+        EdgeOptions {
+            origins: Origins::default(),
+            allowances: Allowances::default(),
+            hot: Hot::process(),
+            room_bytes: 256 << 20,
+        }
+    }
+}
+
 /// The edge as a service: what listens on the socket, and what clients in the same process call.
 #[derive(Clone, Debug)]
 pub struct Edge {
-    routes: Routes,
-    keys: Keys,
-    signer: ContextSigner,
-    clock: Clock,
+    outer: Upstream,
+    inner: Upstream,
 }
 
 impl Edge {
     /// An edge in front of services.
     #[must_use]
-    pub fn new(routes: Routes, keys: Keys, signer: ContextSigner, clock: Clock) -> Edge {
-        Edge { routes, keys, signer, clock }
+    pub fn new(
+        routes: Routes,
+        keys: Keys,
+        signer: ContextSigner,
+        clock: Clock,
+        options: EdgeOptions,
+    ) -> Edge {
+        let gates = gate::Gates::default();
+        let passing = pass::Passing {
+            room: message::Room::new(options.room_bytes),
+            charger: budget::Charger::new(Budgets::new(options.hot), options.allowances, clock.clone()),
+        };
+        let dispatch = Upstream::from_fn({
+            let clock = clock.clone();
+            move |request| dispatch(routes.clone(), signer.clone(), clock.now_ms(), request)
+        });
+        let inner = ServiceBuilder::new()
+            // The message is whole, in time, small enough, and within the tenant's budgets.
+            .layer(around(passing, pass::pass))
+            // Reads are sent again when a process behind is lost.
+            .layer(around(repeat::Allowance::default(), repeat::reads))
+            .service(dispatch);
+        let outer = ServiceBuilder::new()
+            // Only gRPC, and browsers only from named origins.
+            .layer(around(options.origins, web::only_grpc))
+            // The method is in the table.
+            .layer(around((), known))
+            // There is an end to the time that the call may take.
+            .layer(around((), deadline::keep))
+            // The server has room for one more call of this kind.
+            .layer(around(gates.clone(), gate::shed))
+            // The key is genuine, alive and of the kind that the method needs.
+            .layer(around((keys, clock), authenticated))
+            // The tenant has not more calls under way than its share.
+            .layer(around(gates, gate::share))
+            .service(inner.clone());
+        Edge { outer, inner }
+    }
+
+    /// What calls from anywhere go to.
+    #[must_use]
+    pub fn service(&self) -> Upstream {
+        self.outer.clone()
     }
 
     /// The same services for a caller who is known already, such as a command in the same process that opened the store itself.
     #[must_use]
-    pub fn trusting(&self, caller: Caller) -> Trusting {
-        Trusting { edge: self.clone(), caller }
+    pub fn trusting(&self, caller: Caller) -> Upstream {
+        let known_caller = |caller: Caller, mut request: Request<Body>, next: Upstream| async move {
+            request.extensions_mut().insert(caller);
+            next.answer(request).await
+        };
+        ServiceBuilder::new()
+            .layer(around((), known))
+            .layer(around((), deadline::keep))
+            .layer(around(caller, known_caller))
+            .service(self.inner.clone())
     }
+}
 
-    async fn answer(mut self, mut request: Request<Body>) -> Response<Body> {
-        let grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
-            let kind = kind.as_bytes();
-            kind == b"application/grpc"
-                || kind.starts_with(b"application/grpc+")
-                || kind.starts_with(b"application/grpc;")
-        });
-        if !grpc {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return response;
-        }
-        match self.admit(&mut request).await {
-            Ok(mut upstream) => match upstream.call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
-            Err(refusal) => Status::from(refusal).into_http(),
-        }
-    }
-
-    /// Finds out who calls and who answers.
-    async fn admit(&mut self, request: &mut Request<Body>) -> Result<Upstream, Refusal> {
-        let (owner, needs) = methods::find(request.uri().path()).ok_or_else(unknown)?;
-        request.headers_mut().remove(CONTEXT_HEADER);
-        if needs != Needs::Nothing {
-            let mut sent = request.headers().get_all(header::AUTHORIZATION).iter();
-            let (first, second) = (sent.next(), sent.next());
-            if second.is_some() {
-                return Err(Refusal::new(Reason::KeyInvalid, "The call has more than one key."));
-            }
-            let text = first.map(|value| value.to_str().unwrap_or_default());
-            let now_ms = self.clock.now_ms();
-            let caller = self.keys.authenticate(text, needs, now_ms).await?;
-            request.headers_mut().remove(header::AUTHORIZATION);
-            self.signer.sign(&caller, now_ms, request.headers_mut());
-        }
-        self.owner(owner)
-    }
-
-    fn owner(&self, owner: Owner) -> Result<Upstream, Refusal> {
-        match owner {
-            Owner::Ingest => Ok(self.routes.ingest.clone()),
-            Owner::Funnel => Ok(self.routes.funnel.clone()),
-            Owner::Admin => Ok(self.routes.admin.clone()),
-            Owner::Health => Ok(self.routes.health.clone()),
-            Owner::Reflection => self.routes.reflection.clone().ok_or_else(unknown),
-        }
-    }
+/// Answers with a refusal.
+fn refuse(refusal: Refusal) -> Response<Body> {
+    Status::from(refusal).into_http()
 }
 
 fn unknown() -> Refusal {
     Refusal::new(Reason::Unsupported, "There is no such method.")
 }
 
-/// Services for one caller, without keys.
-#[derive(Clone, Debug)]
-pub struct Trusting {
-    edge: Edge,
-    caller: Caller,
+/// The method of a call that [`known`] let through.
+fn method_of(request: &Request<Body>) -> Option<&'static Method> {
+    request.extensions().get::<&'static Method>().copied()
 }
 
-impl Service<Request<Body>> for Trusting {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+/// Finds the method, and takes away what only the gateway may say.
+async fn known(_: (), mut request: Request<Body>, next: Upstream) -> Response<Body> {
+    let Some(method) = methods::find(request.uri().path()) else { return refuse(unknown()) };
+    request.headers_mut().remove(CONTEXT_HEADER);
+    request.extensions_mut().insert(method);
+    next.answer(request).await
+}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+/// Finds out who calls.
+async fn authenticated(
+    (keys, clock): (Keys, Clock),
+    mut request: Request<Body>,
+    next: Upstream,
+) -> Response<Body> {
+    let Some(method) = method_of(&request) else { return refuse(unknown()) };
+    if method.needs == Needs::Nothing {
+        return next.answer(request).await;
     }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Trusting { edge, caller } = self.clone();
-        Box::pin(async move {
-            edge.signer.sign(&caller, edge.clock.now_ms(), request.headers_mut());
-            let owner = methods::find(request.uri().path()).ok_or_else(unknown);
-            match owner.and_then(|(owner, _)| edge.owner(owner)) {
-                Ok(mut upstream) => upstream.call(request).await,
-                Err(refusal) => Ok(Status::from(refusal).into_http()),
-            }
-        })
+    let mut sent = request.headers().get_all(header::AUTHORIZATION).iter();
+    let (first, second) = (sent.next(), sent.next());
+    if second.is_some() {
+        return refuse(Refusal::new(Reason::KeyInvalid, "The call has more than one key."));
+    }
+    let text = first.map(|value| value.to_str().unwrap_or_default().to_owned());
+    match keys.authenticate(text.as_deref(), method.needs, clock.now_ms()).await {
+        Ok(caller) => {
+            request.headers_mut().remove(header::AUTHORIZATION);
+            request.extensions_mut().insert(caller);
+            next.answer(request).await
+        }
+        Err(refusal) => refuse(refusal),
     }
 }
 
-impl Service<Request<Body>> for Edge {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+/// Signs who calls and hands the call to the service that owns the method.
+async fn dispatch(
+    routes: Routes,
+    signer: ContextSigner,
+    now_ms: i64,
+    mut request: Request<Body>,
+) -> Response<Body> {
+    let Some(method) = method_of(&request) else { return refuse(unknown()) };
+    if let Some(caller) = request.extensions_mut().remove::<Caller>() {
+        signer.sign(&caller, now_ms, request.headers_mut());
     }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let edge = self.clone();
-        Box::pin(async move { Ok(edge.answer(request).await) })
+    if let Some(left) = request.extensions().get::<deadline::Deadline>().copied() {
+        deadline::propagate(left, request.headers_mut());
+    }
+    let owner = match method.owner {
+        Owner::Ingest => Some(routes.ingest),
+        Owner::Funnel => Some(routes.funnel),
+        Owner::Admin => Some(routes.admin),
+        Owner::Health => Some(routes.health),
+        Owner::Reflection => routes.reflection,
+    };
+    match owner {
+        Some(owner) => owner.answer(request).await,
+        None => refuse(unknown()),
     }
 }

@@ -1,11 +1,6 @@
 //! The gateway: who is calling, may they, and where to. No business logic; request bytes pass through undecoded.
 //!
-//! A call goes through these steps in this order:
-//! 1. the content type must be gRPC's ([`edge`]);
-//! 2. the method must be in the table of methods, which says what kind of key it needs ([`methods`]);
-//! 3. the key must be genuine, alive and of that kind ([`keys`]);
-//! 4. the caller's signed context takes the place of whatever the client put there;
-//! 5. the service that owns the method takes over.
+//! [`edge`] is the one list of layers that a call passes, in order; [`methods`] is the table of methods; [`keys`] knows who calls; [`Admin`] is the control plane.
 
 mod admin;
 pub mod edge;
@@ -13,5 +8,5 @@ pub mod keys;
 pub mod methods;
 
 pub use admin::Admin;
-pub use edge::{Edge, Routes};
+pub use edge::{Allowances, Edge, EdgeOptions, OriginError, Origins, Routes};
 pub use keys::{ApiKey, Keys};

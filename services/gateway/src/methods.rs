@@ -26,37 +26,106 @@ pub enum Needs {
     Key(KeyKind),
 }
 
-const TABLE: [(&str, Owner, Needs); 19] = [
-    ("/runnel.ingest.v1.IngestService/Append", Owner::Ingest, Needs::Key(KeyKind::Write)),
-    ("/runnel.ingest.v1.IngestService/AppendStream", Owner::Ingest, Needs::Key(KeyKind::Write)),
-    ("/runnel.ingest.v1.IngestService/GetIngestReport", Owner::Ingest, Needs::Key(KeyKind::Write)),
-    ("/runnel.catalog.v1.CatalogService/ListEventNames", Owner::Funnel, Needs::Key(KeyKind::Read)),
-    ("/runnel.catalog.v1.CatalogService/ListProperties", Owner::Funnel, Needs::Key(KeyKind::Read)),
-    ("/runnel.funnel.v1.FunnelService/DefineFunnel", Owner::Funnel, Needs::Key(KeyKind::Read)),
-    ("/runnel.funnel.v1.FunnelService/GetFunnel", Owner::Funnel, Needs::Key(KeyKind::Read)),
-    ("/runnel.funnel.v1.FunnelService/ListFunnels", Owner::Funnel, Needs::Key(KeyKind::Read)),
-    ("/runnel.funnel.v1.FunnelService/DeleteFunnel", Owner::Funnel, Needs::Key(KeyKind::Read)),
-    ("/runnel.funnel.v1.FunnelService/QueryFunnel", Owner::Funnel, Needs::Key(KeyKind::Read)),
-    ("/runnel.funnel.v1.FunnelService/ExplainVisitor", Owner::Funnel, Needs::Key(KeyKind::Read)),
-    ("/runnel.funnel.v1.FunnelService/Verify", Owner::Funnel, Needs::Key(KeyKind::Read)),
-    ("/runnel.admin.v1.AdminService/CreateTenant", Owner::Admin, Needs::Key(KeyKind::Admin)),
-    ("/runnel.admin.v1.AdminService/ListTenants", Owner::Admin, Needs::Key(KeyKind::Admin)),
-    ("/runnel.admin.v1.AdminService/CreateKey", Owner::Admin, Needs::Key(KeyKind::Admin)),
-    ("/runnel.admin.v1.AdminService/ListKeys", Owner::Admin, Needs::Key(KeyKind::Admin)),
-    ("/runnel.admin.v1.AdminService/RevokeKey", Owner::Admin, Needs::Key(KeyKind::Admin)),
-    ("/grpc.health.v1.Health/Check", Owner::Health, Needs::Nothing),
-    ("/grpc.health.v1.Health/Watch", Owner::Health, Needs::Nothing),
-];
+/// What a call asks of the server. Each kind of load has a gate of its own, so that none starves another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Takes events.
+    Append,
+    /// Takes events for as long as the client likes.
+    Stream,
+    /// Counts journeys.
+    Question,
+    /// Reads or changes small things.
+    Control,
+    /// Asks whether somebody is there, without a key.
+    Probe,
+}
 
-/// What a method needs and who owns it; `None` when there is no such method.
-#[must_use]
-pub fn find(path: &str) -> Option<(Owner, Needs)> {
-    if path.starts_with("/grpc.reflection.v1.ServerReflection/")
-        || path.starts_with("/grpc.reflection.v1alpha.ServerReflection/")
-    {
-        return Some((Owner::Reflection, Needs::Nothing));
+/// Whether a call may be sent again by the gateway when its answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It changes nothing.
+    Safe,
+    /// It may have changed something. Who sent it knows whether to send it again.
+    Never,
+}
+
+/// A method of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// As in the request's address.
+    pub path: &'static str,
+    /// Who answers it.
+    pub owner: Owner,
+    /// What it needs.
+    pub needs: Needs,
+    /// What it asks of the server.
+    pub load: Load,
+    /// Whether the gateway may repeat it.
+    pub repeat: Repeat,
+}
+
+macro_rules! table {
+    ($($package:literal { $($name:literal $owner:ident $needs:ident $load:ident $repeat:ident;)* })*) => {
+        &[$($(Method {
+            path: concat!("/", $package, "/", $name),
+            owner: Owner::$owner,
+            needs: needs!($needs),
+            load: Load::$load,
+            repeat: Repeat::$repeat,
+        },)*)*]
+    };
+}
+
+macro_rules! needs {
+    (Nothing) => {
+        Needs::Nothing
+    };
+    ($kind:ident) => {
+        Needs::Key(KeyKind::$kind)
+    };
+}
+
+/// Method, owner, kind of key, load, and whether the gateway may repeat it.
+const TABLE: &[Method] = table! {
+    "runnel.ingest.v1.IngestService" {
+        "Append" Ingest Write Append Never;
+        "AppendStream" Ingest Write Stream Never;
+        "GetIngestReport" Ingest Write Control Safe;
     }
-    TABLE.iter().find(|(known, ..)| *known == path).map(|(_, owner, needs)| (*owner, *needs))
+    "runnel.catalog.v1.CatalogService" {
+        "ListEventNames" Funnel Read Question Safe;
+        "ListProperties" Funnel Read Question Safe;
+    }
+    "runnel.funnel.v1.FunnelService" {
+        "DefineFunnel" Funnel Read Control Never;
+        "GetFunnel" Funnel Read Control Safe;
+        "ListFunnels" Funnel Read Control Safe;
+        "DeleteFunnel" Funnel Read Control Never;
+        "QueryFunnel" Funnel Read Question Safe;
+        "ExplainVisitor" Funnel Read Question Safe;
+        "Verify" Funnel Read Question Safe;
+    }
+    "runnel.admin.v1.AdminService" {
+        "CreateTenant" Admin Admin Control Never;
+        "ListTenants" Admin Admin Control Safe;
+        "CreateKey" Admin Admin Control Never;
+        "ListKeys" Admin Admin Control Safe;
+        "RevokeKey" Admin Admin Control Never;
+    }
+    "grpc.health.v1.Health" {
+        "Check" Health Nothing Probe Safe;
+        "Watch" Health Nothing Probe Never;
+    }
+    // Both versions of reflection are absent unless they are switched on.
+    "grpc.reflection.v1.ServerReflection" { "ServerReflectionInfo" Reflection Nothing Probe Never; }
+    "grpc.reflection.v1alpha.ServerReflection" { "ServerReflectionInfo" Reflection Nothing Probe Never; }
+};
+
+/// A method, or `None` when there is no such method.
+#[must_use]
+pub fn find(path: &str) -> Option<&'static Method> {
+    TABLE.iter().find(|method| method.path == path)
 }
 
 #[cfg(test)]
@@ -80,9 +149,12 @@ mod tests {
             }
         }
         for path in &paths {
-            assert!(find(path).is_some_and(|(_, needs)| needs != Needs::Nothing), "{path} is not classified");
+            assert!(
+                find(path).is_some_and(|method| method.needs != Needs::Nothing),
+                "{path} is not classified"
+            );
         }
-        let ours = TABLE.iter().filter(|(path, ..)| path.starts_with("/runnel.")).count();
+        let ours = TABLE.iter().filter(|method| method.path.starts_with("/runnel.")).count();
         assert_eq!(ours, paths.len());
     }
 }

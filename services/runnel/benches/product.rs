@@ -127,7 +127,10 @@ async fn run(events: u64) {
     let listener = serve::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(serve::serve(listener, node.edge(), async move { drop(stopped.await) }));
+    let serving =
+        tokio::spawn(serve::serve(listener, node.edge(), serve::ServeOptions::default(), async move {
+            drop(stopped.await)
+        }));
     let key = |kind| node.keys().create(&tenant, kind, "bench", None, node.clock().now_ms());
     let reader = Client::connect(&endpoint, key(KeyKind::Read).await.unwrap().0.reveal()).await.unwrap();
     let writer = Client::connect(&endpoint, key(KeyKind::Write).await.unwrap().0.reveal()).await.unwrap();

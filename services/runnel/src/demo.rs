@@ -8,7 +8,7 @@ use runnel_chassis::{
     Clock,
     clock::Stopwatch,
     seal::{hex, random},
-    serve::{asked_to_stop, listen, serve},
+    serve::{ServeOptions, asked_to_stop, listen, serve},
 };
 use runnel_client::Client;
 use runnel_contracts::proto::{
@@ -128,7 +128,7 @@ async fn stay(
         read.reveal(),
         write.reveal()
     ));
-    Ok(serve(listener, node.edge(), stop).await?)
+    Ok(serve(listener, node.edge(), ServeOptions::default(), stop).await?)
 }
 
 /// Sends the shop's events as they would arrive: some late, some twice.

@@ -11,7 +11,7 @@ use runnel_chassis::{
     observe::causes,
     seal::{NoRandomness, Seal, random},
 };
-use runnel_gateway::{Edge, Keys, Routes};
+use runnel_gateway::{Edge, EdgeOptions, Keys, Routes};
 use runnel_ingest::Ingest;
 use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_model::TenantName;
@@ -62,6 +62,8 @@ pub struct NodeOptions {
     pub store: EmbeddedOptions,
     /// The journeys' settings.
     pub journeys: JourneysOptions,
+    /// The edge's settings.
+    pub edge: EdgeOptions,
     /// Answer reflection.
     pub reflection: bool,
 }
@@ -107,21 +109,21 @@ impl Node {
             clock.clone(),
             CompactOptions::default(),
         ));
-        let edge = Edge::new(routes, keys.clone(), signer, clock.clone());
+        let edge = Edge::new(routes, keys.clone(), signer, clock.clone(), options.edge);
         Ok(Node { store, keys, journeys, edge, clock, compaction })
     }
 
     /// What listens on a socket.
     #[must_use]
     pub fn edge(&self) -> Upstream {
-        Upstream::new(self.edge.clone())
+        self.edge.service()
     }
 
     /// A way in for a command that opened the data folder itself: who can read the folder needs no key.
     #[must_use]
     pub fn trusted(&self, tenant: &TenantName) -> Upstream {
         let caller = Caller { tenant: tenant.clone(), key_id: "local".to_owned() };
-        Upstream::new(self.edge.trusting(caller))
+        self.edge.trusting(caller)
     }
 
     /// The store.

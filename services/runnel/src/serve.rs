@@ -1,6 +1,6 @@
 //! `runnel serve`: all services in one process, over a data folder or a shared database.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use runnel_chassis::{
@@ -8,9 +8,11 @@ use runnel_chassis::{
     serve::{asked_to_stop, listen, serve},
 };
 use runnel_journeys::JourneysOptions;
+use runnel_storage::Hot;
 
 use crate::{
     command::Output,
+    listen::{EdgeArgs, ListenArgs},
     node::{Node, NodeOptions},
     render,
     store::{PepperArgs, PostgresArgs},
@@ -26,24 +28,24 @@ pub(crate) struct ServeArgs {
     pub(crate) postgres: PostgresArgs,
     #[command(flatten)]
     pub(crate) pepper: PepperArgs,
-    /// Where to listen. Port 0 takes a free one.
-    #[arg(long, env = "RUNNEL_LISTEN", default_value = "127.0.0.1:7070")]
-    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) edge: EdgeArgs,
     /// Megabytes that journeys may take in memory.
     #[arg(long, env = "RUNNEL_MEMORY_MB", default_value = "4096", value_parser = clap::value_parser!(u64).range(16..))]
     pub(crate) memory_mb: u64,
-    /// Answer gRPC reflection, for exploring with tools.
-    #[arg(long, env = "RUNNEL_REFLECTION")]
-    pub(crate) reflection: bool,
 }
 
 /// Serves until asked to stop.
 pub(crate) async fn run(args: ServeArgs, output: Output) -> anyhow::Result<()> {
-    let listener = listen(args.listen).await?;
+    let edge = args.edge.options(Hot::process())?;
+    let serving = args.listen.options(edge.origins.any());
+    let listener = listen(args.listen.listen).await?;
     let address = listener.local_addr()?;
     let budget_bytes = usize::try_from(args.memory_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
     let journeys = JourneysOptions { budget_bytes, ..JourneysOptions::default() };
-    let options = NodeOptions { journeys, reflection: args.reflection, ..NodeOptions::default() };
+    let options = NodeOptions { journeys, edge, reflection: args.edge.reflection, ..NodeOptions::default() };
     let node = match &args.data_dir {
         Some(dir) => Node::open(dir, options, Clock::default()).await?,
         None => {
@@ -54,7 +56,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> anyhow::Result<()> {
     let stop = asked_to_stop();
     let operator_key = node.first_operator_key().await?;
     render::listening(output, address, operator_key);
-    let served = serve(listener, node.edge(), stop).await;
+    let served = serve(listener, node.edge(), serving, stop).await;
     node.close().await;
     Ok(served?)
 }

@@ -1,6 +1,6 @@
 //! `runnel gateway`, `ingest`, `funnel`, `segmentation`: one service a process, over a shared database; and `migrate`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
@@ -11,10 +11,11 @@ use runnel_chassis::{
 use runnel_gateway::{Edge, Keys, Routes};
 use runnel_ingest::Ingest;
 use runnel_journeys::{Journeys, JourneysOptions};
-use runnel_storage::CompactOptions;
+use runnel_storage::{CompactOptions, Hot};
 
 use crate::{
     command::Output,
+    listen::{EdgeArgs, ListenArgs, PeerArgs},
     node::first_operator_key,
     parts, render,
     store::{PepperArgs, PostgresArgs, secret},
@@ -23,9 +24,8 @@ use crate::{
 /// What every service needs.
 #[derive(Debug, Args)]
 pub(crate) struct CommonArgs {
-    /// Where to listen. Port 0 takes a free one.
-    #[arg(long, env = "RUNNEL_LISTEN", default_value = "127.0.0.1:7070")]
-    listen: SocketAddr,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// A file with the secret by which services know calls of the gateway: 32 bytes, or 64 hexadecimal digits, the same for all.
     #[arg(long, env = "RUNNEL_CONTEXT_KEY_FILE", value_name = "FILE")]
     context_key_file: PathBuf,
@@ -46,9 +46,10 @@ pub(crate) struct GatewayArgs {
     /// The funnel service. All addresses of the name are used, one of them for a tenant.
     #[arg(long, env = "RUNNEL_FUNNEL", value_name = "http://HOST:PORT")]
     funnel: String,
-    /// Answer gRPC reflection, for exploring with tools.
-    #[arg(long, env = "RUNNEL_REFLECTION")]
-    reflection: bool,
+    #[command(flatten)]
+    peer: PeerArgs,
+    #[command(flatten)]
+    edge: EdgeArgs,
 }
 
 /// Options of `ingest`.
@@ -92,11 +93,12 @@ async fn run(
     output: Output,
     operator_key: Option<String>,
     service: Upstream,
+    browsers: bool,
 ) -> anyhow::Result<()> {
-    let listener = listen(common.listen).await?;
+    let listener = listen(common.listen.listen).await?;
     let stop = asked_to_stop();
     render::listening(output, listener.local_addr()?, operator_key);
-    Ok(serve(listener, service, stop).await?)
+    Ok(serve(listener, service, common.listen.options(browsers), stop).await?)
 }
 
 fn signer(common: &CommonArgs) -> anyhow::Result<ContextSigner> {
@@ -119,7 +121,9 @@ async fn with_health(service: Upstream) -> Upstream {
 /// The gateway: who is calling, may they, and where to.
 pub(crate) async fn gateway(args: GatewayArgs, output: Output) -> anyhow::Result<()> {
     let (signer, pepper, clock) = (signer(&args.common)?, args.pepper.read()?, Clock::default());
-    let (ingest, funnel) = (Network::new("ingest", &args.ingest)?, Network::new("funnel", &args.funnel)?);
+    let edge = args.edge.options(Hot::process())?;
+    let ingest = Network::new("ingest", &args.ingest, args.peer.tls())?;
+    let funnel = Network::new("funnel", &args.funnel, args.peer.tls())?;
     let store = args.postgres.open().await?;
     let keys = Keys::new(store.clone(), pepper);
     let operator_key = first_operator_key(&store, &keys, &clock).await?;
@@ -128,10 +132,11 @@ pub(crate) async fn gateway(args: GatewayArgs, output: Output) -> anyhow::Result
         funnel: funnel.upstream(),
         admin: parts::admin(store.clone(), keys.clone(), signer.clone(), clock.clone()),
         health: parts::health().await,
-        reflection: if args.reflection { Some(parts::reflection()?) } else { None },
+        reflection: if args.edge.reflection { Some(parts::reflection()?) } else { None },
     };
-    let edge = Upstream::new(Edge::new(routes, keys, signer, clock));
-    let served = run(&args.common, output, operator_key, edge).await;
+    let browsers = edge.origins.any();
+    let edge = Edge::new(routes, keys, signer, clock, edge).service();
+    let served = run(&args.common, output, operator_key, edge, browsers).await;
     store.close().await;
     served
 }
@@ -143,7 +148,7 @@ pub(crate) async fn ingest(args: IngestArgs, output: Output) -> anyhow::Result<(
     let compaction =
         tokio::spawn(runnel_ingest::compact::run(store.clone(), clock.clone(), CompactOptions::default()));
     let service = Upstream::new(Ingest::new(store.clone(), signer, clock).server());
-    let served = run(&args.common, output, None, with_health(service).await).await;
+    let served = run(&args.common, output, None, with_health(service).await, false).await;
     compaction.abort();
     drop(compaction.await);
     store.close().await;
@@ -158,7 +163,7 @@ pub(crate) async fn funnel(args: FunnelArgs, output: Output) -> anyhow::Result<(
     let options = JourneysOptions { budget_bytes, ..JourneysOptions::default() };
     let journeys = Journeys::new(store.clone(), options).context("the threads for counting did not start")?;
     let service = parts::funnel(journeys, signer, clock);
-    let served = run(&args.common, output, None, with_health(service).await).await;
+    let served = run(&args.common, output, None, with_health(service).await, false).await;
     store.close().await;
     served
 }
@@ -166,7 +171,7 @@ pub(crate) async fn funnel(args: FunnelArgs, output: Output) -> anyhow::Result<(
 /// Segmentation: health, for now.
 pub(crate) async fn segmentation(args: SegmentationArgs, output: Output) -> anyhow::Result<()> {
     signer(&args.common)?;
-    run(&args.common, output, None, parts::health().await).await
+    run(&args.common, output, None, parts::health().await, false).await
 }
 
 /// Brings the schema of a database up to date and says so.

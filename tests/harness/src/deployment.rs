@@ -49,6 +49,16 @@ impl Process {
         Ok(Process { binary: binary.to_owned(), arguments, child, endpoint, said })
     }
 
+    /// The operator's first key, when this process made it.
+    pub fn operator_key(&self) -> Option<&str> {
+        self.said["operatorKey"].as_str()
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) -> Result<(), HarnessError> {
         self.child.kill()?;
@@ -115,11 +125,17 @@ pub struct Deployment {
     operator: String,
     /// The processes by service; `serve` where one does everything.
     pub processes: BTreeMap<&'static str, Process>,
+    database: Option<String>,
     _server: Option<Arc<Postgres>>,
     _folder: TempDir,
 }
 
 impl Deployment {
+    /// The shared database's name, where there is one.
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
     /// Starts everything, on empty stores. `server` is where the shared database is.
     pub fn start(
         binary: &Path,
@@ -128,28 +144,34 @@ impl Deployment {
     ) -> Result<Deployment, HarnessError> {
         let folder = tempfile::tempdir()?;
         let mut processes = BTreeMap::new();
-        match (placement, &server) {
+        let database = server
+            .as_deref()
+            .filter(|_| placement != Placement::Folder)
+            .map(Postgres::database)
+            .transpose()?;
+        match (placement, server.as_deref().zip(database.as_deref())) {
             (Placement::Folder, _) => {
                 let data = folder.path().join("data").to_string_lossy().into_owned();
                 processes.insert("serve", Process::start(binary, &["serve", "--data-dir", &data])?);
             }
-            (Placement::Shared, Some(server)) => {
-                let url = server.url(&server.database()?, "owner");
+            (Placement::Shared, Some((server, database))) => {
+                let url = server.url(database, "owner");
                 let pepper = secret(folder.path(), "pepper")?;
                 let arguments = ["serve", "--postgres", &url, "--pepper-file", &pepper];
                 processes.insert("serve", Process::start(binary, &arguments)?);
             }
-            (Placement::Split, Some(server)) => split(binary, folder.path(), server, &mut processes)?,
+            (Placement::Split, Some((server, database))) => {
+                split(binary, folder.path(), server, database, &mut processes)?;
+            }
             (_, None) => return Err(HarnessError::Missing { what: "PostgreSQL" }),
         }
         let edge = processes.get("gateway").or_else(|| processes.get("serve"));
-        let said =
-            edge.map(|edge| (edge.endpoint.clone(), edge.said["operatorKey"].as_str().map(str::to_owned)));
+        let said = edge.map(|edge| (edge.endpoint.clone(), edge.operator_key().map(str::to_owned)));
         let Some((endpoint, Some(operator))) = said else {
             let reason = "no operator's key was made".to_owned();
             return Err(HarnessError::Failed { what: "starting runnel", reason });
         };
-        Ok(Deployment { endpoint, operator, processes, _server: server, _folder: folder })
+        Ok(Deployment { endpoint, operator, processes, database, _server: server, _folder: folder })
     }
 
     /// The operator.
@@ -186,11 +208,11 @@ fn split(
     binary: &Path,
     folder: &Path,
     server: &Postgres,
+    database: &str,
     processes: &mut BTreeMap<&'static str, Process>,
 ) -> Result<(), HarnessError> {
-    let database = server.database()?;
     let [owner, ingest, compaction, query, admin] =
-        ["owner", "ingest", "compaction", "query", "admin"].map(|user| server.url(&database, user));
+        ["owner", "ingest", "compaction", "query", "admin"].map(|user| server.url(database, user));
     let migrated = Command::new(binary)
         .args(["migrate", "--postgres", &owner, "--postgres-ingest", &ingest])
         .args(["--postgres-compaction", &compaction, "--postgres-query", &query, "--postgres-admin", &admin])

@@ -5,9 +5,11 @@
 mod deployment;
 mod keeper;
 mod postgres;
+mod proxy;
 mod redis;
 
 pub use deployment::{Deployment, Placement, Process};
 pub use keeper::{HarnessError, or_skip};
 pub use postgres::Postgres;
+pub use proxy::{Fault, Proxy};
 pub use redis::Redis;

@@ -104,6 +104,30 @@ impl Postgres {
         Err(HarnessError::Failed { what: "restarting PostgreSQL", reason })
     }
 
+    /// Runs statements that may bring data along, as psql reads them, as the superuser.
+    pub fn script(&self, database: &str, statements: &[u8]) -> Result<(), HarnessError> {
+        let mut child = Command::new(self.bin.join("psql"))
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres"])
+            .args(["-p", &self.port.to_string(), "-d", database, "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            std::io::Write::write_all(&mut input, statements)?;
+        }
+        if child.wait()?.success() {
+            return Ok(());
+        }
+        Err(HarnessError::Failed { what: "a script", reason: "psql says why above".to_owned() })
+    }
+
+    /// The number of the server's first process.
+    pub fn postmaster(&self) -> Result<u32, HarnessError> {
+        let file = std::fs::read_to_string(self.dir.join("data/postmaster.pid"))?;
+        let number = file.lines().next().and_then(|line| line.trim().parse().ok());
+        number.ok_or(HarnessError::Missing { what: "the number of PostgreSQL's process" })
+    }
+
     /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.port

@@ -8,10 +8,12 @@
 
 mod bad_input;
 mod command;
+mod edge;
 mod fresh;
 mod isolation;
 mod kill;
 mod logs;
 mod orders;
 mod server;
+mod tls;
 mod vectors;

@@ -1,0 +1,253 @@
+//! Connections that can be closed from outside, because a peer that takes nothing would otherwise hold what it was sent for ever.
+//!
+//! HTTP/2 lets a peer leave its window closed; the answer then lies in memory and nobody is told. So answers are handed to the connection in small pieces. The
+//! next piece is asked for when the peer has room for it; a connection that asked for none for half a minute, though there is more, is closed.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
+    time::Instant,
+};
+use tonic::{Status, body::Body, transport::server::Connected};
+
+use crate::Upstream;
+
+/// How long a piece of an answer may wait for the peer.
+const TAKEN: Duration = Duration::from_secs(30);
+/// How long a peer may say nothing after it connected.
+const SILENT: Duration = Duration::from_secs(10);
+/// Bytes of a piece: as much may lie in the connection unseen.
+const PIECE: usize = 16 * 1024;
+/// How often connections are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What is known of a connection. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    since: Instant,
+    /// Whether the peer has said anything.
+    heard: AtomicBool,
+    closed: AtomicBool,
+    waker: AtomicWaker,
+    next: AtomicU64,
+    /// Answers of which the peer has a piece to take, and since when.
+    untaken: Mutex<BTreeMap<u64, Instant>>,
+}
+
+impl State {
+    fn untaken(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Instant>> {
+        self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stalled(&self, now: Instant) -> bool {
+        let silent = !self.heard.load(Ordering::Relaxed) && now.duration_since(self.since) > SILENT;
+        silent || self.untaken().values().any(|since| now.duration_since(*since) > TAKEN)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+/// The open connections of a server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connections(Arc<Mutex<Vec<Weak<State>>>>);
+
+impl Connections {
+    /// Takes a connection in. `slot` is given back when it is closed.
+    pub(crate) fn open<I>(&self, io: I, slot: OwnedSemaphorePermit) -> Connection<I> {
+        let state = Arc::new(State {
+            since: Instant::now(),
+            heard: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            next: AtomicU64::new(0),
+            untaken: Mutex::default(),
+        });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&state));
+        Connection { io, handle: Handle(state), _slot: slot }
+    }
+
+    /// Closes stalled connections, for as long as it is polled.
+    pub(crate) async fn watch(self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = Instant::now();
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|state| {
+                let Some(state) = state.upgrade() else { return false };
+                if state.is_stalled(now) {
+                    tracing::debug!("a connection whose peer takes nothing is closed");
+                    state.close();
+                }
+                true
+            });
+        }
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Connection<I> {
+    io: I,
+    handle: Handle,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl<I> Connection<I> {
+    /// An error once the connection was closed from outside; wakes the task when it is.
+    fn open(&self, cx: &Context<'_>) -> io::Result<()> {
+        let state = &self.handle.0;
+        state.waker.register(cx.waker());
+        if state.closed.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+}
+
+impl<I> Connected for Connection<I> {
+    type ConnectInfo = Handle;
+
+    fn connect_info(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Connection<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.open(cx)?;
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.handle.0.heard.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Connection<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.handle.0.closed.load(Ordering::Acquire) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+/// A layer that notes which answers have a piece that the peer did not take yet. Calls that came over no connection pass as they are.
+pub(crate) async fn watched(_: (), mut request: Request<Body>, next: Upstream) -> Response<Body> {
+    let Some(Handle(state)) = request.extensions_mut().remove::<Handle>() else {
+        return next.answer(request).await;
+    };
+    let response = next.answer(request).await;
+    let id = state.next.fetch_add(1, Ordering::Relaxed);
+    response.map(|body| Body::new(Watched { body, rest: Bytes::new(), state, id, noted: false }))
+}
+
+struct Watched {
+    body: Body,
+    /// What the connection did not ask for yet.
+    rest: Bytes,
+    state: Arc<State>,
+    id: u64,
+    /// Whether a piece is noted.
+    noted: bool,
+}
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = if self.rest.is_empty() {
+            Pin::new(&mut self.body).poll_frame(cx)
+        } else {
+            Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.rest)))))
+        };
+        let polled = polled.map_ok(|frame| match frame.into_data() {
+            Ok(mut data) => {
+                let piece = data.split_to(data.len().min(PIECE));
+                self.rest = data;
+                Frame::data(piece)
+            }
+            Err(other) => other,
+        });
+        let yielded = matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_data());
+        if yielded {
+            self.state.untaken().insert(self.id, Instant::now());
+        } else if self.noted {
+            self.state.untaken().remove(&self.id);
+        }
+        self.noted = yielded;
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (inner, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.noted {
+            self.state.untaken().remove(&self.id);
+        }
+    }
+}

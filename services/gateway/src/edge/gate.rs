@@ -1,0 +1,264 @@
+//! How many calls are under way: for all tenants together, and for each.
+//!
+//! Nothing queues here. A call beyond the limit is refused at once, with the time after which to try again: a queue would only turn an overload into late answers.
+//! While the server has room, a tenant may use half of it; the fuller it gets, the closer each tenant is kept to an equal share. The gate of appends narrows
+//! when answers become slow and widens when they are quick (additive increase, multiplicative decrease), so that what is let in is answered in time.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request, Response};
+use runnel_chassis::{Caller, Upstream, clock::Stopwatch};
+use runnel_contracts::refusal::{Reason, Refusal};
+use runnel_model::TenantName;
+use tonic::body::Body;
+
+use super::{body::hold, method_of, refuse};
+use crate::methods::Load;
+
+/// When a refused call may be tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Lets a call in if the server has room for it.
+pub(super) async fn shed(gates: Gates, request: Request<Body>, next: Upstream) -> Response<Body> {
+    let Some(method) = method_of(&request) else { return next.answer(request).await };
+    let mut place = match gates.of(method.load).enter() {
+        Ok(place) => place,
+        Err(refusal) => return refuse(refusal),
+    };
+    let response = next.answer(request).await;
+    // What was refused tells nothing about how long an answer takes.
+    if !response.headers().contains_key("grpc-status") {
+        place.answered();
+    }
+    hold(response, place)
+}
+
+/// Lets a tenant's call in if the tenant has not more than its share.
+pub(super) async fn share(gates: Gates, request: Request<Body>, next: Upstream) -> Response<Body> {
+    let (Some(method), Some(caller)) = (method_of(&request), request.extensions().get::<Caller>()) else {
+        return next.answer(request).await;
+    };
+    match gates.of(method.load).share(&caller.tenant) {
+        Ok(share) => hold(next.answer(request).await, share),
+        Err(refusal) => refuse(refusal),
+    }
+}
+
+/// How wide a gate is.
+#[derive(Clone, Copy, Debug)]
+struct Width {
+    least: usize,
+    most: usize,
+    /// Answers should not take longer than this; without it the width stays.
+    target: Option<Duration>,
+}
+
+/// The gates, one a kind of load.
+#[derive(Clone, Debug)]
+pub(super) struct Gates(Arc<[Gate; 5]>);
+
+impl Default for Gates {
+    fn default() -> Gates {
+        let fixed = |most| Gate::new(Width { least: most, most, target: None });
+        let appends = Width { least: 16, most: 512, target: Some(Duration::from_millis(120)) };
+        Gates(Arc::new([Gate::new(appends), fixed(2_048), fixed(256), fixed(256), fixed(256)]))
+    }
+}
+
+impl Gates {
+    /// The gate of a kind of load.
+    pub(super) fn of(&self, load: Load) -> &Gate {
+        let [append, stream, question, control, probe] = &*self.0;
+        match load {
+            Load::Append => append,
+            Load::Stream => stream,
+            Load::Question => question,
+            Load::Control => control,
+            Load::Probe => probe,
+        }
+    }
+}
+
+/// A gate. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Gate(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    width: Width,
+    /// How many may be inside now.
+    limit: AtomicUsize,
+    inside: AtomicUsize,
+    /// Answers since the limit was last looked at, and how many of them were late.
+    answers: AtomicUsize,
+    late: AtomicUsize,
+    /// Calls under way of the tenants that have any.
+    tenants: Mutex<HashMap<TenantName, usize>>,
+}
+
+impl Gate {
+    fn new(width: Width) -> Gate {
+        Gate(Arc::new(Inner {
+            width,
+            limit: AtomicUsize::new(width.most),
+            inside: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
+            late: AtomicUsize::new(0),
+            tenants: Mutex::default(),
+        }))
+    }
+
+    /// Lets a call in, if there is room for one more.
+    pub(super) fn enter(&self) -> Result<Place, Refusal> {
+        let inside = self.0.inside.fetch_add(1, Ordering::AcqRel);
+        let place = Place { gate: self.clone(), since: Stopwatch::start(), answered: false };
+        let limit = self.0.limit.load(Ordering::Acquire);
+        if inside < limit {
+            return Ok(place);
+        }
+        let text = format!("The server has {limit} calls of this kind under way and takes no more.");
+        Err(Refusal::new(Reason::Overloaded, text).retry_after(AGAIN))
+    }
+
+    /// Lets a call of a tenant in, if the tenant has not more than its share.
+    pub(super) fn share(&self, tenant: &TenantName) -> Result<Share, Refusal> {
+        let (inside, limit) = (self.0.inside.load(Ordering::Acquire), self.0.limit.load(Ordering::Acquire));
+        let mut tenants = self.0.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let active = tenants.len() + usize::from(!tenants.contains_key(tenant));
+        let most = if inside * 2 <= limit { limit / 2 } else { limit / active }.max(1);
+        let under_way = tenants.entry(tenant.clone()).or_default();
+        if *under_way < most {
+            *under_way += 1;
+            return Ok(Share { gate: self.clone(), tenant: tenant.clone() });
+        }
+        let text = format!("The tenant has {under_way} calls of this kind under way; its share is {most}.");
+        Err(Refusal::new(Reason::CallsTooMany, text).retry_after(AGAIN))
+    }
+
+    /// Looks at as many answers as may be inside: narrows when a quarter of them was late, else widens.
+    fn adapt(&self, took: Duration) {
+        let Inner { width, limit, answers, late, inside, .. } = &*self.0;
+        let Some(target) = width.target else { return };
+        let now = limit.load(Ordering::Acquire);
+        let slow = late.fetch_add(usize::from(took > target), Ordering::AcqRel) + usize::from(took > target);
+        if answers.fetch_add(1, Ordering::AcqRel) + 1 < now {
+            return;
+        }
+        answers.store(0, Ordering::Release);
+        late.store(0, Ordering::Release);
+        // A gate that is never half full tells nothing about a wider one.
+        let full = inside.load(Ordering::Acquire) * 2 >= now;
+        let next = if slow * 4 >= now {
+            now * 3 / 4
+        } else if full {
+            now + 1 + now / 16
+        } else {
+            now
+        };
+        limit.store(next.clamp(width.least, width.most), Ordering::Release);
+    }
+}
+
+/// A call that was let in.
+#[derive(Debug)]
+pub(super) struct Place {
+    gate: Gate,
+    since: Stopwatch,
+    answered: bool,
+}
+
+impl Place {
+    /// Notes that the call was answered, so that its time counts.
+    pub(super) fn answered(&mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.0.inside.fetch_sub(1, Ordering::AcqRel);
+        if self.answered {
+            self.gate.adapt(self.since.elapsed());
+        }
+    }
+}
+
+/// A tenant's call that was let in.
+#[derive(Debug)]
+pub(super) struct Share {
+    gate: Gate,
+    tenant: TenantName,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut tenants = self.gate.0.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(under_way) = tenants.get_mut(&self.tenant) {
+            *under_way -= 1;
+            if *under_way == 0 {
+                tenants.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(name: &str) -> TenantName {
+        TenantName::parse(name).unwrap()
+    }
+
+    #[test]
+    fn one_tenant_uses_half_and_many_have_equal_shares() {
+        let gate = Gate::new(Width { least: 8, most: 8, target: None });
+        let mut held = Vec::new();
+        let mut take = |name: &str| {
+            let place = gate.enter().map_err(|refusal| refusal.reason)?;
+            let share = gate.share(&tenant(name)).map_err(|refusal| refusal.reason)?;
+            held.push((place, share));
+            Ok::<(), Reason>(())
+        };
+        for _ in 0..4 {
+            take("loud").unwrap();
+        }
+        assert_eq!(take("loud"), Err(Reason::CallsTooMany));
+        for _ in 0..4 {
+            take("other").unwrap();
+        }
+        assert_eq!(take("third"), Err(Reason::Overloaded));
+        held.clear();
+        assert!(gate.0.tenants.lock().unwrap().is_empty());
+        assert_eq!(gate.0.inside.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn late_answers_narrow_the_gate_and_quick_ones_widen_it() {
+        let target = Duration::from_millis(100);
+        let gate = Gate::new(Width { least: 4, most: 64, target: Some(target) });
+        let limit = || gate.0.limit.load(Ordering::Acquire);
+        for _ in 0..1_000 {
+            gate.adapt(Duration::from_millis(101));
+        }
+        assert_eq!(limit(), 4);
+        let mut inside = Vec::new();
+        for _ in 0..10_000 {
+            inside.extend(gate.enter().ok());
+            gate.adapt(Duration::from_millis(1));
+        }
+        assert_eq!(limit(), 64);
+        inside.clear();
+        for _ in 0..10_000 {
+            gate.adapt(Duration::from_millis(1));
+        }
+        assert_eq!(limit(), 64);
+    }
+}

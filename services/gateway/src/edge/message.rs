@@ -1,0 +1,366 @@
+//! Messages as they come in: whole, in time, no larger and with no more elements than allowed, and not more bytes of them in memory than the server has room for.
+//! Nothing is decoded: a message's bytes are walked over as they arrive and passed on as they are, or, when they were compressed, decompressed.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io::Read,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use runnel_contracts::{
+    protobuf::{ElementCounter, Malformed},
+    refusal::{Reason, Refusal},
+    weigh::{self, WeighError},
+};
+use runnel_model::limits;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::body::Body;
+
+use crate::methods::{Load, Method};
+
+/// A message must have arrived this long after its first byte, or after the call when it is the call's only one.
+const ARRIVES: Duration = Duration::from_secs(10);
+/// A flag and a length.
+const PREFIX: usize = 5;
+/// What a piece takes beside its bytes, so that many small ones are not free.
+const PIECE: usize = 64;
+/// The largest window that a compressed message may ask for, as a power of two; no message is larger than that.
+const WINDOW_LOG: u32 = 22;
+const _: () = assert!(limits::MESSAGE_BYTES <= 1 << WINDOW_LOG);
+
+/// Room for the bytes of messages that are on their way through, for all calls together.
+#[derive(Clone, Debug)]
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// Room for so many bytes.
+    pub(super) fn new(bytes: usize) -> Room {
+        Room(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+    }
+
+    fn take(&self, bytes: usize, held: &mut Option<OwnedSemaphorePermit>) -> Result<(), Refusal> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        match Arc::clone(&self.0).try_acquire_many_owned(bytes) {
+            Ok(more) => {
+                match held {
+                    Some(held) => held.merge(more),
+                    None => *held = Some(more),
+                }
+                Ok(())
+            }
+            Err(_) => Err(Refusal::new(Reason::Overloaded, "The server has no room for the message.")
+                .retry_after(Duration::from_millis(500))),
+        }
+    }
+}
+
+/// How messages of a call are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+impl Encoding {
+    /// Reads the header `grpc-encoding`.
+    pub(super) fn parse(name: Option<&[u8]>) -> Result<Encoding, Refusal> {
+        match name {
+            None | Some(b"identity") => Ok(Encoding::Identity),
+            Some(b"gzip") => Ok(Encoding::Gzip),
+            Some(b"zstd") => Ok(Encoding::Zstd),
+            Some(_) => {
+                Err(Refusal::new(Reason::EncodingUnsupported, "The header grpc-encoding is not known."))
+            }
+        }
+    }
+}
+
+/// One message with its prefix, in the pieces in which it came.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) pieces: Pieces,
+    /// Bytes of the message, without prefix and after decompression.
+    pub(super) bytes: usize,
+    /// Events in it, of methods that take events.
+    pub(super) events: usize,
+    /// Kept until the message was passed on and answered.
+    pub(super) room: Option<OwnedSemaphorePermit>,
+}
+
+/// Reads the messages of a request's body.
+#[derive(Debug)]
+pub(super) struct Messages {
+    body: Body,
+    /// What came behind the last message.
+    rest: Bytes,
+    method: &'static Method,
+    encoding: Encoding,
+    room: Room,
+}
+
+impl Messages {
+    pub(super) fn new(body: Body, method: &'static Method, encoding: Encoding, room: Room) -> Messages {
+        Messages { body, rest: Bytes::new(), method, encoding, room }
+    }
+
+    /// The call's only message.
+    pub(super) async fn only(mut self) -> Result<Message, Refusal> {
+        let late = |_| stalled();
+        let message = tokio::time::timeout(ARRIVES, self.read()).await.map_err(late)??;
+        let message = message.ok_or_else(|| malformed("The call has no message."))?;
+        // The end comes with the last piece, or right behind it.
+        match tokio::time::timeout(ARRIVES, self.piece()).await.map_err(late)?? {
+            None => Ok(message),
+            Some(_) => Err(malformed("The call has more than one message.")),
+        }
+    }
+
+    /// The next message of a stream, however long it is until it begins; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Message>, Refusal> {
+        if self.rest.is_empty() {
+            let Some(first) = self.piece().await? else { return Ok(None) };
+            self.rest = first;
+        }
+        tokio::time::timeout(ARRIVES, self.read()).await.map_err(|_| stalled())?
+    }
+
+    /// The next bytes of the body.
+    async fn piece(&mut self) -> Result<Option<Bytes>, Refusal> {
+        if !self.rest.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.rest)));
+        }
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(|_| malformed("The request was cut off."))?;
+            if let Ok(data) = frame.into_data()
+                && !data.is_empty()
+            {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read(&mut self) -> Result<Option<Message>, Refusal> {
+        let (mut prefix, mut held) = (BytesMut::with_capacity(PREFIX), None);
+        while prefix.len() < PREFIX {
+            let Some(mut piece) = self.piece().await? else {
+                let cut = || malformed("The request ends inside a message.");
+                return if prefix.is_empty() { Ok(None) } else { Err(cut()) };
+            };
+            prefix.extend_from_slice(&piece.split_to(piece.len().min(PREFIX - prefix.len())));
+            self.rest = piece;
+        }
+        let prefix = prefix.freeze();
+        let (flag, length) = (prefix[0], (&prefix[1..]).get_u32() as usize);
+        if length > limits::MESSAGE_BYTES {
+            return Err(too_large(length));
+        }
+        let mut counter = Counter::new(self.method);
+        let (mut pieces, mut missing) = (VecDeque::from([prefix]), length);
+        while missing > 0 {
+            let Some(mut piece) = self.piece().await? else {
+                return Err(malformed("The request ends inside a message."));
+            };
+            let own = piece.split_to(piece.len().min(missing));
+            self.rest = piece;
+            self.room.take(own.len() + PIECE, &mut held)?;
+            missing -= own.len();
+            if flag == 0 {
+                counter.feed(&own)?;
+            }
+            pieces.push_back(own);
+        }
+        let mut pieces = Pieces(pieces);
+        let bytes = match flag {
+            0 => length,
+            1 => {
+                let whole = self.decompress(pieces, &mut held)?;
+                counter.feed(&whole)?;
+                let length = whole.len();
+                let mut prefix = BytesMut::with_capacity(PREFIX);
+                prefix.extend_from_slice(&[0]);
+                prefix.extend_from_slice(&(length as u32).to_be_bytes());
+                pieces = Pieces(VecDeque::from([prefix.freeze(), whole]));
+                length
+            }
+            _ => return Err(malformed("A message begins with a flag that gRPC does not have.")),
+        };
+        let events = counter.finish(self.method, &pieces)?;
+        Ok(Some(Message { pieces, bytes, events, room: held }))
+    }
+
+    /// Decompresses a message, as far as the limit.
+    fn decompress(
+        &self,
+        mut pieces: Pieces,
+        held: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Bytes, Refusal> {
+        pieces.0.pop_front();
+        let damaged = |_| Refusal::new(Reason::EncodingUnsupported, "The compressed message is damaged.");
+        let compressed = pieces.reader();
+        let mut reader: Box<dyn Read> = match self.encoding {
+            Encoding::Identity => {
+                return Err(malformed("A message is compressed, but grpc-encoding is not set."));
+            }
+            Encoding::Gzip => Box::new(flate2::read::GzDecoder::new(compressed)),
+            Encoding::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(damaged)?;
+                decoder.window_log_max(WINDOW_LOG).map_err(damaged)?;
+                Box::new(decoder)
+            }
+        };
+        let mut whole = Vec::new();
+        loop {
+            let (before, step) = (whole.len(), 64 * 1024);
+            self.room.take(step, held)?;
+            let read = reader.by_ref().take(step as u64).read_to_end(&mut whole).map_err(damaged)?;
+            if whole.len() > limits::MESSAGE_BYTES {
+                let text = format!(
+                    "A message has at most {} bytes; this one has more when it is decompressed.",
+                    limits::MESSAGE_BYTES
+                );
+                return Err(Refusal::new(Reason::MessageTooLarge, text));
+            }
+            if read == 0 || whole.len() - before < step {
+                return Ok(whole.into());
+            }
+        }
+    }
+}
+
+/// Counts what a message would become.
+enum Counter {
+    /// Events, while they arrive.
+    Events(ElementCounter),
+    /// Every element, at the end: only events come in numbers that are worth the while.
+    Elements,
+}
+
+impl Counter {
+    fn new(method: &Method) -> Counter {
+        match method.load {
+            // AppendRequest.events
+            Load::Append => Counter::Events(ElementCounter::new(None, 2)),
+            // AppendStreamRequest.batch.events
+            Load::Stream => Counter::Events(ElementCounter::new(Some(2), 2)),
+            Load::Question | Load::Control | Load::Probe => Counter::Elements,
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        match self {
+            Counter::Events(counter) => counter.feed(bytes).map_err(no_message),
+            Counter::Elements => Ok(()),
+        }
+    }
+
+    fn finish(self, method: &Method, pieces: &Pieces) -> Result<usize, Refusal> {
+        match self {
+            Counter::Events(counter) => {
+                let events = counter.finish().map_err(no_message)?;
+                if events > limits::BATCH_EVENTS {
+                    let text = format!(
+                        "A batch has at most {} events; this one has {events}.",
+                        limits::BATCH_EVENTS
+                    );
+                    return Err(Refusal::field(Reason::BatchTooLong, "events", text));
+                }
+                Ok(events)
+            }
+            Counter::Elements => {
+                let mut whole = pieces.clone();
+                whole.0.pop_front();
+                let whole = whole.copy_to_bytes(whole.remaining());
+                match weigh::elements(method.path, &whole, limits::MESSAGE_ELEMENTS) {
+                    Ok(_) => Ok(0),
+                    Err(WeighError::Malformed(fault)) => Err(no_message(fault)),
+                    Err(WeighError::TooMany) => {
+                        let text = format!(
+                            "A message has at most {} elements; this one has more.",
+                            limits::MESSAGE_ELEMENTS
+                        );
+                        Err(Refusal::new(Reason::ElementsTooMany, text))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn malformed(text: &str) -> Refusal {
+    Refusal::new(Reason::MessageMalformed, text)
+}
+
+fn no_message(_: Malformed) -> Refusal {
+    malformed("The bytes are not a protobuf message.")
+}
+
+fn stalled() -> Refusal {
+    Refusal::new(Reason::RequestStalled, format!("A message must arrive within {} s.", ARRIVES.as_secs()))
+}
+
+fn too_large(length: usize) -> Refusal {
+    let text = format!("A message has at most {} bytes; this one has {length}.", limits::MESSAGE_BYTES);
+    Refusal::new(Reason::MessageTooLarge, text)
+}
+
+/// Bytes in pieces, as a body and as a buffer. Clones share the bytes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pieces(VecDeque<Bytes>);
+
+impl Pieces {
+    /// The next piece.
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        self.0.pop_front()
+    }
+}
+
+impl Buf for Pieces {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.iter().find(|piece| !piece.is_empty()).map_or(&[], |piece| piece)
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(piece) = self.0.front_mut() {
+            let own = count.min(piece.len());
+            piece.advance(own);
+            count -= own;
+            if !piece.is_empty() {
+                return;
+            }
+            self.0.pop_front();
+        }
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining() as u64)
+    }
+}

@@ -1,0 +1,126 @@
+//! Passes a call's messages on: each is read whole and checked, and the tenant is charged for it, before the service behind sees a byte of it.
+
+use http::{Request, Response, header::HeaderName};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use runnel_chassis::{Caller, Upstream};
+use runnel_contracts::refusal::Refusal;
+use tonic::{Status, body::Body};
+
+use super::{
+    body::{Fault, hold, told},
+    budget::Charger,
+    message::{Encoding, Message, Messages, Pieces, Room},
+    method_of, refuse,
+};
+use crate::methods::{Load, Method};
+
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+
+/// What checking and charging needs.
+#[derive(Clone, Debug)]
+pub(super) struct Passing {
+    pub(super) room: Room,
+    pub(super) charger: Charger,
+}
+
+/// The message of a call that has only one, for who wants to send it again.
+#[derive(Clone, Debug)]
+pub(super) struct Whole(pub(super) Pieces);
+
+/// Reads, checks and charges messages.
+pub(super) async fn pass(passing: Passing, mut request: Request<Body>, next: Upstream) -> Response<Body> {
+    let Some(method) = method_of(&request) else { return next.answer(request).await };
+    let encoding = match Encoding::parse(request.headers().get(ENCODING).map(|name| name.as_bytes())) {
+        Ok(encoding) => encoding,
+        Err(refusal) => return refuse(refusal),
+    };
+    // What is passed on is not compressed.
+    request.headers_mut().remove(ENCODING);
+    let (mut parts, body) = request.into_parts();
+    let messages = Messages::new(body, method, encoding, passing.room.clone());
+    let caller = parts.extensions.get::<Caller>().cloned();
+    if streams(method) {
+        return stream(passing, Request::from_parts(parts, messages), caller, next).await;
+    }
+    let checked = async {
+        let message = messages.only().await?;
+        if let Some(caller) = &caller {
+            passing.charger.charge(caller, method, &message).await?;
+        }
+        Ok::<Message, Refusal>(message)
+    };
+    match checked.await {
+        Ok(Message { pieces, room, .. }) => {
+            parts.extensions.insert(Whole(pieces.clone()));
+            hold(next.answer(Request::from_parts(parts, Body::new(pieces))).await, room)
+        }
+        Err(refusal) => refuse(refusal),
+    }
+}
+
+/// Whether a client may send more than one message.
+fn streams(method: &Method) -> bool {
+    method.load == Load::Stream || method.owner == crate::methods::Owner::Reflection
+}
+
+/// What a stream is at.
+struct Flow {
+    messages: Messages,
+    /// The rest of the message that is being passed on.
+    message: Option<Message>,
+    charger: Charger,
+    caller: Option<Caller>,
+    method: &'static Method,
+    fault: Fault,
+}
+
+impl Flow {
+    /// The next piece. A tenant whose budget is used up waits, and its client with it, by flow control.
+    async fn step(mut self) -> Option<(Result<Frame<bytes::Bytes>, Status>, Flow)> {
+        if self.fault.get().is_some() {
+            return None;
+        }
+        loop {
+            if let Some(piece) = self.message.as_mut().and_then(|message| message.pieces.pop()) {
+                return Some((Ok(Frame::data(piece)), self));
+            }
+            match self.messages.next().await {
+                Ok(None) => return None,
+                Ok(Some(message)) => {
+                    if let Some(caller) = &self.caller {
+                        self.charger.wait(caller, self.method, &message).await;
+                    }
+                    self.message = Some(message);
+                }
+                Err(refusal) => {
+                    let status = Status::from(refusal.clone());
+                    drop(self.fault.set(refusal));
+                    return Some((Err(status), self));
+                }
+            }
+        }
+    }
+}
+
+async fn stream(
+    passing: Passing,
+    request: Request<Messages>,
+    caller: Option<Caller>,
+    next: Upstream,
+) -> Response<Body> {
+    let fault = Fault::default();
+    let Some(method) = request.extensions().get::<&'static Method>().copied() else {
+        return refuse(super::unknown());
+    };
+    let request = request.map(|messages| {
+        let fault = Fault::clone(&fault);
+        let flow = Flow { messages, message: None, charger: passing.charger, caller, method, fault };
+        Body::new(StreamBody::new(futures_util::stream::unfold(flow, Flow::step)))
+    });
+    let response = next.answer(request).await;
+    match fault.get() {
+        Some(refusal) => refuse(refusal.clone()),
+        None => told(response, fault),
+    }
+}

@@ -1,0 +1,261 @@
+//! The services in processes of their own, over PostgreSQL with fsync: how many events a second become durable, what that costs, and what it is compared with.
+//!
+//! `cargo bench -p runnel --bench cluster -- EVENTS`; small by default, so that it never rots. From 20,000,000 on, the load lasts five minutes.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints, and stops at the first fault"
+)]
+
+#[path = "cluster/ceilings.rs"]
+mod ceilings;
+#[path = "cluster/events.rs"]
+mod events;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use runnel_chassis::clock::Stopwatch;
+use runnel_client::{Client, RetryPolicy};
+use runnel_harness::{Deployment, Placement, Postgres};
+use tonic::transport::Channel;
+
+use self::events::{EVENTS, Template};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Connections of the sender, and calls under way on each.
+const CONNECTIONS: u64 = 2;
+const CALLS: u64 = 8;
+/// As one would set it for a database that takes writes all day.
+const SETTINGS: &str =
+    "-c shared_buffers=1GB -c max_wal_size=8GB -c checkpoint_timeout=15min -c wal_buffers=64MB";
+
+fn main() {
+    let words: Vec<String> = std::env::args().collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let Some(at) = words.iter().position(|word| word == "--server") {
+        return runtime.block_on(ceilings::run(words[at + 1].clone()));
+    }
+    let events = words.iter().filter_map(|word| word.parse().ok()).next().unwrap_or(20_000u64);
+    let seconds = if events >= 20_000_000 { 300.0 } else { (events as f64 / 200_000.0).max(1.0) };
+    runtime.block_on(run(seconds));
+}
+
+/// Seconds of processor time that a process took so far.
+fn processor(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: Vec<f64> =
+        behind_name.split_whitespace().skip(11).take(2).filter_map(|tick| tick.parse().ok()).collect();
+    ticks.iter().sum::<f64>() / 100.0
+}
+
+/// Seconds of processor time of PostgreSQL's processes, those that ended included.
+fn postgres_processor(server: &Postgres) -> f64 {
+    let postmaster: u32 = server.postmaster().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{postmaster}/stat")).unwrap_or_default();
+    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let own: f64 =
+        behind_name.split_whitespace().skip(11).take(4).filter_map(|tick| tick.parse::<f64>().ok()).sum();
+    let children = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        (parent == postmaster).then(|| processor(pid))
+    });
+    own / 100.0 + children.sum::<f64>()
+}
+
+fn quantile(times: &mut [Duration], p: f64) -> f64 {
+    times.sort_unstable();
+    times.get(((times.len().max(1) - 1) as f64 * p) as usize).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+}
+
+/// What a load did.
+struct Load {
+    events: u64,
+    seconds: f64,
+    acks: Vec<Duration>,
+    refused: u64,
+}
+
+impl Load {
+    fn rate(&self) -> f64 {
+        self.events as f64 / self.seconds
+    }
+}
+
+/// Sends batches for a while: as fast as they are acknowledged, or at a pace in events a second, whether or not earlier ones were.
+async fn load(clients: &[Client<Channel>], next: &Arc<AtomicU64>, seconds: f64, pace: Option<f64>) -> Load {
+    let watch = Stopwatch::start();
+    let senders: Vec<_> = (0..CONNECTIONS * CALLS)
+        .map(|sender| {
+            let (client, next) = (clients[(sender % CONNECTIONS) as usize].clone(), next.clone());
+            tokio::spawn(async move {
+                let (mut template, mut acks, mut refused) = (Template::new(), Vec::new(), 0);
+                let each = pace
+                    .map(|pace| Duration::from_secs_f64((CONNECTIONS * CALLS * EVENTS as u64) as f64 / pace));
+                let mut ticks = tokio::time::interval(each.unwrap_or(Duration::from_secs(1)));
+                // Not all at once.
+                if let Some(each) = each {
+                    tokio::time::sleep(each.mul_f64(sender as f64 / (CONNECTIONS * CALLS) as f64)).await;
+                }
+                while watch.elapsed().as_secs_f64() < seconds {
+                    if pace.is_some() {
+                        ticks.tick().await;
+                    }
+                    let (batch, id) = template.batch(next.fetch_add(1, Ordering::Relaxed));
+                    let sent = Stopwatch::start();
+                    match client.append_encoded(batch, &id).await {
+                        Ok(_) => acks.push(sent.elapsed()),
+                        Err(_) => refused += 1,
+                    }
+                }
+                (acks, refused)
+            })
+        })
+        .collect();
+    let (mut acks, mut refused) = (Vec::new(), 0);
+    for sender in senders {
+        let (more, failed) = sender.await.unwrap();
+        acks.extend(more);
+        refused += failed;
+    }
+    Load { events: acks.len() as u64 * EVENTS as u64, seconds: watch.elapsed().as_secs_f64(), acks, refused }
+}
+
+fn clients(endpoint: &str, key: &str) -> Vec<Client<Channel>> {
+    let connect = |_| Client::connect_lazy(endpoint, key).unwrap().with_policy(RetryPolicy::never());
+    (0..CONNECTIONS).map(connect).collect()
+}
+
+async fn run(seconds: f64) {
+    let binary = std::env::var("RUNNEL_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_runnel").to_owned());
+    let server = Arc::new(Postgres::start(SETTINGS).unwrap());
+    let deployment = Deployment::start(Path::new(&binary), Placement::Split, Some(server.clone())).unwrap();
+    let (write, _) = deployment.tenant("shop").await.unwrap();
+    let (senders, next) = (clients(&deployment.endpoint, &write), Arc::new(AtomicU64::new(1)));
+    println!(
+        "an event             {:.0} bytes on the wire, batches of {EVENTS}, {} calls under way",
+        Template::new().event_bytes(),
+        CONNECTIONS * CALLS
+    );
+    drop(load(&senders, &next, (seconds / 10.0).min(5.0), None).await);
+
+    let pid = |name: &str| deployment.processes[name].id();
+    let before = [
+        processor(pid("gateway")),
+        processor(pid("ingest")),
+        postgres_processor(&server),
+        processor(std::process::id()),
+    ];
+    let going = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let watching = tokio::task::spawn_blocking({
+        let (server, database, going) =
+            (server.clone(), deployment.database().unwrap().to_owned(), going.clone());
+        move || {
+            let mut backlog = Vec::new();
+            while going.load(Ordering::Relaxed) {
+                let bytes =
+                    server.sql(&database, "SELECT coalesce(sum(journal_bytes), 0) FROM heads").unwrap();
+                backlog.push(bytes.parse::<f64>().unwrap_or_default() / 1048576.0);
+                std::thread::sleep(Duration::from_secs_f64((seconds / 30.0).clamp(0.2, 10.0)));
+            }
+            backlog
+        }
+    });
+    let mut full = load(&senders, &next, seconds, None).await;
+    going.store(false, Ordering::Relaxed);
+    let after = [
+        processor(pid("gateway")),
+        processor(pid("ingest")),
+        postgres_processor(&server),
+        processor(std::process::id()),
+    ];
+    let backlog = watching.await.unwrap();
+    let millions = full.events as f64 / 1e6;
+    println!(
+        "durable              {:.0} events/s for {:.0} s; ack p50 {:.1} ms, p99 {:.1} ms; {} calls refused",
+        full.rate(),
+        full.seconds,
+        quantile(&mut full.acks, 0.5),
+        quantile(&mut full.acks, 0.99),
+        full.refused
+    );
+    let most = backlog.iter().copied().fold(0.0, f64::max);
+    println!(
+        "compaction           journal at most {most:.0} MiB, {:.0} MiB at the end",
+        backlog.last().copied().unwrap_or_default()
+    );
+    for (at, name) in
+        ["gateway", "ingest, compaction with it", "PostgreSQL", "sender"].into_iter().enumerate()
+    {
+        println!(
+            "processor            {:.2} s per million events: {name}",
+            (after[at] - before[at]) / millions
+        );
+    }
+    let mut half = load(&senders, &next, (seconds / 5.0).max(2.0), Some(full.rate() / 2.0)).await;
+    println!(
+        "at half load         {:.0} events/s: ack p50 {:.1} ms, p99 {:.1} ms",
+        half.rate(),
+        quantile(&mut half.acks, 0.5),
+        quantile(&mut half.acks, 0.99)
+    );
+    drop(deployment);
+
+    let rows = ((full.rate() * seconds / 10.0) as u64).clamp(20_000, 2_000_000);
+    println!(
+        "row per event        {:.0} rows/s by COPY into PostgreSQL, indexed, one transaction per 1,000",
+        copy(&server, rows)
+    );
+    drop(server);
+
+    for (kind, what) in ceilings::KINDS {
+        let (mut child, endpoint) = ceilings::start(kind);
+        let target = clients(&endpoint, &write);
+        drop(load(&target, &next, 0.3, None).await);
+        let before = processor(child.id());
+        let done = load(&target, &next, (seconds / 30.0).max(1.0), None).await;
+        let cost = (processor(child.id()) - before) / (done.events as f64 / 1e6);
+        println!("a server that        {what}: {cost:.2} s per million events, {:.0} events/s", done.rate());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+/// Rows a second that COPY brings into a table with a row for each event, as many as a batch has in one transaction.
+fn copy(server: &Postgres, rows: u64) -> f64 {
+    let database = server.database().unwrap();
+    let table = "CREATE TABLE events (tenant text, visitor text, time_ms bigint, event_id text, name text, channel text, device text, \
+                 product text, price double precision, quantity bigint, PRIMARY KEY (tenant, visitor, time_ms, event_id)); \
+                 CREATE INDEX ON events (tenant, time_ms)";
+    server.sql(&database, table).unwrap();
+    let mut statements = Vec::new();
+    for number in 0..rows.div_ceil(EVENTS as u64) {
+        statements.extend_from_slice(b"COPY events FROM STDIN;\n");
+        for at in 0..EVENTS as u64 {
+            let event = number * EVENTS as u64 + at;
+            let visitor = event.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 2_000_000;
+            let line = format!(
+                "shop\tvisitor-{visitor:012}\t{}\t01998b5e-9d00-7000-8000-{event:012}\tview_item\torganic\tphone\tp-{:04}\t9.99\t1\n",
+                1_790_000_000_000u64 + event / 250,
+                event % 3_000
+            );
+            statements.extend_from_slice(line.as_bytes());
+        }
+        statements.extend_from_slice(b"\\.\n");
+    }
+    let watch = Stopwatch::start();
+    server.script(&database, &statements).unwrap();
+    rows as f64 / watch.elapsed().as_secs_f64()
+}
