@@ -22,7 +22,6 @@ from pathlib import Path
 import chart
 import compose
 import grpc
-import pending
 import pytest
 
 sys.path.insert(1, str(chart.ROOT / "tests" / "sdk"))
@@ -285,9 +284,6 @@ def test_a_tenant_sends_and_asks(deployed, operator, stubs, request):
     channel.close()
 
 
-@pytest.mark.skipif(
-    "RUNNEL_OPS_LISTEN" in pending.VARIABLES.get("gateway", set()), reason="the program has no such port yet"
-)
 @pytest.mark.parametrize("service", chart.SERVICES)
 def test_probes_and_metrics_are_where_they_are_looked_for(deployed, minimal, service):
     container = minimal.pod(service).container

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import chart
 import compose
-import pending
 import pytest
 import telemetry
 import yaml
@@ -30,7 +29,7 @@ def test_every_metric_and_label_is_the_program_s():
 
 
 def test_every_value_of_a_label_is_one_that_the_program_writes():
-    known = telemetry.literals() | {text.removeprefix("/") for text in telemetry.literals()} | pending.VALUES
+    known = telemetry.literals() | {text.removeprefix("/") for text in telemetry.literals()}
     known |= {"runnel", *chart.SERVICES}
     for where, question in telemetry.questions().items():
         unknown = {(label, value) for label, value in question.values if value not in known}
@@ -49,14 +48,6 @@ def test_names_of_an_expression_are_found():
     assert found.metrics == {"a_total", "b_seconds", "c", "d"}
     assert found.labels == {"le", "code", "x", "y"}
     assert found.values == {("x", "1"), ("y", "UP"), ("y", "DOWN")}
-
-
-def test_nothing_is_pending_that_is_there():
-    assert not telemetry.SOURCE.exists() or not pending.METRICS | pending.LABELS, (
-        "crates/chassis/src/metrics.rs is there; take METRICS and LABELS out of tests/deploy/pending.py"
-    )
-    there = pending.VALUES & telemetry.literals()
-    assert not there, f"the program has {sorted(there)} now; take them out of tests/deploy/pending.py"
 
 
 def test_promtool_finds_no_fault(promtool):

@@ -26,9 +26,14 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tower::{Service, ServiceExt};
+use tracing::{Instrument, Span, field::Empty};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{Upstream, context::tenant_of, observe::causes};
+use crate::{
+    Upstream,
+    context::tenant_of,
+    observe::{causes, inject},
+};
 
 /// How often names are looked up again.
 const LOOK_UP: Duration = Duration::from_secs(2);
@@ -246,9 +251,18 @@ impl Service<Request<Body>> for Network {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let pool = self.pool.clone();
-        Box::pin(async move {
+        let span = tracing::info_span!(
+            "send",
+            otel.kind = "client",
+            rpc.system = "grpc",
+            peer.service = pool.name,
+            server.address = Empty,
+            server.port = Empty
+        );
+        inject(&span, request.headers_mut());
+        let sent = async move {
             let tenant = tenant_of(request.headers()).unwrap_or_default().to_owned();
             // Each round loses a connection, so there is an end to it.
             let (address, mut channel) = loop {
@@ -260,6 +274,8 @@ impl Service<Request<Body>> for Network {
                     Err(error) => pool.reconnect(address, &error),
                 }
             };
+            let span = Span::current();
+            span.record("server.address", address.ip().to_string()).record("server.port", address.port());
             match channel.call(request).await {
                 Ok(response) => Ok(response),
                 Err(error) => {
@@ -270,7 +286,8 @@ impl Service<Request<Body>> for Network {
                     ))
                 }
             }
-        })
+        };
+        Box::pin(sent.instrument(span))
     }
 }
 

@@ -53,6 +53,24 @@ impl<S: Transport> Client<S> {
         self
     }
 
+    /// Lets a function add headers to every call, in the task that makes it. This is how a call becomes part of a trace, with whatever records yours; with
+    /// OpenTelemetry:
+    ///
+    /// ```ignore
+    /// let client = client.with_headers(|headers| {
+    ///     let context = opentelemetry::Context::current();
+    ///     let propagator = opentelemetry_sdk::propagation::TraceContextPropagator::new();
+    ///     propagator.inject_context(&context, &mut opentelemetry_http::HeaderInjector(headers));
+    /// });
+    /// ```
+    ///
+    /// A `runnel-request-id` of letters, digits, `-`, `_` and `.` becomes the call's identifier in answers and in the server's log.
+    #[must_use]
+    pub fn with_headers(mut self, hook: impl Fn(&mut http::HeaderMap) + Send + Sync + 'static) -> Client<S> {
+        self.transport = self.transport.hooked(std::sync::Arc::new(hook));
+        self
+    }
+
     /// When and how long appends are sent again.
     #[must_use]
     pub fn policy(&self) -> &RetryPolicy {

@@ -1,9 +1,12 @@
 //! A transport that carries a key on every call.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
 use tonic::body::Body;
 use tower::Service;
 
@@ -65,17 +68,32 @@ impl std::fmt::Debug for Bearer {
     }
 }
 
+/// Adds headers to a call.
+type HeaderHook = Arc<dyn Fn(&mut HeaderMap) + Send + Sync>;
+
 /// A transport with a key.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Keyed<S> {
     inner: S,
     bearer: Bearer,
+    hook: Option<HeaderHook>,
+}
+
+impl<S: std::fmt::Debug> std::fmt::Debug for Keyed<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keyed").field("inner", &self.inner).finish_non_exhaustive()
+    }
 }
 
 impl<S> Keyed<S> {
     /// Puts the key on every call over `inner`.
     pub fn new(inner: S, bearer: Bearer) -> Keyed<S> {
-        Keyed { inner, bearer }
+        Keyed { inner, bearer, hook: None }
+    }
+
+    /// Lets a function add headers to every call, before the key.
+    pub(crate) fn hooked(self, hook: HeaderHook) -> Keyed<S> {
+        Keyed { hook: Some(hook), ..self }
     }
 }
 
@@ -92,6 +110,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> S::Future {
+        if let Some(hook) = &self.hook {
+            hook(request.headers_mut());
+        }
         request.headers_mut().insert(AUTHORIZATION, self.bearer.0.clone());
         self.inner.call(request)
     }

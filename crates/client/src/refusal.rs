@@ -28,6 +28,8 @@ pub struct Refusal {
     pub violations: Vec<FieldViolation>,
     /// How long to wait before trying again, when the server says so.
     pub retry_after: Option<Duration>,
+    /// What the server calls the call, to be quoted to those who run it; empty when it does not say.
+    pub request_id: String,
 }
 
 impl Refusal {
@@ -60,6 +62,7 @@ impl Refusal {
             ),
             violations: Vec::new(),
             retry_after: None,
+            request_id: String::new(),
         }
     }
 
@@ -71,6 +74,7 @@ impl Refusal {
             message,
             violations: Vec::new(),
             retry_after: None,
+            request_id: String::new(),
         }
     }
 }
@@ -91,6 +95,10 @@ impl From<Status> for Refusal {
                 status.code()
             },
             reason: details.error_info().map(|info| info.reason.clone()).unwrap_or_default(),
+            request_id: details
+                .error_info()
+                .and_then(|info| info.metadata.get("request_id").cloned())
+                .unwrap_or_default(),
             message: status.message().to_owned(),
             violations: violations.collect(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),

@@ -117,6 +117,7 @@ pub fn receive_events(
         return Err(Refusal::field(Reason::BatchTooLong, "events", text));
     }
     let mut scratch = event::Scratch::default();
+    received.batch.reserve(events);
     let mut seen = Seen { rows: HashTable::with_capacity(events), wires: Vec::with_capacity(events) };
     let (mut fields, mut index) = (Fields::new(message), 0);
     while let Some((number, value)) = fields.next_field().map_err(|_| malformed())? {

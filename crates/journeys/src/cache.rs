@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -54,6 +54,22 @@ struct Inner {
     pool: Arc<rayon::ThreadPool>,
     slots: Mutex<HashMap<TenantName, Arc<Slot>>>,
     uses: AtomicU64,
+    /// Tenants that were loaded from the store, each time.
+    loads: AtomicU64,
+}
+
+/// Leads to journeys without keeping them or their store alive; for whoever looks at them from outside.
+#[derive(Debug, Clone)]
+pub struct WeakJourneys {
+    inner: Weak<Inner>,
+}
+
+impl WeakJourneys {
+    /// The journeys, if somebody still has them.
+    #[must_use]
+    pub fn get(&self) -> Option<Journeys> {
+        self.inner.upgrade().map(|inner| Journeys { inner })
+    }
 }
 
 /// One tenant's place in the cache.
@@ -97,8 +113,9 @@ impl Journeys {
             .num_threads(options.threads)
             .thread_name(|at| format!("journeys-{at}"))
             .build()?;
-        let inner =
-            Inner { store, options, pool: Arc::new(pool), slots: Mutex::default(), uses: AtomicU64::new(0) };
+        let (pool, slots, uses, loads) =
+            (Arc::new(pool), Mutex::default(), AtomicU64::new(0), AtomicU64::new(0));
+        let inner = Inner { store, options, pool, slots, uses, loads };
         Ok(Journeys { inner: Arc::new(inner) })
     }
 
@@ -112,6 +129,25 @@ impl Journeys {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// A way to these journeys that does not keep them.
+    #[must_use]
+    pub fn weak(&self) -> WeakJourneys {
+        WeakJourneys { inner: Arc::downgrade(&self.inner) }
+    }
+
+    /// Bytes that journeys take in memory now, approximately.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let slots = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.values().filter_map(|slot| slot.current()).map(|loaded| loaded.memory() as u64).sum()
+    }
+
+    /// How often a tenant's journeys were loaded from the store, rather than brought up to date.
+    #[must_use]
+    pub fn loads(&self) -> u64 {
+        self.inner.loads.load(Ordering::Relaxed)
     }
 
     /// A tenant's journeys with at least these columns, holding every batch that was committed before the call.
@@ -158,6 +194,7 @@ impl Journeys {
             }
             wanted.extend(current.columns.iter().map(|(selector, _)| selector.clone()));
         }
+        self.inner.loads.fetch_add(1, Ordering::Relaxed);
         let loaded = Arc::new(load(store, tenant, &wanted, identities, pool.clone()).await?);
         slot.put(Some(loaded.clone()));
         self.evict(tenant);

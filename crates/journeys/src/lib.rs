@@ -18,7 +18,7 @@ mod rows;
 mod run;
 mod values;
 
-pub use cache::{Journeys, JourneysOptions, PoolError};
+pub use cache::{Journeys, JourneysOptions, PoolError, WeakJourneys};
 pub use load::LoadError;
 pub use loaded::{Loaded, Properties, Shard};
 pub use names::Names;

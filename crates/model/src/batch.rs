@@ -1,6 +1,6 @@
 //! Events as columns: one dictionary, dense columns for what every event has, sparse columns for the rest.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::{Dictionary, Field};
 
@@ -191,6 +191,9 @@ pub struct EventRef<'a> {
     pub properties: &'a [(&'a str, ValueRef<'a>)],
 }
 
+/// Columns that are tried for a property before the dictionary is asked.
+const RECENT: usize = 12;
+
 /// Events as columns. Row `r` of every dense column belongs to event `r`.
 #[derive(Clone, Debug, Default)]
 pub struct EventBatch {
@@ -225,6 +228,16 @@ impl EventBatch {
         self.times.is_empty()
     }
 
+    /// Makes room for as many further events.
+    pub fn reserve(&mut self, events: usize) {
+        // A visitor of its own for most events, and values that are shared.
+        self.strings.reserve(events);
+        self.visitors.reserve(events);
+        self.times.reserve(events);
+        self.names.reserve(events);
+        self.sequences.reserve(events);
+    }
+
     /// Adds an event. An empty event id is replaced by the SHA-256 of the content, so that sending the same event again is recognised.
     pub fn push(&mut self, event: &EventRef<'_>) {
         let row = self.times.len() as u32;
@@ -249,14 +262,15 @@ impl EventBatch {
         }
     }
 
-    /// The column of a property. Events of one sender carry the same properties in the same order, so the column that the same position had last time
-    /// is tried before the dictionary.
+    /// The column of a property. Events of one sender carry the same properties, often in the same order, so the columns that the same positions had last
+    /// time are tried before the dictionary, from this position on.
     fn property_place(&mut self, position: usize, name: &str, value_type: ValueType) -> usize {
-        if let Some(&place) = self.recent.get(position)
-            && let Column { key: ColumnKey::Property(index), values, .. } = &self.columns[place]
-            && values.value_type() == value_type
-            && self.strings.get(*index) == name
-        {
+        let is_it = |place: &&usize| {
+            matches!(&self.columns[**place], Column { key: ColumnKey::Property(index), values, .. }
+                if values.value_type() == value_type && self.strings.get(*index) == name)
+        };
+        let (before, from) = self.recent.split_at(position.min(self.recent.len()));
+        if let Some(&place) = from.iter().chain(before).take(RECENT).find(is_it) {
             return place;
         }
         let index = self.strings.intern(name);

@@ -7,23 +7,34 @@ use hashbrown::HashTable;
 pub struct Dictionary {
     bytes: String,
     ends: Vec<u32>,
-    index: HashTable<u32>,
+    /// Half of each string's hash and its index: growing asks no string for its hash again, and strings are compared only when they are equal but for chance.
+    index: HashTable<(u32, u32)>,
 }
 
 impl Dictionary {
     /// The index of `text`, which is added when it is new.
     pub fn intern(&mut self, text: &str) -> u32 {
         let hash = hash(text);
-        let (bytes, ends) = (&self.bytes, &self.ends);
-        if let Some(&found) = self.index.find(hash, |&at| slice(bytes, ends, at) == text) {
+        if let Some(found) = self.search(hash, text) {
             return found;
         }
         let at = self.ends.len() as u32;
         self.bytes.push_str(text);
         self.ends.push(self.bytes.len() as u32);
-        let (bytes, ends) = (&self.bytes, &self.ends);
-        self.index.insert_unique(hash, at, |&other| crate::dictionary::hash(slice(bytes, ends, other)));
+        self.index.insert_unique(spread(hash), (hash, at), |&(hash, _)| spread(hash));
         at
+    }
+
+    /// Makes room for as many further strings.
+    pub fn reserve(&mut self, strings: usize) {
+        self.ends.reserve(strings);
+        self.index.reserve(strings, |&(hash, _)| spread(hash));
+    }
+
+    fn search(&self, hash: u32, text: &str) -> Option<u32> {
+        let (bytes, ends) = (self.bytes.as_bytes(), &self.ends);
+        let same = |&(other, at): &(u32, u32)| other == hash && bytes[range(ends, at)] == *text.as_bytes();
+        self.index.find(spread(hash), same).map(|(_, at)| *at)
     }
 
     /// The string with this index, or the empty string when there is none.
@@ -35,7 +46,7 @@ impl Dictionary {
     /// The index of `text`, if it is there.
     #[must_use]
     pub fn find(&self, text: &str) -> Option<u32> {
-        self.index.find(hash(text), |&at| slice(&self.bytes, &self.ends, at) == text).copied()
+        self.search(hash(text), text)
     }
 
     /// Number of strings.
@@ -64,18 +75,30 @@ impl Dictionary {
     /// Bytes held in memory, approximately.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * 4 + self.index.capacity() * 5
+        self.bytes.capacity() + self.ends.capacity() * 4 + self.index.capacity() * 9
     }
 }
 
-fn slice<'a>(bytes: &'a str, ends: &[u32], at: u32) -> &'a str {
+#[inline]
+fn range(ends: &[u32], at: u32) -> std::ops::Range<usize> {
     let at = at as usize;
     let start = if at == 0 { 0 } else { ends[at - 1] as usize };
-    &bytes[start..ends[at] as usize]
+    start..ends[at] as usize
 }
 
-fn hash(text: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+fn slice<'a>(bytes: &'a str, ends: &[u32], at: u32) -> &'a str {
+    &bytes[range(ends, at)]
+}
+
+#[inline]
+fn hash(text: &str) -> u32 {
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes()) as u32
+}
+
+/// The table looks at the highest and at the lowest bits.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use runnel_model::{ContentSum, TenantName};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{
-    Listing, Unavailable,
+    Listing, Notice, Unavailable,
     embedded::Embedded,
     merge::{Dropped, NewBlock},
     postgres::Postgres,
@@ -215,6 +215,12 @@ impl Backend {
         reason: String,
         now_ms: Option<i64>,
     ) -> Result<bool, Unavailable> {
-        with_backend!(self, |store| store.quarantine(tenant, sequence, reason, now_ms).await)
+        with_backend!(self, |store| {
+            let set_aside = store.quarantine(tenant, sequence, reason, now_ms).await?;
+            if set_aside {
+                store.notices.note(Notice::Quarantined);
+            }
+            Ok(set_aside)
+        })
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use runnel_model::TenantName;
 use tokio::sync::Semaphore;
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, warn};
 
 use crate::{
     BlockRef, FetchError, MergeError, Unavailable,
@@ -149,7 +149,10 @@ impl Round {
                 break;
             }
             self.backend.compaction_goes_on(&self.tenant).await?;
-            let done = steps.into_iter().map(|rows| self.compact_rows(rows));
+            let done = steps.into_iter().map(|rows| {
+                let span = tracing::info_span!("compact rows", tenant = %self.tenant, rows = rows.len());
+                self.compact_rows(rows).instrument(span)
+            });
             for done in join_all(done).await {
                 report.add(done?);
             }
@@ -164,7 +167,10 @@ impl Round {
                 break;
             }
             self.backend.compaction_goes_on(&self.tenant).await?;
-            let done = merges.into_iter().map(|inputs| self.merge_blocks(inputs));
+            let done = merges.into_iter().map(|inputs| {
+                let span = tracing::info_span!("merge blocks", tenant = %self.tenant, blocks = inputs.len());
+                self.merge_blocks(inputs).instrument(span)
+            });
             for done in join_all(done).await {
                 report.add(done?);
             }

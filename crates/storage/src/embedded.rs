@@ -30,6 +30,7 @@ use std::{
 use runnel_model::TenantName;
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc, oneshot};
+use tracing::{Instrument, Span};
 
 use self::{
     append::{insert_row, lock_head},
@@ -38,7 +39,12 @@ use self::{
     writer::{Command, Work, transact},
 };
 use crate::{
-    Admitted, AppendError, Journaled, Unavailable, admitted::Row, backend::Purpose, watch::Watchers,
+    Admitted, AppendError, Journaled, Unavailable,
+    admitted::Row,
+    backend::Purpose,
+    notice::Notices,
+    spans::{self, FOLDER},
+    watch::Watchers,
 };
 
 pub use open::OpenError;
@@ -76,17 +82,24 @@ pub(crate) struct Embedded {
     waiting: Arc<Semaphore>,
     readers: SqlitePool,
     watchers: Arc<Watchers>,
+    pub(crate) notices: Notices,
     /// One compaction of a tenant at a time.
     compacting: Mutex<HashMap<TenantName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Embedded {
-    fn new(writer: mpsc::Sender<Command>, readers: SqlitePool, watchers: Arc<Watchers>) -> Embedded {
+    fn new(
+        writer: mpsc::Sender<Command>,
+        readers: SqlitePool,
+        watchers: Arc<Watchers>,
+        notices: Notices,
+    ) -> Embedded {
         Embedded {
             writer,
             waiting: Arc::new(Semaphore::new(WAITING_BYTES)),
             readers,
             watchers,
+            notices,
             compacting: Mutex::default(),
         }
     }
@@ -113,7 +126,7 @@ impl Embedded {
         let share = row.memory().min(WAITING_BYTES) as u32;
         let share = self.waiting.clone().acquire_many_owned(share).await.map_err(|_| Unavailable::Closed)?;
         let (reply, outcome) = oneshot::channel();
-        let append = Box::new(Append { row, now_ms, reply, _share: share });
+        let append = Box::new(Append { row, now_ms, reply, span: Span::current(), _share: share });
         self.writer.send(Command::Append(tenant.clone(), append)).await.map_err(|_| Unavailable::Closed)?;
         outcome.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
     }
@@ -151,23 +164,23 @@ impl Embedded {
     }
 
     /// A writing transaction.
-    async fn write<T, E, F>(&self, _: Purpose, _: Option<&TenantName>, work: F) -> Result<T, E>
+    async fn write<T, E, F>(&self, purpose: Purpose, _: Option<&TenantName>, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<Unavailable> + Send + 'static,
         F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, E>> + Send + 'static,
     {
-        transact(&self.writer, work).await
+        transact(&self.writer, purpose, work).await
     }
 
     /// A reading transaction: all statements see one instant. It runs in a task of its own, so that a caller who goes away cannot leave it open.
-    async fn read<T, F>(&self, _: Purpose, _: Option<&TenantName>, work: F) -> Result<T, Unavailable>
+    async fn read<T, F>(&self, purpose: Purpose, _: Option<&TenantName>, work: F) -> Result<T, Unavailable>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
     {
-        let readers = self.readers.clone();
-        let task = tokio::spawn(async move {
+        let (readers, span) = (self.readers.clone(), spans::transaction(FOLDER, purpose, false));
+        let reading = async move {
             let mut connection = readers.acquire().await?;
             sqlx::query("BEGIN").execute(&mut *connection).await?;
             let result = work(&mut connection).await;
@@ -176,22 +189,27 @@ impl Embedded {
                 connection.close().await?;
             }
             result
-        });
-        match task.await {
+        };
+        match tokio::spawn(reading.instrument(span).in_current_span()).await {
             Ok(result) => result.map_err(unavailable),
             Err(_) => Err(Unavailable::Stopped),
         }
     }
 
     /// One reading statement.
-    async fn read_one<T, F>(&self, _: Purpose, _: Option<&TenantName>, work: F) -> Result<T, Unavailable>
+    async fn read_one<T, F>(
+        &self,
+        purpose: Purpose,
+        _: Option<&TenantName>,
+        work: F,
+    ) -> Result<T, Unavailable>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
     {
-        let readers = self.readers.clone();
-        let task = tokio::spawn(async move { work(&mut *readers.acquire().await?).await });
-        match task.await {
+        let (readers, span) = (self.readers.clone(), spans::transaction(FOLDER, purpose, false));
+        let reading = async move { work(&mut *readers.acquire().await?).await };
+        match tokio::spawn(reading.instrument(span).in_current_span()).await {
             Ok(result) => result.map_err(unavailable),
             Err(_) => Err(Unavailable::Stopped),
         }

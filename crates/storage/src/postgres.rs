@@ -9,6 +9,7 @@ mod lease;
 mod migrate;
 mod open;
 mod partitions;
+mod pool;
 mod session;
 
 // The statements that every backend has in common, compiled for this one.
@@ -36,16 +37,19 @@ use std::{
 };
 
 use runnel_model::TenantName;
-use sqlx::PgPool;
+use tracing::Instrument;
 
 use self::{
     append::{Queues, insert_row, lock_head},
     failure::unavailable,
+    pool::Pool,
     session::Session,
 };
 use crate::{
     Unavailable,
     backend::{FileSize, Purpose},
+    notice::Notices,
+    spans,
     watch::Watchers,
 };
 
@@ -65,14 +69,14 @@ const POLL: Duration = Duration::from_millis(20);
 /// Connections by what they are for, so that none of these can starve another.
 #[derive(Debug, Clone)]
 struct Pools {
-    ingest: PgPool,
-    compaction: PgPool,
-    query: PgPool,
-    admin: PgPool,
+    ingest: Pool,
+    compaction: Pool,
+    query: Pool,
+    admin: Pool,
 }
 
 impl Pools {
-    fn of(&self, purpose: Purpose) -> &PgPool {
+    fn of(&self, purpose: Purpose) -> &Pool {
         match purpose {
             Purpose::Ingest => &self.ingest,
             Purpose::Compaction => &self.compaction,
@@ -88,6 +92,7 @@ pub(crate) struct Postgres {
     pools: Pools,
     queues: Queues,
     watchers: Arc<Watchers>,
+    pub(crate) notices: Notices,
     /// One compaction of a tenant at a time in this process.
     compacting: Mutex<HashMap<TenantName, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -98,7 +103,7 @@ impl Postgres {
         self.watchers.clear();
         let Pools { ingest, compaction, query, admin } = &self.pools;
         for pool in [ingest, compaction, query, admin] {
-            pool.close().await;
+            pool.connections.close().await;
         }
     }
 
@@ -117,6 +122,14 @@ impl Postgres {
                 Err(_) => {}
             }
         }
+    }
+
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
+        self.pools.query.server.silent_for()
+    }
+
+    pub(crate) async fn ping(&self) -> Result<(), Unavailable> {
+        self.read(Purpose::Query, None, |_| Box::pin(async { Ok(()) })).await
     }
 
     pub(crate) async fn file_size(&self) -> Result<FileSize, Unavailable> {
@@ -139,7 +152,8 @@ impl Postgres {
         F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, E>> + Send + 'static,
     {
         let (pool, tenant) = (self.pools.of(purpose).clone(), tenant.cloned());
-        let task = tokio::spawn(async move {
+        let span = spans::transaction(pool.server.place(), purpose, true);
+        let writing = async move {
             let mut session = Session::begin(&pool, tenant.as_ref(), false).await?;
             let value = match session.work(work).await {
                 Ok(value) => value,
@@ -150,8 +164,10 @@ impl Postgres {
             };
             session.commit().await?;
             Ok(value)
-        });
-        task.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
+        };
+        tokio::spawn(writing.instrument(span).in_current_span())
+            .await
+            .unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
     }
 
     /// A reading transaction: all statements see one instant.
@@ -166,15 +182,16 @@ impl Postgres {
         F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
     {
         let (pool, tenant) = (self.pools.of(purpose).clone(), tenant.cloned());
-        let task = tokio::spawn(async move {
+        let span = spans::transaction(pool.server.place(), purpose, false);
+        let reading = async move {
             let mut session = Session::begin(&pool, tenant.as_ref(), true).await?;
             let result = session
                 .work(|connection| Box::pin(async move { work(connection).await.map_err(unavailable) }))
                 .await;
             session.roll_back().await;
             result
-        });
-        task.await.unwrap_or(Err(Unavailable::Stopped))
+        };
+        tokio::spawn(reading.instrument(span).in_current_span()).await.unwrap_or(Err(Unavailable::Stopped))
     }
 
     /// One reading statement. Its tenant has to be named, so it takes a transaction as well.

@@ -1,6 +1,6 @@
 //! The store and its promises.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use runnel_model::{EventBatch, TenantName};
@@ -8,8 +8,8 @@ use runnel_model::{EventBatch, TenantName};
 use crate::{
     Admitted, AppendError, Audit, AuditError, Backlog, Block, CompactError, CompactOptions, CompactionReport,
     CreateTenantError, DefinitionRecord, EmbeddedOptions, FetchError, Found, Journaled, KeyRecord, Listing,
-    NameKind, OpenError, PostgresOpenError, PostgresOptions, PutKeyError, Receipt, SaveDefinitionError,
-    Stats, TenantRecord, Unavailable, audit,
+    NameKind, Notice, OpenError, PostgresOpenError, PostgresOptions, PutKeyError, Receipt,
+    SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
     backend::{Backend, Purpose, with_backend},
     compaction,
     embedded::Embedded,
@@ -42,6 +42,28 @@ impl Store {
     /// [`Unavailable::Closed`]. Dropping the last clone without closing loses nothing that was acknowledged.
     pub async fn close(&self) {
         with_backend!(&self.backend, |store| store.close().await)
+    }
+
+    /// Tells somebody of commits and damage as they happen, in whatever task they happen; to be called once, before the store is worked with.
+    pub fn on_notice(&self, told: impl Fn(Notice) + Send + Sync + 'static) {
+        with_backend!(&self.backend, |store| store.notices.tell(Box::new(told)));
+    }
+
+    /// For how long the database has not answered; `None` when it answered whoever asked last. A folder always answers.
+    #[must_use]
+    pub fn silent_for(&self) -> Option<Duration> {
+        match &self.backend {
+            Backend::Embedded(_) => None,
+            Backend::Postgres(store) => store.silent_for(),
+        }
+    }
+
+    /// Asks the database for nothing, to see whether it answers.
+    pub async fn ping(&self) -> Result<(), Unavailable> {
+        match &self.backend {
+            Backend::Embedded(_) => Ok(()),
+            Backend::Postgres(store) => store.ping().await,
+        }
     }
 
     // The control plane.

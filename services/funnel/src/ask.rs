@@ -6,6 +6,7 @@ use runnel_contracts::{proto::query::v1 as query, refusal::Refusal};
 use runnel_journeys::{Derived, Journeys, Loaded};
 use runnel_kernel::{Counts, Plan};
 use runnel_model::TenantName;
+use tracing::Instrument;
 
 use crate::{
     definition::{Checked, Range},
@@ -35,8 +36,8 @@ pub(crate) async fn pose(
     range: Range,
 ) -> Result<Posed, Refusal> {
     let columns = checked.columns.selectors();
-    let (loaded, definition) =
-        tokio::join!(journeys.at(tenant, &columns), journeys.store().definition_version(tenant));
+    let at = journeys.at(tenant, &columns).instrument(tracing::info_span!("journeys"));
+    let (loaded, definition) = tokio::join!(at, journeys.store().definition_version(tenant));
     let loaded = loaded.map_err(|fault| loading(&fault))?;
     let definition = definition.map_err(|fault| unavailable(&fault))?;
     let plan = Plan::new(checked.question(&loaded.names, range)).map_err(|fault| planning(&fault))?;
@@ -49,7 +50,9 @@ pub(crate) async fn pose(
 /// Counts on the computing threads.
 pub(crate) async fn count(journeys: &Journeys, posed: Arc<Posed>) -> Result<Counted, Refusal> {
     let pool = journeys.pool().clone();
+    let span = tracing::info_span!("count");
     let work = move || {
+        let _counting = span.entered();
         pool.install(|| {
             let (counts, matured) = posed.derived.count(&posed.loaded, &posed.plan)?;
             Ok(Counted { counts, matured })

@@ -10,7 +10,9 @@ mod repeat;
 mod web;
 
 use http::{Request, Response, header};
-use runnel_chassis::{Caller, Clock, ContextSigner, Upstream, context::CONTEXT_HEADER, upstream::around};
+use runnel_chassis::{
+    Caller, Clock, ContextSigner, Metrics, Upstream, context::CONTEXT_HEADER, upstream::around,
+};
 use runnel_contracts::refusal::{Reason, Refusal};
 use runnel_storage::{Hot, hot::Budgets};
 use tonic::{Status, body::Body};
@@ -78,12 +80,18 @@ impl Edge {
         keys: Keys,
         signer: ContextSigner,
         clock: Clock,
+        metrics: &Metrics,
         options: EdgeOptions,
     ) -> Edge {
-        let gates = gate::Gates::default();
+        let gates = gate::Gates::new(metrics.clone());
         let passing = pass::Passing {
             room: message::Room::new(options.room_bytes),
-            charger: budget::Charger::new(Budgets::new(options.hot), options.allowances, clock.clone()),
+            charger: budget::Charger::new(
+                Budgets::new(options.hot),
+                options.allowances,
+                clock.clone(),
+                metrics.clone(),
+            ),
         };
         let dispatch = Upstream::from_fn({
             let clock = clock.clone();

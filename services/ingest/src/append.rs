@@ -12,6 +12,7 @@ use runnel_contracts::{
 };
 use runnel_model::{ContentSum, TenantName, content_hashes};
 use runnel_storage::{AdmitError, Admitted, AppendError, Request, Unavailable};
+use tracing::{Instrument, Span, field::Empty};
 
 use crate::service::Ingest;
 
@@ -22,31 +23,38 @@ pub(crate) async fn append(
     message: Bytes,
     now_ms: i64,
 ) -> Result<AppendResponse, Refusal> {
-    store_received(ingest, tenant, now_ms, move |no_room| receive_append(&message, now_ms, no_room)).await
+    let bytes = message.len() as u64;
+    store_received(ingest, tenant, now_ms, bytes, move |no_room| receive_append(&message, now_ms, no_room))
+        .await
 }
 
 /// Decodes on a thread for computing, then writes. The work goes on when the caller goes away, so that a cancelled call leaves nothing half done.
 ///
-/// A batch that brings names which there is no room for is decoded once more, without the events that bring them.
+/// A batch that brings names which there is no room for is decoded once more, without the events that bring them. `bytes` is the size of what was received.
 pub(crate) async fn store_received(
     ingest: &Ingest,
     tenant: &TenantName,
     now_ms: i64,
+    bytes: u64,
     receive: impl Fn(&NoRoom) -> Result<Received, Refusal> + Send + 'static,
 ) -> Result<AppendResponse, Refusal> {
     let (store, names, tenant) = (ingest.store.clone(), ingest.names.clone(), tenant.clone());
-    let work = tokio::spawn(async move {
+    let metrics = ingest.metrics.clone();
+    let span = tracing::info_span!("batch", bytes, accepted = Empty, sequence = Empty, repeated = Empty);
+    let work = async move {
         let known = names.at_hand(&tenant);
+        let span = Span::current();
         let receiving = tokio::task::spawn_blocking(move || {
+            let _receiving = tracing::info_span!(parent: span, "receive").entered();
             let received = receive(&NoRoom::default())?;
             let new = known.lacks(&received.batch);
             Ok::<_, Refusal>(match new.is_empty() {
-                true => Step::Admitted(admit(received)?),
+                true => Step::Judged(admit(received)?),
                 false => Step::NewNames(received, receive),
             })
         });
-        let (admitted, outcome) = match receiving.await.map_err(|_| stopped())?? {
-            Step::Admitted(admitted) => admitted,
+        let Judged { admitted, outcome, counts } = match receiving.await.map_err(|_| stopped())?? {
+            Step::Judged(judged) => judged,
             Step::NewNames(received, receive) => {
                 let no_room = names.claim(&store, &tenant, &received).await?;
                 let admitting = tokio::task::spawn_blocking(move || match no_room.is_empty() {
@@ -56,19 +64,37 @@ pub(crate) async fn store_received(
                 admitting.await.map_err(|_| stopped())??
             }
         };
-        let Some(admitted) = admitted else { return Ok(outcome) };
-        let journaled = store.append(&tenant, admitted, now_ms).await.map_err(refusal)?;
-        acknowledge(&journaled)
-    });
-    work.await.map_err(|_| stopped())?
+        let outcome = match admitted {
+            Some(admitted) => acknowledge(&store.append(&tenant, admitted, now_ms).await.map_err(refusal)?)?,
+            None => outcome,
+        };
+        if counts && !outcome.repeated {
+            metrics.ingested(&outcome, bytes);
+        }
+        let span = Span::current();
+        span.record("accepted", outcome.accepted).record("sequence", outcome.sequence);
+        span.record("repeated", outcome.repeated);
+        Ok(outcome)
+    };
+    tokio::spawn(work.instrument(span).in_current_span()).await.map_err(|_| stopped())?
 }
 
 /// How far a batch came without asking the store.
 enum Step<R> {
     /// Every name is known.
-    Admitted((Option<Admitted>, AppendResponse)),
+    Judged(Judged),
     /// Some are to be claimed first.
     NewNames(Received, R),
+}
+
+/// A batch of which every event has its verdict.
+struct Judged {
+    /// What is to be stored, if anything is.
+    admitted: Option<Admitted>,
+    /// What the sender will be told.
+    outcome: AppendResponse,
+    /// Whether it is more than a question.
+    counts: bool,
 }
 
 /// The only way to an acknowledgement: what the journal gave back.
@@ -80,7 +106,7 @@ fn acknowledge(journaled: &runnel_storage::Journaled) -> Result<AppendResponse, 
 }
 
 /// Encodes a batch for the journal together with what its sender will be told. `None` when nothing is to be stored.
-fn admit(received: Received) -> Result<(Option<Admitted>, AppendResponse), Refusal> {
+fn admit(received: Received) -> Result<Judged, Refusal> {
     let outcome = AppendResponse {
         accepted: received.batch.len() as u32,
         duplicate: received.count(Verdict::Duplicate),
@@ -92,8 +118,9 @@ fn admit(received: Received) -> Result<(Option<Admitted>, AppendResponse), Refus
     let nothing = validate_only || (batch.is_empty() && request_id.is_empty());
     let left_out = u128::from(outcome.duplicate + outcome.conflict) << 64 | u128::from(outcome.rejected);
     let outcome = AppendResponse { verdicts, ..outcome };
+    let counts = !validate_only;
     if nothing {
-        return Ok((None, outcome));
+        return Ok(Judged { admitted: None, outcome, counts });
     }
     let request = (!request_id.is_empty()).then(|| Request {
         id: request_id,
@@ -106,7 +133,7 @@ fn admit(received: Received) -> Result<(Option<Admitted>, AppendResponse), Refus
             }
             AdmitError::TooLarge { .. } => Refusal::new(Reason::MessageTooLarge, format!("{fault}.")),
         })?;
-    Ok((Some(admitted), outcome))
+    Ok(Judged { admitted: Some(admitted), outcome, counts })
 }
 
 /// An append's failure as a refusal.

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use prost::Message;
-use runnel_chassis::{Caller, Clock, ContextSigner};
+use runnel_chassis::{Caller, Clock, ContextSigner, Metrics};
 use runnel_contracts::{
     frame::Frame,
     frames::ingest_service_server::{IngestService, IngestServiceServer},
@@ -13,7 +13,7 @@ use runnel_contracts::{
     refusal::{Reason, Refusal},
 };
 use runnel_model::limits;
-use runnel_storage::Store;
+use runnel_storage::{Notice, Store};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -26,13 +26,19 @@ pub struct Ingest {
     pub(crate) names: Names,
     pub(crate) signer: ContextSigner,
     pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
 }
 
 impl Ingest {
-    /// An ingest service over a store.
+    /// An ingest service over a store. What it does and what the store's commits do is measured.
     #[must_use]
-    pub fn new(store: Store, signer: ContextSigner, clock: Clock) -> Ingest {
-        Ingest { store, names: Names::default(), signer, clock }
+    pub fn new(store: Store, signer: ContextSigner, clock: Clock, metrics: Metrics) -> Ingest {
+        let told = metrics.clone();
+        store.on_notice(move |notice| match notice {
+            Notice::Commit { outcome, took, .. } => told.committed(outcome.name(), took),
+            Notice::Quarantined => told.quarantined(),
+        });
+        Ingest { store, names: Names::default(), signer, clock, metrics }
     }
 
     /// The service as a tonic server.

@@ -14,6 +14,7 @@ use runnel_model::{TenantName, limits};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
+use tracing::Instrument;
 
 use crate::{append::store_received, service::Ingest};
 
@@ -40,12 +41,14 @@ pub(crate) fn run(
 ) -> impl Stream<Item = Result<AppendStreamResponse, Status>> + Send + 'static {
     let (answers, stream) = mpsc::channel(limits::STREAM_CREDITS as usize);
     let (started, underway) = mpsc::channel(limits::STREAM_CREDITS as usize);
-    tokio::spawn(acknowledge(underway, answers.clone()));
-    tokio::spawn(async move {
+    // What happens behind this call belongs to it: log lines say so, and batches are children of the stream's span.
+    tokio::spawn(acknowledge(ingest.clone(), underway, answers.clone()).in_current_span());
+    let reading = async move {
         if let Err(status) = read(ingest, tenant, requests, started, &answers).await {
             drop(answers.send(Err(status)).await);
         }
-    });
+    };
+    tokio::spawn(reading.in_current_span());
     ReceiverStream::new(stream)
 }
 
@@ -94,18 +97,21 @@ fn start(
     batch: bytes::Bytes,
 ) -> JoinHandle<Result<AppendResponse, Refusal>> {
     let (ingest, tenant, now_ms) = (ingest.clone(), tenant.clone(), ingest.clock.now_ms());
-    tokio::spawn(async move {
+    let bytes = batch.len() as u64;
+    let work = async move {
         let receive = move |no_room: &NoRoom| {
             let mut received = Received { request_id: request_id.clone(), ..Received::default() };
             receive_events(&batch, EVENTS, now_ms, no_room, &mut received)?;
             Ok(received)
         };
-        store_received(&ingest, &tenant, now_ms, receive).await
-    })
+        store_received(&ingest, &tenant, now_ms, bytes, receive).await
+    };
+    tokio::spawn(work.in_current_span())
 }
 
 /// Answers batches in the order in which they came.
 async fn acknowledge(
+    ingest: Ingest,
     mut underway: mpsc::Receiver<Underway>,
     answers: mpsc::Sender<Result<AppendStreamResponse, Status>>,
 ) {
@@ -116,12 +122,15 @@ async fn acknowledge(
             Ok(outcome) => {
                 Answer::Ack(Ack { sequence, outcome: Some(outcome), credits: limits::STREAM_CREDITS })
             }
-            Err(refusal) => Answer::Fault(Fault {
-                sequence,
-                reason: refusal.reason.name().to_owned(),
-                message: refusal.to_string(),
-                retry_after_ms: refusal.retry_after.map_or(0, |wait| wait.as_millis() as u32),
-            }),
+            Err(refusal) => {
+                ingest.metrics.refused(Some(refusal.reason));
+                Answer::Fault(Fault {
+                    sequence,
+                    reason: refusal.reason.name().to_owned(),
+                    message: refusal.to_string(),
+                    retry_after_ms: refusal.retry_after.map_or(0, |wait| wait.as_millis() as u32),
+                })
+            }
         };
         if answers.send(Ok(AppendStreamResponse { message: Some(message) })).await.is_err() {
             return;

@@ -3,7 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use runnel_chassis::observe::{self, LogFormat};
+use runnel_chassis::{
+    Metrics,
+    observe::{self, LogFormat},
+};
+
+use tonic::Code;
 
 use crate::{ask, catalog, demo, doctor, import_command, keys, serve, services};
 
@@ -75,35 +80,70 @@ enum LogFormatArg {
     Json,
 }
 
-/// Runs a command to its end. Errors are printed with their causes.
-pub fn run(cli: Cli) -> ExitCode {
-    let format = if cli.log_format == LogFormatArg::Json { LogFormat::Json } else { LogFormat::Text };
-    observe::start(format, "warn");
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(fault) => return fail(&anyhow::Error::new(fault).context("the runtime did not start")),
-    };
-    let output = cli.output;
-    let result = runtime.block_on(async move {
-        match cli.command {
-            Command::Serve(args) => serve::run(args, output).await.map(|()| true),
+impl Command {
+    /// What a server is called where its telemetry goes; `None` for commands that end by themselves.
+    fn service(&self) -> Option<&'static str> {
+        match self {
+            Command::Serve(_) => Some("serve"),
+            Command::Gateway(_) => Some("gateway"),
+            Command::Ingest(_) => Some("ingest"),
+            Command::Funnel(_) => Some("funnel"),
+            Command::Segmentation(_) => Some("segmentation"),
+            _ => None,
+        }
+    }
+
+    /// Does it. `false` when it found something wrong.
+    async fn run(self, output: Output, metrics: Metrics) -> anyhow::Result<bool> {
+        match self {
+            Command::Serve(args) => serve::run(args, output, metrics).await.map(|()| true),
             Command::Demo(args) => demo::run(args, output).await.map(|()| true),
             Command::Import(args) => import_command::run(args, output).await,
             Command::Ask(command) => ask::run(command, output).await.map(|()| true),
             Command::Catalog(command) => catalog::run(command, output).await.map(|()| true),
             Command::Keys(command) => keys::run(command, output).await.map(|()| true),
             Command::Doctor(args) => doctor::run(args, output).await,
-            Command::Gateway(args) => services::gateway(args, output).await.map(|()| true),
-            Command::Ingest(args) => services::ingest(args, output).await.map(|()| true),
-            Command::Funnel(args) => services::funnel(args, output).await.map(|()| true),
-            Command::Segmentation(args) => services::segmentation(args, output).await.map(|()| true),
+            Command::Gateway(args) => services::gateway(args, output, metrics).await.map(|()| true),
+            Command::Ingest(args) => services::ingest(args, output, metrics).await.map(|()| true),
+            Command::Funnel(args) => services::funnel(args, output, metrics).await.map(|()| true),
+            Command::Segmentation(args) => services::segmentation(args, output, metrics).await.map(|()| true),
             Command::Migrate(args) => services::migrate(args, output).await.map(|()| true),
         }
-    });
+    }
+}
+
+/// Runs a command to its end. Errors are printed with their causes.
+pub fn run(cli: Cli) -> ExitCode {
+    let format = if cli.log_format == LogFormatArg::Json { LogFormat::Json } else { LogFormat::Text };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(fault) => return fail(&anyhow::Error::new(fault).context("the runtime did not start")),
+    };
+    let entered = runtime.enter();
+    let telemetry = match observe::start(format, cli.command.service()) {
+        Ok(telemetry) => telemetry,
+        Err(fault) => return fail(&fault.into()),
+    };
+    drop(entered);
+    let result = runtime.block_on(cli.command.run(cli.output, telemetry.metrics().clone()));
+    telemetry.shut_down();
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(fault) => fail(&fault),
+    }
+}
+
+/// What a server said; of its own faults also what it calls the call.
+fn told(status: &tonic::Status) -> String {
+    use tonic_types::StatusExt as _;
+    let details = status.get_error_details();
+    let id = details.error_info().and_then(|info| info.metadata.get("request_id"));
+    match (status.code(), id) {
+        (Code::Internal | Code::DataLoss | Code::Unknown, Some(id)) => {
+            format!("{} The request was {id}.", status.message())
+        }
+        _ => status.message().to_owned(),
     }
 }
 
@@ -112,7 +152,7 @@ fn fail(fault: &anyhow::Error) -> ExitCode {
     let mut text = String::new();
     for cause in fault.chain() {
         let part = match cause.downcast_ref::<tonic::Status>() {
-            Some(status) => status.message().to_owned(),
+            Some(status) => told(status),
             None => cause.to_string(),
         };
         if !text.contains(&part) {

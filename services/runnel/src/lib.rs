@@ -9,6 +9,7 @@ pub mod import;
 mod import_command;
 mod json;
 mod keys;
+mod lifecycle;
 mod listen;
 pub mod node;
 mod parts;

@@ -7,18 +7,18 @@ use std::{
 };
 
 use runnel_chassis::{
-    Caller, Clock, ContextSigner, Upstream,
+    Caller, Clock, ContextSigner, Metrics, Observe, Upstream,
     observe::causes,
     seal::{NoRandomness, Seal, random},
 };
 use runnel_gateway::{Edge, EdgeOptions, Keys, Routes};
-use runnel_ingest::Ingest;
 use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_model::TenantName;
 use runnel_storage::{
     CompactOptions, CreateTenantError, EmbeddedOptions, KeyKind, OpenError, Store, Unavailable,
 };
 use tokio::task::JoinHandle;
+use tower::Layer;
 
 use crate::parts;
 
@@ -66,6 +66,10 @@ pub struct NodeOptions {
     pub edge: EdgeOptions,
     /// Answer reflection.
     pub reflection: bool,
+    /// What answers health; without it, one that always serves.
+    pub health: Option<Upstream>,
+    /// What everything is measured with.
+    pub metrics: Metrics,
 }
 
 /// The services of one process.
@@ -76,6 +80,7 @@ pub struct Node {
     journeys: Journeys,
     edge: Edge,
     clock: Clock,
+    metrics: Metrics,
     compaction: JoinHandle<()>,
 }
 
@@ -97,33 +102,38 @@ impl Node {
         let keys = Keys::new(store.clone(), pepper);
         let journeys = Journeys::new(store.clone(), options.journeys)
             .map_err(|fault| NodeError::Start(fault.to_string()))?;
+        let metrics = options.metrics;
         let routes = Routes {
-            ingest: Upstream::new(Ingest::new(store.clone(), signer.clone(), clock.clone()).server()),
-            funnel: parts::funnel(journeys.clone(), signer.clone(), clock.clone()),
+            ingest: parts::ingest(store.clone(), signer.clone(), clock.clone(), &metrics),
+            funnel: parts::funnel(journeys.clone(), signer.clone(), clock.clone(), &metrics),
             admin: parts::admin(store.clone(), keys.clone(), signer.clone(), clock.clone()),
-            health: parts::health().await,
+            health: match options.health {
+                Some(health) => health,
+                None => parts::health().await.1,
+            },
             reflection: if options.reflection { Some(parts::reflection()?) } else { None },
         };
         let compaction = tokio::spawn(runnel_ingest::compact::run(
             store.clone(),
             clock.clone(),
             CompactOptions::default(),
+            metrics.clone(),
         ));
-        let edge = Edge::new(routes, keys.clone(), signer, clock.clone(), options.edge);
-        Ok(Node { store, keys, journeys, edge, clock, compaction })
+        let edge = Edge::new(routes, keys.clone(), signer, clock.clone(), &metrics, options.edge);
+        Ok(Node { store, keys, journeys, edge, clock, metrics, compaction })
     }
 
     /// What listens on a socket.
     #[must_use]
     pub fn edge(&self) -> Upstream {
-        self.edge.service()
+        Upstream::new(Observe::new("gateway", &self.metrics).layer(self.edge.service()))
     }
 
     /// A way in for a command that opened the data folder itself: who can read the folder needs no key.
     #[must_use]
     pub fn trusted(&self, tenant: &TenantName) -> Upstream {
         let caller = Caller { tenant: tenant.clone(), key_id: "local".to_owned() };
-        self.edge.trusting(caller)
+        Upstream::new(Observe::new("gateway", &self.metrics).layer(self.edge.trusting(caller)))
     }
 
     /// The store.
@@ -142,6 +152,12 @@ impl Node {
     #[must_use]
     pub fn journeys(&self) -> &Journeys {
         &self.journeys
+    }
+
+    /// What everything is measured with.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The clock.

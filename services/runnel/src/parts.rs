@@ -1,18 +1,34 @@
 //! The services as parts that a process is wired of.
 
-use runnel_chassis::{Clock, ContextSigner, Upstream};
+use runnel_chassis::{Clock, ContextSigner, Metrics, Observe, Upstream};
 use runnel_contracts::proto::admin::v1::admin_service_server::AdminServiceServer;
 use runnel_funnel::Funnels;
 use runnel_gateway::{Admin, Keys};
+use runnel_ingest::Ingest;
 use runnel_journeys::Journeys;
 use runnel_storage::Store;
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::Layer;
 
 use crate::node::NodeError;
 
+/// The ingest service.
+pub(crate) fn ingest(store: Store, signer: ContextSigner, clock: Clock, metrics: &Metrics) -> Upstream {
+    let server = Ingest::new(store, signer, clock, metrics.clone()).server();
+    Upstream::new(Observe::new("ingest", metrics).layer(server))
+}
+
 /// The funnel service, with the catalogue.
-pub(crate) fn funnel(journeys: Journeys, signer: ContextSigner, clock: Clock) -> Upstream {
+pub(crate) fn funnel(journeys: Journeys, signer: ContextSigner, clock: Clock, metrics: &Metrics) -> Upstream {
+    // The store tells the metrics of its commits, so they may not keep the store in turn.
+    let (resident, loaded) = (journeys.weak(), journeys.weak());
+    metrics.watch_journeys(
+        move || resident.get().map_or(0, |journeys| journeys.resident_bytes()),
+        move || loaded.get().map_or(0, |journeys| journeys.loads()),
+    );
     let (funnels, catalog) = Funnels::new(journeys, signer, clock).servers();
-    Upstream::new(tonic::service::Routes::new(funnels).add_service(catalog).prepare())
+    let routes = tonic::service::Routes::new(funnels).add_service(catalog).prepare();
+    Upstream::new(Observe::new("funnel", metrics).layer(routes))
 }
 
 /// The control plane.
@@ -20,11 +36,11 @@ pub(crate) fn admin(store: Store, keys: Keys, signer: ContextSigner, clock: Cloc
     Upstream::new(AdminServiceServer::new(Admin::new(store, keys, signer, clock)))
 }
 
-/// Health of a process that serves.
-pub(crate) async fn health() -> Upstream {
+/// Health of a process, and the way to say that it will not serve for long.
+pub(crate) async fn health() -> (HealthReporter, Upstream) {
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    Upstream::new(health)
+    reporter.set_service_status("", ServingStatus::Serving).await;
+    (reporter, Upstream::new(health))
 }
 
 /// Reflection over the whole contract, with the standard error details, in both versions of the protocol.

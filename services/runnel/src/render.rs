@@ -25,19 +25,30 @@ pub(crate) fn print(text: impl std::fmt::Display) {
     println!("{text}");
 }
 
-/// Says where a server listens, and the operator's key if it was made just now.
-pub(crate) fn listening(output: Output, address: SocketAddr, operator_key: Option<String>) {
+/// Says where a server listens and where those who run it are answered, and the operator's key if it was made just now.
+pub(crate) fn listening(
+    output: Output,
+    address: SocketAddr,
+    ops: Option<SocketAddr>,
+    operator_key: Option<String>,
+) {
     match output {
         Output::Json => {
             let mut line = serde_json::json!({ "listening": address.to_string() });
             if let Some(key) = operator_key {
                 line["operatorKey"] = key.into();
             }
+            if let Some(ops) = ops {
+                line["ops"] = ops.to_string().into();
+            }
             print(line);
         }
         Output::Table => {
             if let Some(key) = operator_key {
                 print(format!("The operator's admin key, shown only now: {key}"));
+            }
+            if let Some(ops) = ops {
+                print(format!("Health and metrics on http://{ops}."));
             }
             print(format!("Listening on {address}. Stop with Ctrl-C."));
         }

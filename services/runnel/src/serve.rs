@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use runnel_chassis::{
-    Clock,
-    serve::{asked_to_stop, listen, serve},
+    Clock, Metrics,
+    serve::{listen, serve},
 };
 use runnel_journeys::JourneysOptions;
 use runnel_storage::Hot;
 
 use crate::{
     command::Output,
+    lifecycle::{Lifecycle, OpsArgs},
     listen::{EdgeArgs, ListenArgs},
     node::{Node, NodeOptions},
     render,
@@ -35,17 +36,27 @@ pub(crate) struct ServeArgs {
     /// Megabytes that journeys may take in memory.
     #[arg(long, env = "RUNNEL_MEMORY_MB", default_value = "4096", value_parser = clap::value_parser!(u64).range(16..))]
     pub(crate) memory_mb: u64,
+    #[command(flatten)]
+    pub(crate) ops: OpsArgs,
 }
 
 /// Serves until asked to stop.
-pub(crate) async fn run(args: ServeArgs, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: ServeArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
     let edge = args.edge.options(Hot::process())?;
     let serving = args.listen.options(edge.origins.any());
+    let mut lifecycle = Lifecycle::begin(&args.ops, &metrics).await?;
     let listener = listen(args.listen.listen).await?;
     let address = listener.local_addr()?;
     let budget_bytes = usize::try_from(args.memory_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
     let journeys = JourneysOptions { budget_bytes, ..JourneysOptions::default() };
-    let options = NodeOptions { journeys, edge, reflection: args.edge.reflection, ..NodeOptions::default() };
+    let options = NodeOptions {
+        journeys,
+        edge,
+        reflection: args.edge.reflection,
+        health: Some(lifecycle.health()),
+        metrics,
+        ..NodeOptions::default()
+    };
     let node = match &args.data_dir {
         Some(dir) => Node::open(dir, options, Clock::default()).await?,
         None => {
@@ -53,9 +64,10 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> anyhow::Result<()> {
             Node::over(args.postgres.open().await?, pepper, options, Clock::default()).await?
         }
     };
-    let stop = asked_to_stop();
+    lifecycle.needs_store(node.store());
     let operator_key = node.first_operator_key().await?;
-    render::listening(output, address, operator_key);
+    let stop = lifecycle.serving();
+    render::listening(output, address, lifecycle.ops, operator_key);
     let served = serve(listener, node.edge(), serving, stop).await;
     node.close().await;
     Ok(served?)

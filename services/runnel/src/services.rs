@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use runnel_chassis::{
-    Clock, ContextSigner, Network, Upstream,
-    serve::{asked_to_stop, listen, serve},
+    Clock, ContextSigner, Metrics, Network, Observe, Upstream,
+    serve::{listen, serve},
 };
 use runnel_gateway::{Edge, Keys, Routes};
-use runnel_ingest::Ingest;
 use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_storage::{CompactOptions, Hot};
+use tower::Layer;
 
 use crate::{
     command::Output,
+    lifecycle::{Lifecycle, OpsArgs},
     listen::{EdgeArgs, ListenArgs, PeerArgs},
     node::first_operator_key,
     parts, render,
@@ -29,6 +30,8 @@ pub(crate) struct CommonArgs {
     /// A file with the secret by which services know calls of the gateway: 32 bytes, or 64 hexadecimal digits, the same for all.
     #[arg(long, env = "RUNNEL_CONTEXT_KEY_FILE", value_name = "FILE")]
     context_key_file: PathBuf,
+    #[command(flatten)]
+    ops: OpsArgs,
 }
 
 /// Options of `gateway`.
@@ -91,13 +94,14 @@ pub(crate) struct MigrateArgs {
 async fn run(
     common: &CommonArgs,
     output: Output,
+    lifecycle: &Lifecycle,
     operator_key: Option<String>,
     service: Upstream,
     browsers: bool,
 ) -> anyhow::Result<()> {
     let listener = listen(common.listen.listen).await?;
-    let stop = asked_to_stop();
-    render::listening(output, listener.local_addr()?, operator_key);
+    let stop = lifecycle.serving();
+    render::listening(output, listener.local_addr()?, lifecycle.ops, operator_key);
     Ok(serve(listener, service, common.listen.options(browsers), stop).await?)
 }
 
@@ -106,8 +110,8 @@ fn signer(common: &CommonArgs) -> anyhow::Result<ContextSigner> {
 }
 
 /// A service, and health beside it.
-async fn with_health(service: Upstream) -> Upstream {
-    let health = parts::health().await;
+fn with_health(service: Upstream, lifecycle: &Lifecycle) -> Upstream {
+    let health = lifecycle.health();
     Upstream::new(tower::service_fn(move |request: http::Request<tonic::body::Body>| {
         let mut to = if request.uri().path().starts_with("/grpc.health.v1.") {
             health.clone()
@@ -119,11 +123,16 @@ async fn with_health(service: Upstream) -> Upstream {
 }
 
 /// The gateway: who is calling, may they, and where to.
-pub(crate) async fn gateway(args: GatewayArgs, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn gateway(args: GatewayArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
+    let lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
     let (signer, pepper, clock) = (signer(&args.common)?, args.pepper.read()?, Clock::default());
     let edge = args.edge.options(Hot::process())?;
     let ingest = Network::new("ingest", &args.ingest, args.peer.tls())?;
     let funnel = Network::new("funnel", &args.funnel, args.peer.tls())?;
+    // Without its database the gateway still answers best: that the store does not answer, and when to try again.
+    for (what, service) in [("ingest", ingest.clone()), ("funnel", funnel.clone())] {
+        lifecycle.readiness().needs(what, move || service.is_connected());
+    }
     let store = args.postgres.open().await?;
     let keys = Keys::new(store.clone(), pepper);
     let operator_key = first_operator_key(&store, &keys, &clock).await?;
@@ -131,24 +140,27 @@ pub(crate) async fn gateway(args: GatewayArgs, output: Output) -> anyhow::Result
         ingest: ingest.upstream(),
         funnel: funnel.upstream(),
         admin: parts::admin(store.clone(), keys.clone(), signer.clone(), clock.clone()),
-        health: parts::health().await,
+        health: lifecycle.health(),
         reflection: if args.edge.reflection { Some(parts::reflection()?) } else { None },
     };
     let browsers = edge.origins.any();
-    let edge = Edge::new(routes, keys, signer, clock, edge).service();
-    let served = run(&args.common, output, operator_key, edge, browsers).await;
+    let edge = Edge::new(routes, keys, signer, clock, &metrics, edge).service();
+    let edge = Upstream::new(Observe::new("gateway", &metrics).layer(edge));
+    let served = run(&args.common, output, &lifecycle, operator_key, edge, browsers).await;
     store.close().await;
     served
 }
 
 /// Ingest: admits, appends, compacts.
-pub(crate) async fn ingest(args: IngestArgs, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn ingest(args: IngestArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
+    let mut lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
     let (signer, clock) = (signer(&args.common)?, Clock::default());
     let store = args.postgres.open().await?;
-    let compaction =
-        tokio::spawn(runnel_ingest::compact::run(store.clone(), clock.clone(), CompactOptions::default()));
-    let service = Upstream::new(Ingest::new(store.clone(), signer, clock).server());
-    let served = run(&args.common, output, None, with_health(service).await, false).await;
+    lifecycle.needs_store(&store);
+    let service = parts::ingest(store.clone(), signer, clock.clone(), &metrics);
+    let options = CompactOptions::default();
+    let compaction = tokio::spawn(runnel_ingest::compact::run(store.clone(), clock, options, metrics));
+    let served = run(&args.common, output, &lifecycle, None, with_health(service, &lifecycle), false).await;
     compaction.abort();
     drop(compaction.await);
     store.close().await;
@@ -156,22 +168,29 @@ pub(crate) async fn ingest(args: IngestArgs, output: Output) -> anyhow::Result<(
 }
 
 /// Funnel: answers questions from journeys in memory.
-pub(crate) async fn funnel(args: FunnelArgs, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn funnel(args: FunnelArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
+    let mut lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
     let (signer, clock) = (signer(&args.common)?, Clock::default());
     let store = args.postgres.open().await?;
+    lifecycle.needs_store(&store);
     let budget_bytes = usize::try_from(args.memory_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
     let options = JourneysOptions { budget_bytes, ..JourneysOptions::default() };
     let journeys = Journeys::new(store.clone(), options).context("the threads for counting did not start")?;
-    let service = parts::funnel(journeys, signer, clock);
-    let served = run(&args.common, output, None, with_health(service).await, false).await;
+    let service = parts::funnel(journeys, signer, clock, &metrics);
+    let served = run(&args.common, output, &lifecycle, None, with_health(service, &lifecycle), false).await;
     store.close().await;
     served
 }
 
 /// Segmentation: health, for now.
-pub(crate) async fn segmentation(args: SegmentationArgs, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn segmentation(
+    args: SegmentationArgs,
+    output: Output,
+    metrics: Metrics,
+) -> anyhow::Result<()> {
+    let lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
     signer(&args.common)?;
-    run(&args.common, output, None, parts::health().await, false).await
+    run(&args.common, output, &lifecycle, None, lifecycle.health(), false).await
 }
 
 /// Brings the schema of a database up to date and says so.

@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
-use runnel_chassis::seal::{Seal, unhex};
+use runnel_chassis::{
+    observe::call_name,
+    seal::{Seal, unhex},
+};
 use runnel_storage::{PostgresOptions, Store};
 
 /// The shared database.
@@ -84,6 +87,7 @@ impl PostgresArgs {
             connections: self.postgres_connections,
             migrate: !self.postgres_no_migration,
             allow_unsafe_server: self.postgres_allow_unsafe,
+            call: call_name,
             ..PostgresOptions::new(url)
         })
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -28,14 +29,28 @@ pub enum Placement {
     Split,
 }
 
+/// What processes get beside what their placement needs.
+#[derive(Debug, Clone, Default)]
+pub struct Extra {
+    /// Further options.
+    pub arguments: Vec<String>,
+    /// Further environment variables.
+    pub variables: Vec<(String, String)>,
+    /// Where their standard error goes, one behind the other. Default: where the test's own goes.
+    pub log: Option<PathBuf>,
+}
+
 /// A process of ours that listens. Ended when it is dropped.
 #[derive(Debug)]
 pub struct Process {
     binary: PathBuf,
     arguments: Vec<String>,
+    extra: Extra,
     child: Child,
     /// Where it listens.
     pub endpoint: String,
+    /// Where those who run it are answered, if it was asked to.
+    pub ops: Option<String>,
     /// What it said first.
     said: serde_json::Value,
 }
@@ -43,10 +58,16 @@ pub struct Process {
 impl Process {
     /// Starts `runnel` with these arguments on a free port and waits until it listens.
     pub fn start(binary: &Path, arguments: &[&str]) -> Result<Process, HarnessError> {
+        Process::start_with(binary, arguments, &Extra::default())
+    }
+
+    /// As [`start`](Process::start), with more.
+    pub fn start_with(binary: &Path, arguments: &[&str], extra: &Extra) -> Result<Process, HarnessError> {
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let (child, said) = spawn(binary, &arguments, "127.0.0.1:0")?;
+        let (child, said) = spawn(binary, &arguments, extra, "127.0.0.1:0")?;
         let endpoint = format!("http://{}", said["listening"].as_str().unwrap_or_default());
-        Ok(Process { binary: binary.to_owned(), arguments, child, endpoint, said })
+        let ops = said["ops"].as_str().map(str::to_owned);
+        Ok(Process { binary: binary.to_owned(), arguments, extra: extra.clone(), child, endpoint, ops, said })
     }
 
     /// The operator's first key, when this process made it.
@@ -69,7 +90,7 @@ impl Process {
     /// Starts it again, where it listened before.
     pub fn restart(&mut self) -> Result<(), HarnessError> {
         let address = self.endpoint.trim_start_matches("http://");
-        (self.child, self.said) = spawn(&self.binary, &self.arguments, address)?;
+        (self.child, self.said) = spawn(&self.binary, &self.arguments, &self.extra, address)?;
         Ok(())
     }
 
@@ -95,13 +116,16 @@ impl Drop for Process {
 fn spawn(
     binary: &Path,
     arguments: &[String],
+    extra: &Extra,
     listen: &str,
 ) -> Result<(Child, serde_json::Value), HarnessError> {
-    let mut child = Command::new(binary)
-        .args(arguments)
-        .args(["--listen", listen, "--output", "json"])
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut command = Command::new(binary);
+    command.args(arguments).args(&extra.arguments).args(["--listen", listen, "--output", "json"]);
+    command.envs(extra.variables.iter().map(|(name, value)| (name, value))).stdout(Stdio::piped());
+    if let Some(log) = &extra.log {
+        command.stderr(File::options().create(true).append(true).open(log)?);
+    }
+    let mut child = command.spawn()?;
     let mut line = String::new();
     if let Some(output) = child.stdout.take() {
         BufReader::new(output).read_line(&mut line)?;
@@ -142,6 +166,16 @@ impl Deployment {
         placement: Placement,
         server: Option<Arc<Postgres>>,
     ) -> Result<Deployment, HarnessError> {
+        Deployment::start_with(binary, placement, server, &Extra::default())
+    }
+
+    /// As [`start`](Deployment::start), with more for every process.
+    pub fn start_with(
+        binary: &Path,
+        placement: Placement,
+        server: Option<Arc<Postgres>>,
+        extra: &Extra,
+    ) -> Result<Deployment, HarnessError> {
         let folder = tempfile::tempdir()?;
         let mut processes = BTreeMap::new();
         let database = server
@@ -152,16 +186,17 @@ impl Deployment {
         match (placement, server.as_deref().zip(database.as_deref())) {
             (Placement::Folder, _) => {
                 let data = folder.path().join("data").to_string_lossy().into_owned();
-                processes.insert("serve", Process::start(binary, &["serve", "--data-dir", &data])?);
+                processes
+                    .insert("serve", Process::start_with(binary, &["serve", "--data-dir", &data], extra)?);
             }
             (Placement::Shared, Some((server, database))) => {
                 let url = server.url(database, "owner");
                 let pepper = secret(folder.path(), "pepper")?;
                 let arguments = ["serve", "--postgres", &url, "--pepper-file", &pepper];
-                processes.insert("serve", Process::start(binary, &arguments)?);
+                processes.insert("serve", Process::start_with(binary, &arguments, extra)?);
             }
             (Placement::Split, Some((server, database))) => {
-                split(binary, folder.path(), server, database, &mut processes)?;
+                split(binary, folder.path(), server, database, extra, &mut processes)?;
             }
             (_, None) => return Err(HarnessError::Missing { what: "PostgreSQL" }),
         }
@@ -209,6 +244,7 @@ fn split(
     folder: &Path,
     server: &Postgres,
     database: &str,
+    extra: &Extra,
     processes: &mut BTreeMap<&'static str, Process>,
 ) -> Result<(), HarnessError> {
     let [owner, ingest, compaction, query, admin] =
@@ -224,7 +260,7 @@ fn split(
     let (pepper, context) = (secret(folder, "pepper")?, secret(folder, "context")?);
     let start = |service: &'static str, rest: &[&str]| {
         let arguments = [&[service, "--context-key-file", &context][..], rest].concat();
-        Process::start(binary, &arguments)
+        Process::start_with(binary, &arguments, extra)
     };
     let store = |rest: &[&'static str]| [&["--postgres-no-migration"][..], rest].concat();
     let of_ingest = ["--postgres", &ingest, "--postgres-compaction", &compaction, "--postgres-query", &query];

@@ -2,13 +2,15 @@
 //!
 //! A keeper process holds each of them and ends it as soon as the test process is gone, however that ended.
 
+mod collector;
 mod deployment;
 mod keeper;
 mod postgres;
 mod proxy;
 mod redis;
 
-pub use deployment::{Deployment, Placement, Process};
+pub use collector::{Collector, SeenLine, SeenSpan};
+pub use deployment::{Deployment, Extra, Placement, Process};
 pub use keeper::{HarnessError, or_skip};
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};

@@ -29,6 +29,7 @@ pub struct Postgres {
     port: u16,
     bin: PathBuf,
     dir: PathBuf,
+    options: String,
     databases: AtomicU32,
     _keeper: Keeper,
 }
@@ -49,7 +50,14 @@ impl Postgres {
         let variables: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (*name, value.as_ref())).collect();
         let keeper = Keeper::start("starting PostgreSQL", SCRIPT, &variables)?;
-        let server = Postgres { port, dir, databases: AtomicU32::new(0), _keeper: keeper, bin };
+        let server = Postgres {
+            port,
+            dir,
+            options: options.to_owned(),
+            databases: AtomicU32::new(0),
+            _keeper: keeper,
+            bin,
+        };
         // The owner is no superuser, so that policies hold for it as they do where this is deployed.
         server.sql("postgres", "CREATE ROLE owner LOGIN; CREATE ROLE ingest LOGIN; CREATE ROLE compaction LOGIN; CREATE ROLE query LOGIN; CREATE ROLE admin LOGIN")?;
         Ok(server)
@@ -88,8 +96,28 @@ impl Postgres {
 
     /// Ends it as a crash would, and starts it again.
     pub fn restart_at_once(&self) -> Result<(), HarnessError> {
+        self.control(&["-m", "immediate", "restart"])
+    }
+
+    /// Ends it as a crash would.
+    pub fn stop_at_once(&self) -> Result<(), HarnessError> {
+        self.control(&["-m", "immediate", "stop"])
+    }
+
+    /// Starts it again, as it was started first.
+    pub fn start_again(&self) -> Result<(), HarnessError> {
+        let options = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1 -c max_connections=300 {}",
+            self.port,
+            self.dir.display(),
+            self.options
+        );
+        self.control(&["-o", &options, "start"])
+    }
+
+    fn control(&self, arguments: &[&str]) -> Result<(), HarnessError> {
         let mut command = Command::new(self.bin.join("pg_ctl"));
-        command.args(["-m", "immediate", "-w", "-s", "restart", "-D"]).arg(self.dir.join("data"));
+        command.args(["-w", "-s"]).args(arguments).arg("-D").arg(self.dir.join("data"));
         command.arg("-l").arg(self.dir.join("server.log")).current_dir(&self.dir);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         #[cfg(unix)]
@@ -101,7 +129,12 @@ impl Postgres {
         }
         let log = std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
         let reason = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
-        Err(HarnessError::Failed { what: "restarting PostgreSQL", reason })
+        Err(HarnessError::Failed { what: "ending or starting PostgreSQL", reason })
+    }
+
+    /// What it has written into its log.
+    pub fn log(&self) -> Result<String, HarnessError> {
+        Ok(std::fs::read_to_string(self.dir.join("server.log"))?)
     }
 
     /// Runs statements that may bring data along, as psql reads them, as the superuser.

@@ -13,7 +13,12 @@ use crate::{
 pub(super) struct Scratch<'a> {
     fields: Vec<Fielded<'a>>,
     properties: Vec<(&'a str, ValueRef<'a>)>,
+    /// Names of properties and events that were checked already: most events bring the same.
+    names: Vec<&'a str>,
 }
+
+/// Names that are kept.
+const NAMES: usize = 16;
 
 impl<'a> Scratch<'a> {
     /// Reads an event. The refusal names the field, the limit and the value.
@@ -38,7 +43,8 @@ impl<'a> Scratch<'a> {
                 (6, Wire::Bytes(bytes)) => {
                     properties += 1;
                     if properties <= limits::PROPERTIES {
-                        self.properties.push(property(bytes)?);
+                        let property = property(&mut self.names, bytes)?;
+                        self.properties.push(property);
                     }
                 }
                 (7, Wire::Bytes(bytes)) => {
@@ -69,7 +75,7 @@ impl<'a> Scratch<'a> {
         Ok(EventRef {
             visitor: required("visitor_id", visitor)?,
             time_ms: time(time_ms, now_ms)?,
-            name: required("name", name)?,
+            name: known(&mut self.names, "name", name)?,
             event_id: text("event_id", event_id, limits::ID_BYTES)?,
             sequence,
             fields: &self.fields,
@@ -213,7 +219,7 @@ impl From<Malformed> for Refusal {
 }
 
 /// One entry of `Event.properties`.
-fn property(entry: &[u8]) -> Result<(&str, ValueRef<'_>), Refusal> {
+fn property<'a>(names: &mut Vec<&'a str>, entry: &'a [u8]) -> Result<(&'a str, ValueRef<'a>), Refusal> {
     let (mut name, mut value) = (&[][..], None);
     let mut fields = Fields::new(entry);
     while let Some((number, content)) = fields.next_field()? {
@@ -224,7 +230,7 @@ fn property(entry: &[u8]) -> Result<(&str, ValueRef<'_>), Refusal> {
             _ => {}
         }
     }
-    let name = required("properties", name)?;
+    let name = known(names, "properties", name)?;
     let field = || format!("properties[{name}]");
     let mut found = None;
     let mut fields = Fields::new(value.unwrap_or_default());
@@ -271,6 +277,18 @@ fn time(time_ms: Option<i64>, now_ms: i64) -> Result<i64, Refusal> {
         return Err(Refusal::field(Reason::EventTimeInFuture, "time_ms", text));
     }
     Ok(time_ms)
+}
+
+/// A required name, which is checked when it comes for the first time.
+fn known<'a>(names: &mut Vec<&'a str>, field: &str, bytes: &'a [u8]) -> Result<&'a str, Refusal> {
+    if let Some(name) = names.iter().find(|name| name.as_bytes() == bytes) {
+        return Ok(name);
+    }
+    let name = required(field, bytes)?;
+    if names.len() < NAMES {
+        names.push(name);
+    }
+    Ok(name)
 }
 
 fn required<'a>(field: &str, bytes: &'a [u8]) -> Result<&'a str, Refusal> {

@@ -2,13 +2,21 @@
 
 use runnel_model::TenantName;
 use sqlx::SqliteConnection;
+use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     failure::unavailable,
     rows::{Append, Written, answer, write},
     writer::{Trust, begin, commit as commit_transaction, roll_back},
 };
-use crate::{Unavailable, admitted::Row, watch::Watchers};
+use crate::{
+    Unavailable,
+    admitted::Row,
+    notice::Notices,
+    spans::{self, FOLDER},
+    watch::Watchers,
+};
 
 /// What is known of a tenant that is written to. The one writer needs no lock.
 pub(super) struct Head {
@@ -67,8 +75,12 @@ pub(super) async fn commit(
     group: Vec<Append>,
     backlog_bytes: u64,
     watchers: &Watchers,
+    notices: &Notices,
 ) -> Trust {
-    let result = transaction(connection, tenant, &group, backlog_bytes).await;
+    let began = Instant::now();
+    let span = spans::append(FOLDER, group.iter().map(|append| &append.span));
+    let result = transaction(connection, tenant, &group, backlog_bytes).instrument(span).await;
+    notices.committed(began, group.len(), &result);
     let mut trust = match &result {
         Err(Unavailable::OutcomeUnknown(_)) => Trust::Suspect,
         _ => Trust::Known,
@@ -80,7 +92,8 @@ pub(super) async fn commit(
         written.outcomes
     });
     for append in answer(group, result) {
-        let alone = Box::pin(commit(connection, tenant, vec![append], backlog_bytes, watchers)).await;
+        let alone =
+            Box::pin(commit(connection, tenant, vec![append], backlog_bytes, watchers, notices)).await;
         if alone == Trust::Suspect {
             trust = Trust::Suspect;
         }

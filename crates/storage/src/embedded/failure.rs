@@ -1,6 +1,6 @@
 //! What the database's errors mean.
 
-use crate::Unavailable;
+use crate::{Unavailable, spans};
 
 /// Primary result codes of SQLite, <https://www.sqlite.org/rescode.html>.
 const CORRUPT: u32 = 11;
@@ -27,6 +27,7 @@ pub(crate) fn blames_a_batch(error: &Unavailable) -> bool {
 
 /// A statement failed, and its transaction with it.
 pub(crate) fn unavailable(error: sqlx::Error) -> Unavailable {
+    spans::failed(error.as_database_error().and_then(|error| error.code()).as_deref());
     match error {
         error if is_full(&error) => Unavailable::DiskFull,
         sqlx::Error::PoolClosed => Unavailable::Closed,
@@ -36,5 +37,6 @@ pub(crate) fn unavailable(error: sqlx::Error) -> Unavailable {
 
 /// A commit failed. When the disk is full, the commit record is what could not be written.
 pub(crate) fn commit_failed(error: sqlx::Error) -> Unavailable {
+    spans::failed(error.as_database_error().and_then(|error| error.code()).as_deref());
     if is_full(&error) { Unavailable::DiskFull } else { Unavailable::OutcomeUnknown(error.into()) }
 }

@@ -22,7 +22,7 @@ use super::{
     failure::is_damaged,
     writer::{QUEUE, Writer},
 };
-use crate::watch::Watchers;
+use crate::{notice::Notices, watch::Watchers};
 
 /// Why a folder could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -141,18 +141,19 @@ impl Embedded {
         }
         let readers = pool(&options, reading).await.map_err(failed)?;
         let (writer, commands) = mpsc::channel(QUEUE);
-        let watchers = Arc::new(Watchers::default());
+        let (watchers, notices) = (Arc::new(Watchers::default()), Notices::default());
         let task = Writer {
             connection,
             options: writing,
             commands,
             watchers: watchers.clone(),
+            notices: notices.clone(),
             backlog_bytes: options.backlog_bytes,
             bound,
             lock,
         };
         tokio::spawn(task.run());
-        Ok(Arc::new(Embedded::new(writer, readers, watchers)))
+        Ok(Arc::new(Embedded::new(writer, readers, watchers, notices)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fs::File, future::Future, pin::Pin, sync::Arc};
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use runnel_model::TenantName;
 
@@ -13,7 +13,13 @@ use super::{
     failure::{commit_failed, unavailable},
     rows::Append,
 };
-use crate::{Unavailable, watch::Watchers};
+use crate::{
+    Unavailable,
+    backend::Purpose,
+    notice::Notices,
+    spans::{self, FOLDER},
+    watch::Watchers,
+};
 
 /// Commands that may wait. Callers beyond wait for a place.
 pub(crate) const QUEUE: usize = 1_024;
@@ -45,6 +51,7 @@ pub(crate) struct Writer {
     pub(crate) options: SqliteConnectOptions,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) watchers: Arc<Watchers>,
+    pub(crate) notices: Notices,
     pub(crate) backlog_bytes: u64,
     /// Statement that bounds the file, which holds for a connection only.
     pub(crate) bound: Option<String>,
@@ -74,8 +81,8 @@ impl Writer {
             let trust = match command {
                 Command::Append(tenant, first) => {
                     let group = group(&tenant, *first, &mut waiting);
-                    let Self { connection, backlog_bytes, watchers, .. } = &mut self;
-                    append::commit(connection, &tenant, group, *backlog_bytes, watchers).await
+                    let Self { connection, backlog_bytes, watchers, notices, .. } = &mut self;
+                    append::commit(connection, &tenant, group, *backlog_bytes, watchers, notices).await
                 }
                 Command::Job(job) => job(&mut self.connection).await,
                 Command::Close(reply) => {
@@ -171,19 +178,25 @@ pub(crate) async fn roll_back(connection: &mut SqliteConnection) {
 }
 
 /// Sends a transaction to the writer and waits for its outcome.
-pub(crate) async fn transact<T, E, F>(writer: &mpsc::Sender<Command>, work: F) -> Result<T, E>
+pub(crate) async fn transact<T, E, F>(
+    writer: &mpsc::Sender<Command>,
+    purpose: Purpose,
+    work: F,
+) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<Unavailable> + Send + 'static,
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, Result<T, E>> + Send + 'static,
 {
     let (reply, outcome) = oneshot::channel();
+    let span = spans::transaction(FOLDER, purpose, true);
     let job: Job = Box::new(move |connection| {
-        Box::pin(async move {
+        let done = async move {
             let (result, trust) = in_transaction(connection, work).await;
             let _ = reply.send(result);
             trust
-        })
+        };
+        Box::pin(done.instrument(span))
     });
     writer.send(Command::Job(job)).await.map_err(|_| Unavailable::Closed)?;
     outcome.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))

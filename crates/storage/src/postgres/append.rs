@@ -6,16 +6,23 @@ use std::{
 };
 
 use runnel_model::TenantName;
-use sqlx::{PgConnection, PgPool};
-use tokio::sync::{Semaphore, oneshot};
+use sqlx::PgConnection;
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
+use tracing::{Instrument, Span};
 
 use super::{
     Postgres,
     failure::{collided, lost, timed_out, unavailable},
+    pool::Pool,
     rows::{Append, Written, answer, write},
     session::{PATIENCE, Session, within},
 };
-use crate::{Admitted, AppendError, Journaled, Unavailable, admitted::Row, watch::Watchers};
+use crate::{
+    Admitted, AppendError, Journaled, Unavailable, admitted::Row, notice::Notices, spans, watch::Watchers,
+};
 
 /// Bytes of batches that may wait for their commit, over all tenants.
 const WAITING_BYTES: usize = 64 << 20;
@@ -36,6 +43,7 @@ pub(super) struct Queues {
     waiting: Arc<Mutex<HashMap<TenantName, VecDeque<Append>>>>,
     room: Arc<Semaphore>,
     watchers: Arc<Watchers>,
+    notices: Notices,
     backlog_bytes: u64,
 }
 
@@ -46,9 +54,9 @@ impl std::fmt::Debug for Queues {
 }
 
 impl Queues {
-    pub(super) fn new(backlog_bytes: u64, watchers: Arc<Watchers>) -> Queues {
+    pub(super) fn new(backlog_bytes: u64, watchers: Arc<Watchers>, notices: Notices) -> Queues {
         let room = Arc::new(Semaphore::new(WAITING_BYTES));
-        Queues { waiting: Arc::default(), room, watchers, backlog_bytes }
+        Queues { waiting: Arc::default(), room, watchers, notices, backlog_bytes }
     }
 
     /// Lets nobody in any more.
@@ -104,7 +112,7 @@ impl Postgres {
         let share =
             self.queues.room.clone().acquire_many_owned(share).await.map_err(|_| Unavailable::Closed)?;
         let (reply, outcome) = oneshot::channel();
-        if self.queues.push(tenant, Append { row, now_ms, reply, _share: share }) {
+        if self.queues.push(tenant, Append { row, now_ms, reply, span: Span::current(), _share: share }) {
             tokio::spawn(work_off(self.queues.clone(), self.pools.ingest.clone(), tenant.clone()));
         }
         outcome.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
@@ -112,7 +120,7 @@ impl Postgres {
 }
 
 /// Commits what waits, group by group, until nothing does.
-async fn work_off(queues: Queues, pool: PgPool, tenant: TenantName) {
+async fn work_off(queues: Queues, pool: Pool, tenant: TenantName) {
     loop {
         let group = queues.take(&tenant);
         if group.is_empty() {
@@ -123,13 +131,13 @@ async fn work_off(queues: Queues, pool: PgPool, tenant: TenantName) {
 }
 
 /// Commits batches together. When that fails for a reason that may lie in one of them, each gets a transaction of its own.
-async fn commit(queues: &Queues, pool: &PgPool, tenant: &TenantName, group: Vec<Append>) {
-    let mut result = transaction(pool, tenant, &group, queues.backlog_bytes).await;
+async fn commit(queues: &Queues, pool: &Pool, tenant: &TenantName, group: Vec<Append>) {
+    let mut result = transaction(queues, pool, tenant, &group).await;
     for _ in 0..COLLISIONS {
         if !result.as_ref().is_err_and(collided) {
             break;
         }
-        result = transaction(pool, tenant, &group, queues.backlog_bytes).await;
+        result = transaction(queues, pool, tenant, &group).await;
     }
     let result = result.map(|written| {
         if let Some(sequence) = written.sequence {
@@ -142,8 +150,22 @@ async fn commit(queues: &Queues, pool: &PgPool, tenant: &TenantName, group: Vec<
     }
 }
 
+/// One try, in a span of its own.
 async fn transaction(
-    pool: &PgPool,
+    queues: &Queues,
+    pool: &Pool,
+    tenant: &TenantName,
+    group: &[Append],
+) -> Result<Written, Unavailable> {
+    let began = Instant::now();
+    let span = spans::append(pool.server.place(), group.iter().map(|append| &append.span));
+    let result = attempt(pool, tenant, group, queues.backlog_bytes).instrument(span).await;
+    queues.notices.committed(began, group.len(), &result);
+    result
+}
+
+async fn attempt(
+    pool: &Pool,
     tenant: &TenantName,
     group: &[Append],
     backlog_bytes: u64,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::Unavailable;
+use crate::{Unavailable, spans};
 
 fn state(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
@@ -52,6 +52,7 @@ pub(super) fn blames_a_batch(error: &Unavailable) -> bool {
 
 /// A statement failed, and its transaction with it.
 pub(super) fn unavailable(error: sqlx::Error) -> Unavailable {
+    spans::failed(state(&error).as_deref());
     match error {
         error if is_full(&error) => Unavailable::DiskFull,
         sqlx::Error::PoolClosed => Unavailable::Closed,
@@ -61,6 +62,7 @@ pub(super) fn unavailable(error: sqlx::Error) -> Unavailable {
 
 /// A commit failed. Only a server that refuses it says that it did not take place: class 23 integrity, 40 rollback, 53 resources.
 pub(super) fn commit_failed(error: sqlx::Error) -> Unavailable {
+    spans::failed(state(&error).as_deref());
     let refused =
         state(&error).is_some_and(|state| ["23", "40", "53"].iter().any(|class| state.starts_with(class)));
     if refused { unavailable(error) } else { Unavailable::OutcomeUnknown(error.into()) }

@@ -14,8 +14,9 @@ use super::{
     MigrateError, Pools, Postgres,
     append::Queues,
     migrate::{check, migrate},
+    pool::{Pool, Server},
 };
-use crate::{backend::Purpose, watch::Watchers};
+use crate::{backend::Purpose, notice::Notices, watch::Watchers};
 
 /// How the shared store behaves.
 #[derive(Clone)]
@@ -38,6 +39,9 @@ pub struct PostgresOptions {
     pub migrate: bool,
     /// Work with a server that may lose what it has committed.
     pub allow_unsafe_server: bool,
+    /// What a transaction is called on the server for as long as it lasts (`application_name`), asked in the span that it belongs to when it begins: at most 63
+    /// letters, digits, spaces and dashes. `None` leaves `runnel`.
+    pub call: fn() -> Option<String>,
 }
 
 impl PostgresOptions {
@@ -54,6 +58,7 @@ impl PostgresOptions {
             backlog_bytes: 1 << 30,
             migrate: true,
             allow_unsafe_server: false,
+            call: || None,
         }
     }
 }
@@ -141,8 +146,11 @@ impl Postgres {
         }
         check(&mut connection).await?;
         connection.close().await?;
-        let pool = |own: Option<PgConnectOptions>, most: u32| {
-            lazy_pool(own.unwrap_or_else(|| owner.clone()), most.max(1))
+        let name = owner.get_database().unwrap_or(owner.get_username()).to_owned();
+        let server = Arc::new(Server { name, call: options.call, silent: Mutex::default() });
+        let pool = |own: Option<PgConnectOptions>, most: u32| Pool {
+            connections: lazy_pool(own.unwrap_or_else(|| owner.clone()), most.max(1)),
+            server: server.clone(),
         };
         let pools = Pools {
             ingest: pool(ingest, options.connections),
@@ -150,9 +158,9 @@ impl Postgres {
             query: pool(query, options.connections),
             admin: pool(admin, options.connections),
         };
-        let watchers = Arc::new(Watchers::default());
-        let queues = Queues::new(options.backlog_bytes, watchers.clone());
-        Ok(Postgres { pools, queues, watchers, compacting: Mutex::default() })
+        let (watchers, notices) = (Arc::new(Watchers::default()), Notices::default());
+        let queues = Queues::new(options.backlog_bytes, watchers.clone(), notices.clone());
+        Ok(Postgres { pools, queues, watchers, notices, compacting: Mutex::default() })
     }
 }
 

@@ -3,11 +3,12 @@
 use std::{future::Future, time::Duration};
 
 use runnel_model::TenantName;
-use sqlx::{Executor, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{Executor, Postgres, pool::PoolConnection};
 
 use super::{
     Connection, Work,
     failure::{commit_failed, is_late, lost, timed_out, unavailable},
+    pool::Pool,
 };
 use crate::Unavailable;
 
@@ -30,20 +31,25 @@ pub(super) struct Session {
 impl Session {
     /// Begins. A connection that died while it waited is replaced, since nothing can have happened on it.
     pub(super) async fn begin(
-        pool: &PgPool,
+        pool: &Pool,
         tenant: Option<&TenantName>,
         reads: bool,
     ) -> Result<Session, Unavailable> {
+        let session = Session::open(pool, tenant, reads).await;
+        pool.server.note(session.is_ok());
+        session
+    }
+
+    async fn open(pool: &Pool, tenant: Option<&TenantName>, reads: bool) -> Result<Session, Unavailable> {
         let mode = if reads { "REPEATABLE READ READ ONLY" } else { "READ COMMITTED" };
         // A tenant's name has no character that would need quoting.
-        let statement = match tenant {
-            Some(tenant) => format!("BEGIN ISOLATION LEVEL {mode}; SET LOCAL runnel.tenant = '{tenant}'"),
-            None => format!("BEGIN ISOLATION LEVEL {mode}"),
-        };
+        let tenant =
+            tenant.map(|tenant| format!("; SET LOCAL runnel.tenant = '{tenant}'")).unwrap_or_default();
+        let statement = format!("BEGIN ISOLATION LEVEL {mode}{tenant}{}", pool.server.naming());
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let connection = pool.acquire().await.map_err(unavailable)?;
+            let connection = pool.connections.acquire().await.map_err(unavailable)?;
             let mut session = Session { connection: Some(connection), clean: false };
             match session.execute(statement.clone(), BEGIN_PATIENCE).await {
                 Ok(()) => return Ok(session),

@@ -15,6 +15,8 @@ pub(super) struct Append {
     pub(super) row: Row,
     pub(super) now_ms: i64,
     pub(super) reply: oneshot::Sender<Result<Journaled, AppendError>>,
+    /// What it is part of.
+    pub(super) span: tracing::Span,
     /// Its share of the memory that waiting batches may take.
     pub(super) _share: OwnedSemaphorePermit,
 }

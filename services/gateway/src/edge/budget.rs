@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runnel_chassis::{Caller, Clock};
+use runnel_chassis::{Caller, Clock, Metrics};
 use runnel_contracts::refusal::{Reason, Refusal};
 use runnel_model::limits;
 use runnel_storage::hot::{Budgets, Limit, OverBudget};
@@ -32,11 +32,12 @@ pub(super) struct Charger {
     budgets: Budgets,
     allowances: Allowances,
     clock: Clock,
+    metrics: Metrics,
 }
 
 impl Charger {
-    pub(super) fn new(budgets: Budgets, allowances: Allowances, clock: Clock) -> Charger {
-        Charger { budgets, allowances, clock }
+    pub(super) fn new(budgets: Budgets, allowances: Allowances, clock: Clock, metrics: Metrics) -> Charger {
+        Charger { budgets, allowances, clock, metrics }
     }
 
     /// Charges for a message, or refuses it and says when there is enough again.
@@ -66,6 +67,7 @@ impl Charger {
                     OverBudget::Wait { ms } => Duration::from_millis(ms),
                     OverBudget::Never => PAUSE,
                 };
+                self.metrics.edge_throttled(name);
                 let text = format!("The tenant may use {rate} {name} a second; this call has {amount} more.");
                 return Err(Refusal::new(Reason::RateLimited, text).retry_after(wait));
             }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use runnel_chassis::{Caller, Upstream, clock::Stopwatch};
+use runnel_chassis::{Caller, Metrics, Upstream, clock::Stopwatch};
 use runnel_contracts::refusal::{Reason, Refusal};
 use runnel_model::TenantName;
 use tonic::body::Body;
@@ -30,7 +30,10 @@ pub(super) async fn shed(gates: Gates, request: Request<Body>, next: Upstream) -
     let Some(method) = method_of(&request) else { return next.answer(request).await };
     let mut place = match gates.of(method.load).enter() {
         Ok(place) => place,
-        Err(refusal) => return refuse(refusal),
+        Err(refusal) => {
+            gates.metrics.edge_shed();
+            return refuse(refusal);
+        }
     };
     let response = next.answer(request).await;
     // What was refused tells nothing about how long an answer takes.
@@ -47,7 +50,10 @@ pub(super) async fn share(gates: Gates, request: Request<Body>, next: Upstream) 
     };
     match gates.of(method.load).share(&caller.tenant) {
         Ok(share) => hold(next.answer(request).await, share),
-        Err(refusal) => refuse(refusal),
+        Err(refusal) => {
+            gates.metrics.edge_throttled("calls");
+            refuse(refusal)
+        }
     }
 }
 
@@ -62,20 +68,22 @@ struct Width {
 
 /// The gates, one a kind of load.
 #[derive(Clone, Debug)]
-pub(super) struct Gates(Arc<[Gate; 5]>);
-
-impl Default for Gates {
-    fn default() -> Gates {
-        let fixed = |most| Gate::new(Width { least: most, most, target: None });
-        let appends = Width { least: 16, most: 512, target: Some(Duration::from_millis(120)) };
-        Gates(Arc::new([Gate::new(appends), fixed(2_048), fixed(256), fixed(256), fixed(256)]))
-    }
+pub(super) struct Gates {
+    gates: Arc<[Gate; 5]>,
+    metrics: Metrics,
 }
 
 impl Gates {
+    pub(super) fn new(metrics: Metrics) -> Gates {
+        let fixed = |most| Gate::new(Width { least: most, most, target: None });
+        let appends = Width { least: 16, most: 512, target: Some(Duration::from_millis(120)) };
+        let gates = Arc::new([Gate::new(appends), fixed(2_048), fixed(256), fixed(256), fixed(256)]);
+        Gates { gates, metrics }
+    }
+
     /// The gate of a kind of load.
     pub(super) fn of(&self, load: Load) -> &Gate {
-        let [append, stream, question, control, probe] = &*self.0;
+        let [append, stream, question, control, probe] = &*self.gates;
         match load {
             Load::Append => append,
             Load::Stream => stream,
@@ -132,7 +140,8 @@ impl Gate {
         let (inside, limit) = (self.0.inside.load(Ordering::Acquire), self.0.limit.load(Ordering::Acquire));
         let mut tenants = self.0.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let active = tenants.len() + usize::from(!tenants.contains_key(tenant));
-        let most = if inside * 2 <= limit { limit / 2 } else { limit / active }.max(1);
+        // More than half is never one tenant's, so that there is always a place for the next.
+        let most = if inside * 2 <= limit { limit / 2 } else { limit / active.max(2) }.max(1);
         let under_way = tenants.entry(tenant.clone()).or_default();
         if *under_way < most {
             *under_way += 1;

@@ -52,6 +52,9 @@ impl Answer {
     }
 }
 
+/// What is wrong, with which method, further headers, pieces of the body, and the reason for which it is refused.
+type Case<'a> = (&'a str, &'a str, Vec<(&'static str, &'a str)>, Vec<Bytes>, &'a str);
+
 /// Where calls go.
 enum Target {
     Process(Upstream),
@@ -271,7 +274,7 @@ async fn messages_are_bounded_before_they_are_decoded() {
     assert!(zipped.len() < 200_000 && squeezed.len() < 20_000);
     let (gzip_on, zstd_on) = (("grpc-encoding", "gzip"), ("grpc-encoding", "zstd"));
     let small = framed(0, &batch(1, 0));
-    let cases: Vec<(&str, &str, Vec<(&'static str, &str)>, Vec<Bytes>, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("a length of 100 MB", APPEND, vec![], vec![declared.freeze()], "MESSAGE_TOO_LARGE"),
         ("a gzip bomb", APPEND, vec![gzip_on], vec![framed(1, &zipped)], "MESSAGE_TOO_LARGE"),
         ("a zstd bomb", APPEND, vec![zstd_on], vec![framed(1, &squeezed)], "MESSAGE_TOO_LARGE"),

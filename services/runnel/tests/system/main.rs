@@ -7,13 +7,18 @@
 )]
 
 mod bad_input;
+mod canaries;
 mod command;
 mod edge;
 mod fresh;
 mod isolation;
 mod kill;
+mod lifecycle;
 mod logs;
+mod measured;
 mod orders;
+mod scrape;
 mod server;
 mod tls;
+mod traces;
 mod vectors;
