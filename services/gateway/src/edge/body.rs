@@ -83,4 +83,9 @@ impl http_body::Body for Told {
             _ => polled,
         }
     }
+
+    /// An answer that is all headers stays one.
+    fn is_end_stream(&self) -> bool {
+        self.over || (self.body.is_end_stream() && self.fault.get().is_none())
+    }
 }
