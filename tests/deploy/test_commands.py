@@ -3,8 +3,6 @@
 import chart
 import command_line
 import compose
-import pending
-import pytest
 
 # Variables that libraries read, by their own names.
 STANDARD = {
@@ -14,7 +12,6 @@ STANDARD = {
     "PGPASSFILE",
     "SSL_CERT_FILE",
 }
-SUBCOMMANDS = (*chart.SERVICES, "migrate")
 
 
 def faults(program, arguments: list[str], variables: dict[str, str]) -> list[str]:
@@ -24,7 +21,7 @@ def faults(program, arguments: list[str], variables: dict[str, str]) -> list[str
     options = {argument.removeprefix("--").split("=")[0] for argument in rest}
     wrong = [f"--{option}" for option in options - set(known.options)]
     used = {name for value in variables.values() for name in variables if f"$({name})" in (value or "")}
-    allowed = known.variables | STANDARD | used | pending.VARIABLES.get(subcommand, set())
+    allowed = known.variables | STANDARD | used
     wrong += sorted(set(variables) - allowed)
     given = options | {option for option, variable in known.options.items() if variable in variables}
     return wrong + [f"no --{option}" for option in sorted(known.required - given)]
@@ -51,9 +48,3 @@ def test_a_wrong_command_is_found(program):
     assert faults(program, ["ingest"], right | {"POD": "a"}) == ["POD"]
     assert faults(program, ["ingest"], right | {"POD": "a", "OTEL_RESOURCE_ATTRIBUTES": "pod=$(POD)"}) == []
     assert faults(program, ["ingest"], {"RUNNEL_POSTGRES": None}) == ["no --context-key-file"]
-
-
-@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
-def test_nothing_is_pending_that_is_there(program, subcommand):
-    there = command_line.describe(program, subcommand).variables & pending.VARIABLES.get(subcommand, set())
-    assert not there, f"`runnel {subcommand}` has {sorted(there)} now; take them out of tests/deploy/pending.py"

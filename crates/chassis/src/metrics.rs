@@ -154,8 +154,6 @@ struct Inner {
     quarantined: Counter<u64>,
     edge_throttled: Counter<u64>,
     edge_shed: Counter<u64>,
-    hot_circuit_open: Gauge<u64>,
-    hot_errors: Counter<u64>,
     hot_rebuilds: Counter<u64>,
 }
 
@@ -210,8 +208,6 @@ impl Metrics {
             quarantined: counter(QUARANTINED_ROWS),
             edge_throttled: counter(EDGE_THROTTLED),
             edge_shed: counter(EDGE_SHED),
-            hot_circuit_open: gauge(HOT_CIRCUIT_OPEN),
-            hot_errors: counter(HOT_ERRORS),
             hot_rebuilds: counter(HOT_REBUILDS),
             provider,
             meter,
@@ -226,12 +222,10 @@ impl Metrics {
             &inner.compaction_bytes,
             &inner.quarantined,
             &inner.edge_shed,
-            &inner.hot_errors,
             &inner.hot_rebuilds,
         ] {
             counter.add(0, &[]);
         }
-        inner.hot_circuit_open.record(0, &[]);
         Metrics { inner: Arc::new(inner) }
     }
 
@@ -330,14 +324,17 @@ impl Metrics {
         self.inner.edge_shed.add(1, &[]);
     }
 
-    /// Whether hot state is given up on for the moment.
-    pub fn hot_circuit(&self, open: bool) {
-        self.inner.hot_circuit_open.record(u64::from(open), &[]);
-    }
-
-    /// Hot state failed.
-    pub fn hot_error(&self) {
-        self.inner.hot_errors.add(1, &[]);
+    /// From now on, hot state is read by these whenever somebody looks: whether it is given up on for the moment, and how often it failed.
+    pub fn watch_hot(
+        &self,
+        away: impl Fn() -> bool + Send + Sync + 'static,
+        failures: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let meter = &self.inner.meter;
+        let gauge = meter.u64_observable_gauge(HOT_CIRCUIT_OPEN).with_description(help(HOT_CIRCUIT_OPEN));
+        gauge.with_callback(move |seen| seen.observe(u64::from(away()), &[])).build();
+        let counter = meter.u64_observable_counter(HOT_ERRORS).with_description(help(HOT_ERRORS));
+        counter.with_callback(move |seen| seen.observe(failures(), &[])).build();
     }
 
     /// Hot state was made anew from the truth.

@@ -5,6 +5,7 @@ use runnel_contracts::proto::{
     catalog::v1::catalog_service_client::CatalogServiceClient,
     funnel::v1::funnel_service_client::FunnelServiceClient,
     ingest::v1::ingest_service_client::IngestServiceClient,
+    segmentation::v1::segmentation_service_client::SegmentationServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -87,6 +88,12 @@ impl<S: Transport> Client<S> {
     #[must_use]
     pub fn funnel(&self) -> FunnelServiceClient<Keyed<S>> {
         FunnelServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The generated client of the segmentation service.
+    #[must_use]
+    pub fn segmentation(&self) -> SegmentationServiceClient<Keyed<S>> {
+        SegmentationServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
     }
 
     /// The generated client of the catalogue.

@@ -40,6 +40,11 @@ pub mod proto {
             tonic::include_proto!("runnel.funnel.v1");
         }
     }
+    pub mod segmentation {
+        pub mod v1 {
+            tonic::include_proto!("runnel.segmentation.v1");
+        }
+    }
     pub mod admin {
         pub mod v1 {
             tonic::include_proto!("runnel.admin.v1");

@@ -16,6 +16,7 @@ mod names;
 mod question;
 mod rows;
 mod run;
+mod seen;
 mod values;
 
 pub use cache::{Journeys, JourneysOptions, PoolError, WeakJourneys};
@@ -25,4 +26,5 @@ pub use names::Names;
 pub use question::{ColumnsFor, CountError, Derived, PredicateError, RunColumns, regex};
 pub use rows::TooManyNames;
 pub use run::{Arena, Identities, KindColumn, Run, TimeColumn, ValueColumn};
+pub use seen::{Presence, SeenSince, off_site};
 pub use values::ValueDictionary;

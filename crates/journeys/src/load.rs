@@ -56,10 +56,10 @@ impl From<RowsError> for LoadError {
 }
 
 /// Payloads of the store, fetched and not yet decoded.
-struct Fetched {
-    sequence: u64,
-    batches: Vec<(u64, EventBatch)>,
-    blocks: Vec<Block>,
+pub(crate) struct Fetched {
+    pub(crate) sequence: u64,
+    pub(crate) batches: Vec<(u64, EventBatch)>,
+    pub(crate) blocks: Vec<Block>,
 }
 
 /// Events whose identities must be read: position of the origin, and row.
@@ -72,7 +72,8 @@ struct Origin {
     place: Option<(usize, usize)>,
 }
 
-async fn fetch(store: &Store, tenant: &TenantName, after: u64) -> Result<Fetched, LoadError> {
+/// What was committed before the call and is numbered above `after`.
+pub(crate) async fn fetch(store: &Store, tenant: &TenantName, after: u64) -> Result<Fetched, LoadError> {
     let mut attempt = 0;
     loop {
         attempt += 1;

@@ -176,6 +176,24 @@ impl Hot {
         matches!(&*self.backend, Backend::Process(_))
     }
 
+    /// Whether calls are turned away at the moment because it, or a part of it, does not answer.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        match &*self.backend {
+            Backend::Process(_) => false,
+            Backend::Servers(servers) => servers.is_away(),
+        }
+    }
+
+    /// How often it failed since it was opened.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        match &*self.backend {
+            Backend::Process(_) => 0,
+            Backend::Servers(servers) => servers.failures(),
+        }
+    }
+
     /// Takes up to `want` tokens from a tenant's bucket. A bucket that is not known is full. Time that goes back counts as standing still.
     pub async fn lease(
         &self,

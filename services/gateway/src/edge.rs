@@ -33,6 +33,8 @@ pub struct Routes {
     pub ingest: Upstream,
     /// The funnel service, with the catalogue.
     pub funnel: Upstream,
+    /// The segmentation service.
+    pub segmentation: Upstream,
     /// The control plane.
     pub admin: Upstream,
     /// Health.
@@ -206,6 +208,7 @@ async fn dispatch(
     let owner = match method.owner {
         Owner::Ingest => Some(routes.ingest),
         Owner::Funnel => Some(routes.funnel),
+        Owner::Segmentation => Some(routes.segmentation),
         Owner::Admin => Some(routes.admin),
         Owner::Health => Some(routes.health),
         Owner::Reflection => routes.reflection,

@@ -9,6 +9,8 @@ pub enum Owner {
     Ingest,
     /// The funnel service, with the catalogue.
     Funnel,
+    /// The segmentation service.
+    Segmentation,
     /// The gateway's own control plane.
     Admin,
     /// Health.
@@ -105,6 +107,10 @@ const TABLE: &[Method] = table! {
         "QueryFunnel" Funnel Read Question Safe;
         "ExplainVisitor" Funnel Read Question Safe;
         "Verify" Funnel Read Question Safe;
+    }
+    "runnel.segmentation.v1.SegmentationService" {
+        "ListSegments" Segmentation Read Control Safe;
+        "CountOpenSessions" Segmentation Read Question Safe;
     }
     "runnel.admin.v1.AdminService" {
         "CreateTenant" Admin Admin Control Never;

@@ -26,7 +26,7 @@ use runnel_client::{
         ingest::v1::AppendRequest,
     },
 };
-use runnel_harness::{Collector, Deployment, Extra, Placement};
+use runnel_harness::{Collector, Deployment, Extra, Placement, Stores};
 use tonic::transport::Channel;
 
 /// Events of a batch.
@@ -55,7 +55,7 @@ impl Measured {
         let arguments = ["--ops-listen", "127.0.0.1:0"].map(str::to_owned).into();
         let extra = Extra { arguments, variables, ..Extra::default() };
         let binary = Path::new(env!("CARGO_BIN_EXE_runnel"));
-        let all = Deployment::start_with(binary, Placement::Folder, None, &extra).unwrap();
+        let all = Deployment::start_with(binary, Placement::Folder, Stores::default(), &extra).unwrap();
         let (write, _) = all.tenant("shop").await.unwrap();
         let client = Client::connect(&all.endpoint, &write).await.unwrap();
         Measured { what, all, client, wall: Duration::ZERO, processor: 0.0 }

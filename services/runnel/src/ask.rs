@@ -3,9 +3,12 @@
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use runnel_chassis::Clock;
-use runnel_contracts::proto::funnel::v1::{
-    DefineFunnelRequest, ExplainVisitorRequest, QueryFunnelRequest, VerifyRequest, explain_visitor_request,
-    query_funnel_request,
+use runnel_contracts::proto::{
+    funnel::v1::{
+        DefineFunnelRequest, ExplainVisitorRequest, QueryFunnelRequest, VerifyRequest,
+        explain_visitor_request, query_funnel_request,
+    },
+    segmentation::v1::CountOpenSessionsRequest,
 };
 
 use crate::{
@@ -23,6 +26,8 @@ pub(crate) enum AskCommand {
     Funnel(AskFunnel),
     /// Every event of one visitor against a funnel, and why it counted or not.
     Explain(AskExplain),
+    /// How many sessions there are.
+    Sessions(AskSessions),
 }
 
 /// `runnel ask funnel`.
@@ -54,15 +59,27 @@ pub(crate) struct AskExplain {
     target: TargetArgs,
 }
 
+/// `runnel ask sessions`.
+#[derive(Debug, Args)]
+pub(crate) struct AskSessions {
+    /// Those that are open at this moment.
+    #[arg(long, required = true)]
+    open: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
 /// Asks and prints.
 pub(crate) async fn run(command: AskCommand, output: Output) -> anyhow::Result<()> {
     let target = match &command {
         AskCommand::Funnel(ask) => ask.target.open(false).await?,
         AskCommand::Explain(ask) => ask.target.open(false).await?,
+        AskCommand::Sessions(ask) => ask.target.open(false).await?,
     };
     let result = match command {
         AskCommand::Funnel(ask) => funnel(&ask, &target, output).await,
         AskCommand::Explain(ask) => explain(&ask, &target, output).await,
+        AskCommand::Sessions(_) => sessions(&target, output).await,
     };
     target.close().await;
     result
@@ -128,6 +145,16 @@ async fn explain(ask: &AskExplain, target: &Target, output: Output) -> anyhow::R
     render::print(match output {
         Output::Json => json::to_json("runnel.funnel.v1.ExplainVisitorResponse", &answer)?,
         Output::Table => render::explained(&answer),
+    });
+    Ok(())
+}
+
+async fn sessions(target: &Target, output: Output) -> anyhow::Result<()> {
+    let request = CountOpenSessionsRequest {};
+    let answer = target.client.segmentation().count_open_sessions(request).await?.into_inner();
+    render::print(match output {
+        Output::Json => json::to_json("runnel.segmentation.v1.CountOpenSessionsResponse", &answer)?,
+        Output::Table => render::open_sessions(&answer),
     });
     Ok(())
 }

@@ -57,7 +57,7 @@ enum Command {
     Ingest(services::IngestArgs),
     /// Serve funnels alone: answers questions.
     Funnel(services::FunnelArgs),
-    /// Serve segmentation alone.
+    /// Serve segmentation alone: counts who is there at this moment.
     Segmentation(services::SegmentationArgs),
     /// Bring the schema of a shared database up to date.
     Migrate(services::MigrateArgs),

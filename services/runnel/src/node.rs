@@ -14,6 +14,7 @@ use runnel_chassis::{
 use runnel_gateway::{Edge, EdgeOptions, Keys, Routes};
 use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_model::TenantName;
+use runnel_segmentation::{Segmentation, SegmentationOptions};
 use runnel_storage::{
     CompactOptions, CreateTenantError, EmbeddedOptions, KeyKind, OpenError, Store, Unavailable,
 };
@@ -62,7 +63,7 @@ pub struct NodeOptions {
     pub store: EmbeddedOptions,
     /// The journeys' settings.
     pub journeys: JourneysOptions,
-    /// The edge's settings.
+    /// The edge's settings. Where it counts, all hot state is.
     pub edge: EdgeOptions,
     /// Answer reflection.
     pub reflection: bool,
@@ -78,6 +79,7 @@ pub struct Node {
     store: Store,
     keys: Keys,
     journeys: Journeys,
+    segmentation: Segmentation,
     edge: Edge,
     clock: Clock,
     metrics: Metrics,
@@ -103,9 +105,21 @@ impl Node {
         let journeys = Journeys::new(store.clone(), options.journeys)
             .map_err(|fault| NodeError::Start(fault.to_string()))?;
         let metrics = options.metrics;
+        let hot = options.edge.hot.clone();
+        parts::watch_hot(&hot, &metrics);
+        parts::watch_journeys(&journeys, &metrics);
+        let segmentation = Segmentation::new(
+            journeys.clone(),
+            hot,
+            signer.clone(),
+            clock.clone(),
+            metrics.clone(),
+            SegmentationOptions::default(),
+        );
         let routes = Routes {
             ingest: parts::ingest(store.clone(), signer.clone(), clock.clone(), &metrics),
             funnel: parts::funnel(journeys.clone(), signer.clone(), clock.clone(), &metrics),
+            segmentation: parts::segmentation(&segmentation, &metrics),
             admin: parts::admin(store.clone(), keys.clone(), signer.clone(), clock.clone()),
             health: match options.health {
                 Some(health) => health,
@@ -120,7 +134,7 @@ impl Node {
             metrics.clone(),
         ));
         let edge = Edge::new(routes, keys.clone(), signer, clock.clone(), &metrics, options.edge);
-        Ok(Node { store, keys, journeys, edge, clock, metrics, compaction })
+        Ok(Node { store, keys, journeys, segmentation, edge, clock, metrics, compaction })
     }
 
     /// What listens on a socket.
@@ -191,6 +205,7 @@ impl Node {
     pub async fn close(self) {
         self.compaction.abort();
         drop(self.compaction.await);
+        self.segmentation.close().await;
         self.store.close().await;
     }
 }

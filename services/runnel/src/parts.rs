@@ -6,7 +6,8 @@ use runnel_funnel::Funnels;
 use runnel_gateway::{Admin, Keys};
 use runnel_ingest::Ingest;
 use runnel_journeys::Journeys;
-use runnel_storage::Store;
+use runnel_segmentation::Segmentation;
+use runnel_storage::{Hot, Store};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Layer;
 
@@ -20,15 +21,30 @@ pub(crate) fn ingest(store: Store, signer: ContextSigner, clock: Clock, metrics:
 
 /// The funnel service, with the catalogue.
 pub(crate) fn funnel(journeys: Journeys, signer: ContextSigner, clock: Clock, metrics: &Metrics) -> Upstream {
+    let (funnels, catalog) = Funnels::new(journeys, signer, clock).servers();
+    let routes = tonic::service::Routes::new(funnels).add_service(catalog).prepare();
+    Upstream::new(Observe::new("funnel", metrics).layer(routes))
+}
+
+/// The segmentation service.
+pub(crate) fn segmentation(segmentation: &Segmentation, metrics: &Metrics) -> Upstream {
+    Upstream::new(Observe::new("segmentation", metrics).layer(segmentation.clone().server()))
+}
+
+/// From now on, metrics tell of the journeys of this process.
+pub(crate) fn watch_journeys(journeys: &Journeys, metrics: &Metrics) {
     // The store tells the metrics of its commits, so they may not keep the store in turn.
     let (resident, loaded) = (journeys.weak(), journeys.weak());
     metrics.watch_journeys(
         move || resident.get().map_or(0, |journeys| journeys.resident_bytes()),
         move || loaded.get().map_or(0, |journeys| journeys.loads()),
     );
-    let (funnels, catalog) = Funnels::new(journeys, signer, clock).servers();
-    let routes = tonic::service::Routes::new(funnels).add_service(catalog).prepare();
-    Upstream::new(Observe::new("funnel", metrics).layer(routes))
+}
+
+/// From now on, metrics tell how hot state does.
+pub(crate) fn watch_hot(hot: &Hot, metrics: &Metrics) {
+    let (away, failures) = (hot.clone(), hot.clone());
+    metrics.watch_hot(move || away.is_away(), move || failures.failures());
 }
 
 /// The control plane.

@@ -9,6 +9,7 @@ use runnel_contracts::proto::{
         ExplainVisitorResponse, QueryFunnelResponse, Totals, UnitState, VerifyResponse, break_down_row::Group,
     },
     query::v1::{Quantiles, Rate},
+    segmentation::v1::{CountOpenSessionsResponse, OpenSessionsSource},
 };
 
 use crate::{
@@ -250,6 +251,22 @@ pub(crate) fn explained(answer: &ExplainVisitorResponse) -> String {
         ]);
     }
     format!("{text}{rows}")
+}
+
+/// Open sessions.
+pub(crate) fn open_sessions(answer: &CountOpenSessionsResponse) -> String {
+    let source = match answer.source() {
+        OpenSessionsSource::Journeys => "journeys",
+        _ => "hot state",
+    };
+    let mut sessions = table(&["open sessions", "as of", "counted from", "up to batch"]);
+    sessions.add_row(vec![
+        number(answer.open_sessions),
+        Cell::new(show_instant(answer.as_of_ms)),
+        Cell::new(source),
+        number(answer.revision.map_or(0, |revision| revision.sequence)),
+    ]);
+    sessions.to_string()
 }
 
 /// Checked promises.

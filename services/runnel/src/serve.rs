@@ -8,7 +8,6 @@ use runnel_chassis::{
     serve::{listen, serve},
 };
 use runnel_journeys::JourneysOptions;
-use runnel_storage::Hot;
 
 use crate::{
     command::Output,
@@ -16,7 +15,7 @@ use crate::{
     listen::{EdgeArgs, ListenArgs},
     node::{Node, NodeOptions},
     render,
-    store::{PepperArgs, PostgresArgs},
+    store::{PepperArgs, PostgresArgs, RedisArgs},
 };
 
 /// Options of `serve`.
@@ -27,6 +26,8 @@ pub(crate) struct ServeArgs {
     pub(crate) data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) postgres: PostgresArgs,
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
     #[command(flatten)]
     pub(crate) pepper: PepperArgs,
     #[command(flatten)]
@@ -42,7 +43,7 @@ pub(crate) struct ServeArgs {
 
 /// Serves until asked to stop.
 pub(crate) async fn run(args: ServeArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
-    let edge = args.edge.options(Hot::process())?;
+    let edge = args.edge.options(args.redis.open().await?)?;
     let serving = args.listen.options(edge.origins.any());
     let mut lifecycle = Lifecycle::begin(&args.ops, &metrics).await?;
     let listener = listen(args.listen.listen).await?;

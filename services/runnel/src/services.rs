@@ -10,7 +10,8 @@ use runnel_chassis::{
 };
 use runnel_gateway::{Edge, Keys, Routes};
 use runnel_journeys::{Journeys, JourneysOptions};
-use runnel_storage::{CompactOptions, Hot};
+use runnel_segmentation::{Segmentation, SegmentationOptions};
+use runnel_storage::{CompactOptions, Store};
 use tower::Layer;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     listen::{EdgeArgs, ListenArgs, PeerArgs},
     node::first_operator_key,
     parts, render,
-    store::{PepperArgs, PostgresArgs, secret},
+    store::{PepperArgs, PostgresArgs, RedisArgs, secret},
 };
 
 /// What every service needs.
@@ -42,6 +43,8 @@ pub(crate) struct GatewayArgs {
     #[command(flatten)]
     postgres: PostgresArgs,
     #[command(flatten)]
+    redis: RedisArgs,
+    #[command(flatten)]
     pepper: PepperArgs,
     /// The ingest service. All addresses of the name are used.
     #[arg(long, env = "RUNNEL_INGEST", value_name = "http://HOST:PORT")]
@@ -49,6 +52,9 @@ pub(crate) struct GatewayArgs {
     /// The funnel service. All addresses of the name are used, one of them for a tenant.
     #[arg(long, env = "RUNNEL_FUNNEL", value_name = "http://HOST:PORT")]
     funnel: String,
+    /// The segmentation service. All addresses of the name are used, one of them for a tenant.
+    #[arg(long, env = "RUNNEL_SEGMENTATION", value_name = "http://HOST:PORT")]
+    segmentation: String,
     #[command(flatten)]
     peer: PeerArgs,
     #[command(flatten)]
@@ -81,6 +87,13 @@ pub(crate) struct FunnelArgs {
 pub(crate) struct SegmentationArgs {
     #[command(flatten)]
     common: CommonArgs,
+    #[command(flatten)]
+    postgres: PostgresArgs,
+    #[command(flatten)]
+    redis: RedisArgs,
+    /// Megabytes that journeys may take in memory.
+    #[arg(long, env = "RUNNEL_MEMORY_MB", default_value = "4096", value_parser = clap::value_parser!(u64).range(16..))]
+    memory_mb: u64,
 }
 
 /// Options of `migrate`.
@@ -126,9 +139,12 @@ fn with_health(service: Upstream, lifecycle: &Lifecycle) -> Upstream {
 pub(crate) async fn gateway(args: GatewayArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
     let (signer, pepper, clock) = (signer(&args.common)?, args.pepper.read()?, Clock::default());
-    let edge = args.edge.options(Hot::process())?;
+    let hot = args.redis.open().await?;
+    parts::watch_hot(&hot, &metrics);
+    let edge = args.edge.options(hot)?;
     let ingest = Network::new("ingest", &args.ingest, args.peer.tls())?;
     let funnel = Network::new("funnel", &args.funnel, args.peer.tls())?;
+    let segmentation = Network::new("segmentation", &args.segmentation, args.peer.tls())?;
     // Without its database the gateway still answers best: that the store does not answer, and when to try again.
     for (what, service) in [("ingest", ingest.clone()), ("funnel", funnel.clone())] {
         lifecycle.readiness().needs(what, move || service.is_connected());
@@ -139,6 +155,7 @@ pub(crate) async fn gateway(args: GatewayArgs, output: Output, metrics: Metrics)
     let routes = Routes {
         ingest: ingest.upstream(),
         funnel: funnel.upstream(),
+        segmentation: segmentation.upstream(),
         admin: parts::admin(store.clone(), keys.clone(), signer.clone(), clock.clone()),
         health: lifecycle.health(),
         reflection: if args.edge.reflection { Some(parts::reflection()?) } else { None },
@@ -173,24 +190,42 @@ pub(crate) async fn funnel(args: FunnelArgs, output: Output, metrics: Metrics) -
     let (signer, clock) = (signer(&args.common)?, Clock::default());
     let store = args.postgres.open().await?;
     lifecycle.needs_store(&store);
-    let budget_bytes = usize::try_from(args.memory_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
-    let options = JourneysOptions { budget_bytes, ..JourneysOptions::default() };
-    let journeys = Journeys::new(store.clone(), options).context("the threads for counting did not start")?;
+    let journeys = journeys(&store, args.memory_mb)?;
+    parts::watch_journeys(&journeys, &metrics);
     let service = parts::funnel(journeys, signer, clock, &metrics);
     let served = run(&args.common, output, &lifecycle, None, with_health(service, &lifecycle), false).await;
     store.close().await;
     served
 }
 
-/// Segmentation: health, for now.
+/// Segmentation: who is there at this moment.
 pub(crate) async fn segmentation(
     args: SegmentationArgs,
     output: Output,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
-    signer(&args.common)?;
-    run(&args.common, output, &lifecycle, None, lifecycle.health(), false).await
+    let mut lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
+    let (signer, clock) = (signer(&args.common)?, Clock::default());
+    let hot = args.redis.open().await?;
+    parts::watch_hot(&hot, &metrics);
+    let store = args.postgres.open().await?;
+    lifecycle.needs_store(&store);
+    let journeys = journeys(&store, args.memory_mb)?;
+    parts::watch_journeys(&journeys, &metrics);
+    let options = SegmentationOptions::default();
+    let segmentation = Segmentation::new(journeys, hot, signer, clock, metrics.clone(), options);
+    let service = with_health(parts::segmentation(&segmentation, &metrics), &lifecycle);
+    let served = run(&args.common, output, &lifecycle, None, service, false).await;
+    segmentation.close().await;
+    store.close().await;
+    served
+}
+
+/// Journeys within so many megabytes.
+fn journeys(store: &Store, memory_mb: u64) -> anyhow::Result<Journeys> {
+    let budget_bytes = usize::try_from(memory_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
+    let options = JourneysOptions { budget_bytes, ..JourneysOptions::default() };
+    Journeys::new(store.clone(), options).context("the threads for counting did not start")
 }
 
 /// Brings the schema of a database up to date and says so.

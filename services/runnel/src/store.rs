@@ -11,7 +11,7 @@ use runnel_chassis::{
     observe::call_name,
     seal::{Seal, unhex},
 };
-use runnel_storage::{PostgresOptions, Store};
+use runnel_storage::{Hot, PostgresOptions, Store, hot::HotOptions};
 
 /// The shared database.
 #[derive(Clone, Args)]
@@ -98,6 +98,38 @@ impl PostgresArgs {
             bail!("say which database: --postgres URL or RUNNEL_POSTGRES")
         };
         Ok(Store::open_postgres(&options).await?)
+    }
+}
+
+/// The hot store.
+#[derive(Clone, Args)]
+pub(crate) struct RedisArgs {
+    /// Where processes share what is true at this moment: redis://[USER:PASSWORD@]HOST:PORT, rediss:// with TLS, or redis+cluster://HOST:PORT,HOST:PORT.
+    /// Without it each process keeps that to itself. Losing it changes no answer.
+    #[arg(long, env = "RUNNEL_REDIS", hide_env_values = true, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+    /// Work with a server that throws away what it holds when its memory is full.
+    #[arg(long, env = "RUNNEL_REDIS_ALLOW_EVICTION", requires = "redis")]
+    redis_allow_eviction: bool,
+}
+
+impl std::fmt::Debug for RedisArgs {
+    /// Addresses hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisArgs").finish_non_exhaustive()
+    }
+}
+
+impl RedisArgs {
+    /// Connects; without an address, hot state lies in this process.
+    pub(crate) async fn open(&self) -> anyhow::Result<Hot> {
+        match &self.redis {
+            None => Ok(Hot::process()),
+            Some(url) => {
+                let allow_eviction = self.redis_allow_eviction;
+                Ok(Hot::open(&HotOptions { allow_eviction, ..HotOptions::new(url.clone()) }).await?)
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use runnel_client::{
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
-use crate::{HarnessError, Postgres};
+use crate::{HarnessError, Postgres, Redis};
 
 /// Where things are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,12 @@ impl Process {
         let endpoint = format!("http://{}", said["listening"].as_str().unwrap_or_default());
         let ops = said["ops"].as_str().map(str::to_owned);
         Ok(Process { binary: binary.to_owned(), arguments, extra: extra.clone(), child, endpoint, ops, said })
+    }
+
+    /// Starts another process as this one was started, on another port.
+    pub fn another(&self) -> Result<Process, HarnessError> {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        Process::start_with(&self.binary, &arguments, &self.extra)
     }
 
     /// The operator's first key, when this process made it.
@@ -141,6 +147,24 @@ fn spawn(
     }
 }
 
+/// What processes share. Stores that are not named are those that a process has for itself.
+#[derive(Debug, Clone, Default)]
+pub struct Stores {
+    /// Where the shared database is.
+    pub postgres: Option<Arc<Postgres>>,
+    /// Where hot state is.
+    pub redis: Option<Arc<Redis>>,
+}
+
+impl From<Option<Arc<Postgres>>> for Stores {
+    fn from(postgres: Option<Arc<Postgres>>) -> Stores {
+        Stores { postgres, redis: None }
+    }
+}
+
+/// The secret by which the services of a deployment know calls of its gateway.
+pub const CONTEXT_SECRET: [u8; 32] = [0x5a; 32];
+
 /// Something that calls go to.
 #[derive(Debug)]
 pub struct Deployment {
@@ -150,7 +174,7 @@ pub struct Deployment {
     /// The processes by service; `serve` where one does everything.
     pub processes: BTreeMap<&'static str, Process>,
     database: Option<String>,
-    _server: Option<Arc<Postgres>>,
+    _stores: Stores,
     _folder: TempDir,
 }
 
@@ -160,43 +184,44 @@ impl Deployment {
         self.database.as_deref()
     }
 
-    /// Starts everything, on empty stores. `server` is where the shared database is.
+    /// Starts everything over stores, with an empty database.
     pub fn start(
         binary: &Path,
         placement: Placement,
-        server: Option<Arc<Postgres>>,
+        stores: impl Into<Stores>,
     ) -> Result<Deployment, HarnessError> {
-        Deployment::start_with(binary, placement, server, &Extra::default())
+        Deployment::start_with(binary, placement, stores, &Extra::default())
     }
 
     /// As [`start`](Deployment::start), with more for every process.
     pub fn start_with(
         binary: &Path,
         placement: Placement,
-        server: Option<Arc<Postgres>>,
+        stores: impl Into<Stores>,
         extra: &Extra,
     ) -> Result<Deployment, HarnessError> {
+        let stores = stores.into();
         let folder = tempfile::tempdir()?;
         let mut processes = BTreeMap::new();
-        let database = server
-            .as_deref()
-            .filter(|_| placement != Placement::Folder)
-            .map(Postgres::database)
-            .transpose()?;
-        match (placement, server.as_deref().zip(database.as_deref())) {
+        let server = stores.postgres.as_deref();
+        let redis = stores.redis.as_deref().map(Redis::url);
+        let hot: Vec<&str> = redis.iter().flat_map(|url| ["--redis", url]).collect();
+        let database =
+            server.filter(|_| placement != Placement::Folder).map(Postgres::database).transpose()?;
+        match (placement, server.zip(database.as_deref())) {
             (Placement::Folder, _) => {
                 let data = folder.path().join("data").to_string_lossy().into_owned();
-                processes
-                    .insert("serve", Process::start_with(binary, &["serve", "--data-dir", &data], extra)?);
+                let arguments = [&["serve", "--data-dir", &data][..], &hot].concat();
+                processes.insert("serve", Process::start_with(binary, &arguments, extra)?);
             }
             (Placement::Shared, Some((server, database))) => {
                 let url = server.url(database, "owner");
                 let pepper = secret(folder.path(), "pepper")?;
-                let arguments = ["serve", "--postgres", &url, "--pepper-file", &pepper];
+                let arguments = [&["serve", "--postgres", &url, "--pepper-file", &pepper][..], &hot].concat();
                 processes.insert("serve", Process::start_with(binary, &arguments, extra)?);
             }
             (Placement::Split, Some((server, database))) => {
-                split(binary, folder.path(), server, database, extra, &mut processes)?;
+                split(binary, folder.path(), (server, database), &hot, extra, &mut processes)?;
             }
             (_, None) => return Err(HarnessError::Missing { what: "PostgreSQL" }),
         }
@@ -206,7 +231,7 @@ impl Deployment {
             let reason = "no operator's key was made".to_owned();
             return Err(HarnessError::Failed { what: "starting runnel", reason });
         };
-        Ok(Deployment { endpoint, operator, processes, database, _server: server, _folder: folder })
+        Ok(Deployment { endpoint, operator, processes, database, _stores: stores, _folder: folder })
     }
 
     /// The operator.
@@ -242,8 +267,8 @@ fn secret(folder: &Path, name: &str) -> Result<String, HarnessError> {
 fn split(
     binary: &Path,
     folder: &Path,
-    server: &Postgres,
-    database: &str,
+    (server, database): (&Postgres, &str),
+    hot: &[&str],
     extra: &Extra,
     processes: &mut BTreeMap<&'static str, Process>,
 ) -> Result<(), HarnessError> {
@@ -267,7 +292,8 @@ fn split(
     let ingest = start("ingest", &[&store(&[])[..], &of_ingest[..]].concat())?;
     let of_funnel = ["--postgres", &query, "--postgres-admin", &admin];
     let funnel = start("funnel", &[&store(&[])[..], &of_funnel[..]].concat())?;
-    let segmentation = start("segmentation", &[])?;
+    // What reads needs no rights beyond reading, and a look at when a tenant was made.
+    let segmentation = start("segmentation", &[&store(&[])[..], &of_funnel[..], hot].concat())?;
     let of_gateway = [
         "--postgres",
         &admin,
@@ -277,8 +303,10 @@ fn split(
         &ingest.endpoint,
         "--funnel",
         &funnel.endpoint,
+        "--segmentation",
+        &segmentation.endpoint,
     ];
-    let gateway = start("gateway", &[&store(&[])[..], &of_gateway[..]].concat())?;
+    let gateway = start("gateway", &[&store(&[])[..], &of_gateway[..], hot].concat())?;
     processes.extend([
         ("ingest", ingest),
         ("funnel", funnel),

@@ -10,7 +10,7 @@ mod proxy;
 mod redis;
 
 pub use collector::{Collector, SeenLine, SeenSpan};
-pub use deployment::{Deployment, Extra, Placement, Process};
+pub use deployment::{CONTEXT_SECRET, Deployment, Extra, Placement, Process, Stores};
 pub use keeper::{HarnessError, or_skip};
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};

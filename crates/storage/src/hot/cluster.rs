@@ -71,6 +71,11 @@ impl Cluster {
         futures_util::future::try_join_all(connected).await.map(|_| ())
     }
 
+    /// Whether calls to some node are turned away at the moment.
+    pub(crate) fn is_away(&self) -> bool {
+        self.map().nodes.values().any(|node| node.is_away())
+    }
+
     /// Sends a command to the node that holds a slot, and on to where that one says.
     pub(crate) async fn call(&self, slot: u16, command: &Cmd, until: Instant) -> Result<Value, HotError> {
         let Some(node) = self.holder(slot) else {

@@ -1,6 +1,12 @@
 //! Hot state on Redis: one server, or a cluster. Every operation is a script on the keys of one shard.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{Client, Cmd, Value};
 use runnel_model::TenantName;
@@ -28,8 +34,8 @@ static RESET: LazyLock<Script> = LazyLock::new(|| Script::new(&[SHARD, include_s
 /// What the scripts on a shard have in common.
 const SHARD: &str = include_str!("scripts/shard.lua");
 
-/// Filling a shard may take this many times as long as another command.
-const FILLING: u32 = 10;
+/// A command may take as long again for every so many events that it carries.
+const EVENTS: usize = 250;
 
 /// Where hot state lies.
 #[derive(Debug)]
@@ -43,6 +49,7 @@ enum Placed {
 pub(crate) struct Servers {
     placed: Placed,
     deadline: Duration,
+    failures: AtomicU64,
 }
 
 impl Servers {
@@ -60,7 +67,7 @@ impl Servers {
             }
             None => Placed::Cluster(Cluster::new(address, rules)),
         };
-        Ok(Servers { placed, deadline })
+        Ok(Servers { placed, deadline, failures: AtomicU64::new(0) })
     }
 
     /// Connects, and looks whether the servers are fit.
@@ -127,7 +134,7 @@ impl Servers {
     ) -> Result<ShardCount, HotError> {
         let (shard, run) = on_shard(&APPLY, place, shard, now_ms);
         let run = with_seen(run.with(step.epoch).with(step.from).with(step.to), seen);
-        counted(self.run(&shard, run, self.deadline).await?)
+        counted(self.run(&shard, run, self.patience(seen)).await?)
     }
 
     pub(crate) async fn reset(
@@ -140,7 +147,7 @@ impl Servers {
         let (shard, run) = on_shard(&RESET, place, shard, now_ms);
         let run = run.with(part.epoch).with(part.word).with(u8::from(part.first)).with(u8::from(part.last));
         let run = with_seen(run.with(part.sequence), part.seen);
-        counted(self.run(&shard, run, self.deadline * FILLING).await?)
+        counted(self.run(&shard, run, self.patience(part.seen)).await?)
     }
 
     pub(crate) async fn count(
@@ -160,15 +167,37 @@ impl Servers {
         self.call(&shard, &command, Instant::now() + self.deadline).await.map(|_| ())
     }
 
+    /// How long a command with these events may take.
+    fn patience(&self, seen: &[Seen]) -> Duration {
+        self.deadline * u32::try_from(1 + seen.len() / EVENTS).unwrap_or(u32::MAX)
+    }
+
     /// Runs a script; whole, where the server does not know it.
     async fn run(&self, shard: &ShardKey, run: Run<'_>, deadline: Duration) -> Result<Value, HotError> {
         let until = Instant::now() + deadline;
-        match self.call(shard, &run.by_hash(), until).await {
+        let answer = match self.call(shard, &run.by_hash(), until).await {
             Err(HotError::Refused { source, .. }) if is_unknown(&source) => {
                 self.call(shard, &run.whole(), until).await
             }
             answer => answer,
+        };
+        if answer.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
         }
+        answer
+    }
+
+    /// Whether calls to some server are turned away at the moment.
+    pub(crate) fn is_away(&self) -> bool {
+        match &self.placed {
+            Placed::One(node) => node.is_away(),
+            Placed::Cluster(cluster) => cluster.is_away(),
+        }
+    }
+
+    /// Calls that failed.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     async fn call(&self, shard: &ShardKey, command: &Cmd, until: Instant) -> Result<Value, HotError> {

@@ -9,7 +9,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use futures_util::{StreamExt, stream};
+use futures_util::future::join_all;
 use runnel_model::{SHARDS, TenantName, limits::SESSION_GAP_MS};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -17,8 +17,6 @@ use super::{Backend, Hot, HotError};
 
 /// Events of one command.
 const PART: usize = 1_000;
-/// Commands on their way at a time.
-const TOGETHER: usize = 16;
 
 /// A visitor: a hash of the visitor as sent, so that hot state holds nobody's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -210,7 +208,7 @@ impl Sessions {
     /// Counts the open sessions of every shard, by shard. Shards are counted one by one: what is read may hold for different sequence numbers and instants.
     pub async fn count_all(&self, now_ms: i64) -> Vec<Result<ShardCount, HotError>> {
         let counts = (0..SHARDS).map(|shard| self.count(shard, now_ms));
-        stream::iter(counts).buffered(TOGETHER).collect().await
+        join_all(counts).await
     }
 
     /// Throws away all shards of the tenant.

@@ -63,6 +63,8 @@ const PROBES: &[(&str, &str, Told)] = &[
         Told::Refused(Code::NotFound),
     ),
     ("FunnelService/Verify", r#"{"query":{"name":"f1"}}"#, Told::Refused(Code::NotFound)),
+    ("SegmentationService/ListSegments", r"{}", Told::Own),
+    ("SegmentationService/CountOpenSessions", r"{}", Told::Own),
     ("AdminService/CreateTenant", r#"{"name":"taken-over"}"#, Told::Refused(Code::PermissionDenied)),
     ("AdminService/ListTenants", r"{}", Told::Refused(Code::PermissionDenied)),
     (

@@ -19,6 +19,7 @@ mod measured;
 mod orders;
 mod scrape;
 mod server;
+mod sessions;
 mod tls;
 mod traces;
 mod vectors;

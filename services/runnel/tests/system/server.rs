@@ -8,7 +8,7 @@ use std::{
 };
 
 use runnel_client::RetryPolicy;
-use runnel_harness::{Deployment, Placement, Postgres};
+use runnel_harness::{Deployment, Placement, Postgres, Redis, Stores};
 
 /// A running `runnel serve`. Ended when it is dropped.
 pub(crate) struct Server {
@@ -84,6 +84,12 @@ impl Random {
 
 /// Everything in its place, on empty stores. A server of its own for those that need one.
 pub(crate) fn deployment(placement: Placement) -> Deployment {
-    let server = (placement != Placement::Folder).then(|| Arc::new(Postgres::start("").unwrap()));
-    Deployment::start(Path::new(env!("CARGO_BIN_EXE_runnel")), placement, server).unwrap()
+    deployment_over(placement, None)
+}
+
+/// As [`deployment`], with hot state on Redis where one is given.
+pub(crate) fn deployment_over(placement: Placement, redis: Option<Arc<Redis>>) -> Deployment {
+    let postgres = (placement != Placement::Folder).then(|| Arc::new(Postgres::start("").unwrap()));
+    let stores = Stores { postgres, redis };
+    Deployment::start(Path::new(env!("CARGO_BIN_EXE_runnel")), placement, stores).unwrap()
 }

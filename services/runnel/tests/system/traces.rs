@@ -9,7 +9,7 @@ use runnel_client::{
         append_stream_request::{Batch, Message, Open},
     },
 };
-use runnel_harness::{Collector, Deployment, Extra, Placement, Postgres, SeenSpan};
+use runnel_harness::{Collector, Deployment, Extra, Placement, Postgres, SeenSpan, Stores};
 use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
@@ -253,7 +253,7 @@ async fn what_is_left_is_sent_before_the_end_and_nothing_waits_for_a_collector_t
     variables.iter_mut().skip(1).for_each(|(_, delay)| *delay = "3600000".to_owned());
     let extra = Extra { variables, ..Extra::default() };
     let binary = Path::new(env!("CARGO_BIN_EXE_runnel"));
-    let mut all = Deployment::start_with(binary, Placement::Folder, None, &extra).unwrap();
+    let mut all = Deployment::start_with(binary, Placement::Folder, Stores::default(), &extra).unwrap();
     let (write, _) = all.tenant("shop").await.unwrap();
     traced(&all.endpoint, &write, trace).await.append(batch(1), None).await.unwrap();
     assert!(collector.spans().is_empty());
@@ -266,7 +266,7 @@ async fn what_is_left_is_sent_before_the_end_and_nothing_waits_for_a_collector_t
     let gone = collector.endpoint.clone();
     drop(collector);
     let extra = Extra { variables: vec![("OTEL_EXPORTER_OTLP_ENDPOINT".into(), gone)], ..Extra::default() };
-    let mut all = Deployment::start_with(binary, Placement::Folder, None, &extra).unwrap();
+    let mut all = Deployment::start_with(binary, Placement::Folder, Stores::default(), &extra).unwrap();
     let (write, _) = all.tenant("shop").await.unwrap();
     traced(&all.endpoint, &write, trace).await.append(batch(1), None).await.unwrap();
     let process = all.processes.get_mut("serve").unwrap();

@@ -1,0 +1,214 @@
+//! When visitors were last there, for open sessions: of all of them from journeys in memory, or of those with new events from the store.
+//!
+//! Events that did not take place on the site never open or extend a session, so they are left out. Of copies with one identity and other content the journeys know the first; what
+//! is read from the store alone takes each as an event, which matters only where such copies differ in whether they took place on the site.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rayon::prelude::*;
+use runnel_model::{ColumnKey, EventBatch, Field, SHARDS, Selector, TenantName, shard_of};
+use runnel_storage::{
+    Block, BlockError,
+    hot::{Seen, VisitorKey},
+};
+
+use crate::{
+    cache::Journeys,
+    load::{LoadError, fetch},
+    loaded::Loaded,
+    run::{Run, ValueColumn},
+};
+
+/// The time that matters for who is there at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presence {
+    /// Earlier events do not matter, in milliseconds since the Unix epoch.
+    pub from_ms: i64,
+    /// The instant. Of events up to it only a visitor's last matters; of later ones, each.
+    pub now_ms: i64,
+}
+
+/// Events that matter for who is there, numbered above a sequence number.
+#[derive(Debug, Clone, Default)]
+pub struct SeenSince {
+    /// Every batch up to this number was looked at: the tenant's highest number. Below `after`, the journal is another one than the caller knew.
+    pub sequence: u64,
+    /// The events, by shard.
+    pub shards: Vec<Vec<Seen>>,
+}
+
+impl Journeys {
+    /// What matters of the batches that were committed before the call and numbered above `after`. Journeys are not loaded for it.
+    pub async fn seen_since(
+        &self,
+        tenant: &TenantName,
+        after: u64,
+        presence: Presence,
+    ) -> Result<SeenSince, LoadError> {
+        let fetched = fetch(self.store(), tenant, after).await?;
+        if fetched.batches.is_empty() && fetched.blocks.is_empty() {
+            let shards = vec![Vec::new(); SHARDS];
+            return Ok(SeenSince { sequence: fetched.sequence, shards });
+        }
+        let read = move || -> Result<SeenSince, LoadError> {
+            let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::default()).collect();
+            for (_, batch) in &fetched.batches {
+                read_batch(batch, presence, &mut shards);
+            }
+            for block in &fetched.blocks {
+                for group in 0..block.row_groups().len() {
+                    read_group(block, group, after, presence, &mut shards)?;
+                }
+            }
+            let shards = shards.into_iter().map(Shard::seen).collect();
+            Ok(SeenSince { sequence: fetched.sequence, shards })
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| LoadError::Stopped)?
+    }
+
+    /// How many visitors have an event on the site from `presence.from_ms` to `presence.now_ms`, inclusive.
+    pub async fn present(&self, loaded: Arc<Loaded>, presence: Presence) -> Result<u64, LoadError> {
+        let pool = self.pool().clone();
+        let count = move || {
+            let of_shard = |shard| loaded.visit(shard, presence, |_, last, _| u64::from(last.is_some()));
+            pool.install(|| (0..SHARDS).into_par_iter().map(of_shard).sum())
+        };
+        tokio::task::spawn_blocking(count).await.map_err(|_| LoadError::Stopped)
+    }
+}
+
+impl Loaded {
+    /// What matters of one shard's events. The column of [`Field::OffSite`] has to be loaded.
+    #[must_use]
+    pub fn seen(&self, shard: usize, presence: Presence) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        self.visit(shard, presence, |visitor, last, later| {
+            let times = last.into_iter().chain(later.iter().copied());
+            let visitor = VisitorKey::of(visitor);
+            seen.extend(times.map(|time_ms| Seen { visitor, time_ms }));
+            0
+        });
+        seen
+    }
+
+    /// Visits every visitor of a shard with the last event up to now, if it matters, and all later ones. The sum of what is answered.
+    fn visit(
+        &self,
+        shard: usize,
+        presence: Presence,
+        mut each: impl FnMut(&[u8], Option<i64>, &[i64]) -> u64,
+    ) -> u64 {
+        let Some(shard) = self.shards.get(shard) else { return 0 };
+        let off_site = self.column(&off_site());
+        let mut later = Vec::new();
+        let mut sum = 0;
+        for (run, skip) in [(&*shard.base, Some(&*shard.superseded)), (&*shard.overlay, None)] {
+            if run.events() == 0 || run.span_ms.1 < presence.from_ms {
+                continue;
+            }
+            let codes = off_site.and_then(|column| run.columns.get(column));
+            let skipped = |visitor: usize| {
+                skip.and_then(|skip| skip.get(visitor / 64))
+                    .is_some_and(|word| word >> (visitor % 64) & 1 == 1)
+            };
+            for visitor in (0..run.visitors.len()).filter(|visitor| !skipped(*visitor)) {
+                let last = last_of(run, codes, visitor, presence, &mut later);
+                if last.is_some() || !later.is_empty() {
+                    sum += each(run.visitors.get(visitor), last, &later);
+                }
+            }
+        }
+        sum
+    }
+}
+
+/// The time of a visitor's last event up to now, if it matters; later ones are put aside.
+fn last_of(
+    run: &Run,
+    codes: Option<&ValueColumn>,
+    visitor: usize,
+    presence: Presence,
+    later: &mut Vec<i64>,
+) -> Option<i64> {
+    later.clear();
+    for event in run.range(visitor).rev() {
+        let time_ms = run.time(event);
+        if time_ms < presence.from_ms {
+            return None;
+        }
+        if codes.is_some_and(|codes| codes.values().get(event).unwrap_or(0) != 0) {
+            continue;
+        }
+        if time_ms <= presence.now_ms {
+            return Some(time_ms);
+        }
+        later.push(time_ms);
+    }
+    None
+}
+
+/// The column that says whether an event took place elsewhere.
+#[must_use]
+pub fn off_site() -> Selector {
+    Selector::Field(Field::OffSite)
+}
+
+/// One shard's events that matter so far.
+#[derive(Debug, Default)]
+struct Shard {
+    last: HashMap<VisitorKey, i64>,
+    later: Vec<Seen>,
+}
+
+impl Shard {
+    fn add(&mut self, visitor: VisitorKey, time_ms: i64, presence: Presence) {
+        if time_ms > presence.now_ms {
+            self.later.push(Seen { visitor, time_ms });
+        } else if time_ms >= presence.from_ms {
+            let last_ms = self.last.entry(visitor).or_insert(time_ms);
+            *last_ms = time_ms.max(*last_ms);
+        }
+    }
+
+    fn seen(self) -> Vec<Seen> {
+        let last = self.last.into_iter().map(|(visitor, time_ms)| Seen { visitor, time_ms });
+        last.chain(self.later).collect()
+    }
+}
+
+fn read_batch(batch: &EventBatch, presence: Presence, shards: &mut [Shard]) {
+    let mut elsewhere = vec![false; batch.len()];
+    for column in batch.columns.iter().filter(|column| column.key == ColumnKey::Field(Field::OffSite)) {
+        column.rows.iter().for_each(|&row| elsewhere[row as usize] = true);
+    }
+    let on_site = (0..batch.len()).filter(|&row| !elsewhere[row] && batch.times[row] >= presence.from_ms);
+    for row in on_site {
+        let visitor = batch.strings.get(batch.visitors[row]);
+        shards[shard_of(visitor)].add(VisitorKey::of(visitor.as_bytes()), batch.times[row], presence);
+    }
+}
+
+fn read_group(
+    block: &Block,
+    group: usize,
+    after: u64,
+    presence: Presence,
+    shards: &mut [Shard],
+) -> Result<(), BlockError> {
+    let keys = block.read_keys(group)?;
+    let mut elsewhere = vec![false; keys.times.len()];
+    for (at, info) in block.columns().iter().enumerate() {
+        if info.selector == off_site() {
+            block.read_column(group, at)?.rows.iter().for_each(|&row| elsewhere[row as usize] = true);
+        }
+    }
+    for (row, &time_ms) in keys.times.iter().enumerate() {
+        if keys.numbers[row] <= after || elsewhere[row] || time_ms < presence.from_ms {
+            continue;
+        }
+        let visitor = keys.visitors.get(keys.visitor_codes[row] as usize);
+        let shard = shard_of(std::str::from_utf8(visitor).unwrap_or_default());
+        shards[shard].add(VisitorKey::of(visitor), time_ms, presence);
+    }
+    Ok(())
+}

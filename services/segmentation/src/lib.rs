@@ -1,0 +1,18 @@
+//! The segmentation service: groups of visitors, and who is there at this moment.
+//!
+//! How many sessions are open is answered from hot state where that is known to be complete, and from the journeys of all visitors where it is not. Both give the
+//! same number:
+//! 1. every shard of hot state says up to which number of the journal it is complete ([`open`]);
+//! 2. the journal says what came since; it is applied, by the process that owns the tenant at the moment ([`owner`]);
+//! 3. what is lost, out of reach, or behind and owned by another process is counted from the journeys instead, and hot state is filled again in the background
+//!    ([`rebuild`]).
+
+mod follow;
+mod open;
+mod owner;
+mod rebuild;
+mod refusal;
+mod service;
+
+pub use open::SegmentationOptions;
+pub use service::Segmentation;
