@@ -17,6 +17,11 @@ enum Source {
     #[default]
     System,
     Fixed(Arc<AtomicI64>),
+    /// What it shows at `since`.
+    Runtime {
+        since: tokio::time::Instant,
+        then_ms: Arc<AtomicI64>,
+    },
 }
 
 impl Clock {
@@ -26,10 +31,23 @@ impl Clock {
         Clock(Source::Fixed(Arc::new(AtomicI64::new(now_ms))))
     }
 
-    /// Sets a fixed clock; the system's clock is left alone.
+    /// A clock that shows `now_ms` now and goes on with the time of the tokio runtime, which tests let stand still or run ahead.
+    #[must_use]
+    pub fn of_runtime(now_ms: i64) -> Clock {
+        Clock(Source::Runtime {
+            since: tokio::time::Instant::now(),
+            then_ms: Arc::new(AtomicI64::new(now_ms)),
+        })
+    }
+
+    /// Sets a clock that is for tests; the system's clock is left alone.
     pub fn set(&self, now_ms: i64) {
-        if let Source::Fixed(time) = &self.0 {
-            time.store(now_ms, Ordering::SeqCst);
+        match &self.0 {
+            Source::System => {}
+            Source::Fixed(time) => time.store(now_ms, Ordering::SeqCst),
+            Source::Runtime { since, then_ms } => {
+                then_ms.store(now_ms - since.elapsed().as_millis() as i64, Ordering::SeqCst);
+            }
         }
     }
 
@@ -39,6 +57,9 @@ impl Clock {
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
             Source::Fixed(time) => time.load(Ordering::SeqCst),
+            Source::Runtime { since, then_ms } => {
+                then_ms.load(Ordering::SeqCst) + since.elapsed().as_millis() as i64
+            }
             Source::System => match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
                 Ok(since) => since.as_millis() as i64,
                 Err(before) => -(before.duration().as_millis() as i64),

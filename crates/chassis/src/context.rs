@@ -1,5 +1,7 @@
 //! Who is calling, as the gateway found out: signed, short-lived, and the only source of the tenant behind it.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use runnel_contracts::refusal::{Reason, Refusal};
 use runnel_model::TenantName;
@@ -12,6 +14,8 @@ pub const CONTEXT_HEADER: HeaderName = HeaderName::from_static("runnel-context")
 
 /// How long a context is good for, in milliseconds; longer than any deadline would be pointless.
 const LIFETIME_MS: i64 = 60_000;
+/// When a call whose context is too old may be sent again: it may meet other processes.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Who is calling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +73,9 @@ impl ContextSigner {
         };
         let expires: i64 = expires.parse().map_err(|_| refusal())?;
         if expires < now_ms {
-            return Err(Refusal::new(Reason::KeyInvalid, "The call's context is too old."));
+            // The caller's key is good; the call was held up, or the clock of the process that let it in is behind this one's.
+            let text = "The call took too long to get here, or the clocks of the servers differ.";
+            return Err(Refusal::new(Reason::ServiceUnavailable, text).retry_after(RETRY_AFTER));
         }
         let tenant = TenantName::parse(tenant).map_err(|_| refusal())?;
         Ok(Caller { tenant, key_id: key_id.to_owned() })
@@ -90,7 +96,8 @@ mod tests {
             signer.caller(&MetadataMap::from_headers(headers.clone()), now)
         };
         assert_eq!(read(&signer, &headers, 2_000), Ok(caller));
-        assert!(read(&signer, &headers, 1_000 + LIFETIME_MS + 1).is_err());
+        let late = read(&signer, &headers, 1_000 + LIFETIME_MS + 1).unwrap_err();
+        assert_eq!((late.reason, late.retry_after), (Reason::ServiceUnavailable, Some(RETRY_AFTER)));
         assert!(read(&ContextSigner::new(Seal::generate().unwrap()), &headers, 2_000).is_err());
         let forged = headers[CONTEXT_HEADER].to_str().unwrap().replace("shop", "shoq");
         headers.insert(CONTEXT_HEADER, forged.parse().unwrap());

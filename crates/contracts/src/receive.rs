@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use hashbrown::HashTable;
-use runnel_model::{EventBatch, EventRef, Field, ValueRef, content_hashes, limits};
+use runnel_model::{ContentSum, EventBatch, EventRef, Field, ValueRef, content_hashes, limits};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -28,13 +28,33 @@ pub struct Received {
     pub batch: EventBatch,
     /// One verdict for every event that is not plainly accepted, by index.
     pub verdicts: Vec<EventVerdict>,
+    /// Events that were refused as the server's clock and the tenant's names have it, each identity once, and how many copies of them there were: to another
+    /// server, or a moment later, they may be good.
+    withheld: EventBatch,
+    withheld_copies: u32,
 }
 
 impl Received {
+    /// A batch of a name that nothing was read of yet.
+    #[must_use]
+    pub fn named(request_id: String) -> Received {
+        Received { request_id, ..Received::default() }
+    }
+
     /// How many verdicts of a kind there are.
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> u32 {
         self.verdicts.iter().filter(|found| found.verdict == verdict as i32).count() as u32
+    }
+
+    /// What tells requests apart that have one id: the same for all that was sent, whatever of it is refused here and now.
+    #[must_use]
+    pub fn content(&self) -> ContentSum {
+        let copies = self.count(Verdict::Duplicate) + self.count(Verdict::Conflict) + self.withheld_copies;
+        let never_good = self.count(Verdict::Rejected) - self.withheld.len() as u32 - self.withheld_copies;
+        ContentSum::of(&content_hashes(&self.batch))
+            .plus(ContentSum::of(&content_hashes(&self.withheld)).0)
+            .plus(u128::from(copies) << 64 | u128::from(never_good))
     }
 }
 
@@ -119,6 +139,7 @@ pub fn receive_events(
     let mut scratch = event::Scratch::default();
     received.batch.reserve(events);
     let mut seen = Seen { rows: HashTable::with_capacity(events), wires: Vec::with_capacity(events) };
+    let mut withheld = Seen { rows: HashTable::new(), wires: Vec::new() };
     let (mut fields, mut index) = (Fields::new(message), 0);
     while let Some((number, value)) = fields.next_field().map_err(|_| malformed())? {
         if number != field {
@@ -126,7 +147,12 @@ pub fn receive_events(
         }
         let Wire::Bytes(wire) = value else { return Err(malformed()) };
         match scratch.read(wire, now_ms).and_then(|event| no_room.check(&event).map(|()| event)) {
-            Err(refusal) => received.verdicts.push(rejected(index, refusal)),
+            Err(refusal) => {
+                if matches!(refusal.reason, Reason::EventTimeInFuture | Reason::NamesTooMany) {
+                    withheld.withhold(received, wire);
+                }
+                received.verdicts.push(rejected(index, refusal));
+            }
             Ok(event) => {
                 let verdict = seen.admit(&mut received.batch, &event, wire, now_ms);
                 if verdict != Verdict::Accepted {
@@ -188,6 +214,17 @@ impl<'a> Seen<'a> {
         } else {
             Verdict::Accepted
         }
+    }
+}
+
+impl<'a> Seen<'a> {
+    /// Notes an event that is refused here and now.
+    fn withhold(&mut self, received: &mut Received, wire: &'a [u8]) {
+        // At the end of time nothing is in the future.
+        let mut scratch = event::Scratch::default();
+        let Ok(event) = scratch.read(wire, i64::MAX) else { return };
+        let verdict = self.admit(&mut received.withheld, &event, wire, i64::MAX);
+        received.withheld_copies += u32::from(verdict != Verdict::Accepted);
     }
 }
 

@@ -24,6 +24,8 @@ pub struct JourneysOptions {
     pub budget_bytes: usize,
     /// Threads that decode, merge and count.
     pub threads: usize,
+    /// The threads themselves, where others use them as well; then `threads` says nothing.
+    pub pool: Option<Arc<rayon::ThreadPool>>,
     /// How long a tenant that is not asked about is kept fresh.
     pub followed: Duration,
 }
@@ -33,6 +35,7 @@ impl Default for JourneysOptions {
         JourneysOptions {
             budget_bytes: 4 << 30,
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            pool: None,
             followed: Duration::from_secs(60),
         }
     }
@@ -109,12 +112,14 @@ pub struct PoolError(#[from] rayon::ThreadPoolBuildError);
 impl Journeys {
     /// An empty cache over a store.
     pub fn new(store: Store, options: JourneysOptions) -> Result<Journeys, PoolError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(options.threads)
-            .thread_name(|at| format!("journeys-{at}"))
-            .build()?;
-        let (pool, slots, uses, loads) =
-            (Arc::new(pool), Mutex::default(), AtomicU64::new(0), AtomicU64::new(0));
+        let pool = match &options.pool {
+            Some(pool) => pool.clone(),
+            None => {
+                let threads = rayon::ThreadPoolBuilder::new().num_threads(options.threads);
+                Arc::new(threads.thread_name(|at| format!("journeys-{at}")).build()?)
+            }
+        };
+        let (slots, uses, loads) = (Mutex::default(), AtomicU64::new(0), AtomicU64::new(0));
         let inner = Inner { store, options, pool, slots, uses, loads };
         Ok(Journeys { inner: Arc::new(inner) })
     }

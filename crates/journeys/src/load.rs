@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use rayon::prelude::*;
 use runnel_model::{ColumnKey, EventBatch, SHARDS, Selector, TenantName};
-use runnel_storage::{Block, BlockError, FetchError, Store, Unavailable};
+use runnel_storage::{Block, BlockError, FetchError, Store, Unavailable, compute};
 
 use crate::{
     loaded::{Loaded, Properties, Shard},
@@ -218,7 +218,7 @@ pub(crate) async fn load(
         let shards = runs.into_iter().map(shard).collect();
         Ok(Loaded { sequence: fetched.sequence, names, properties, columns, identities, shards })
     };
-    tokio::task::spawn_blocking(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?
+    compute(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?
 }
 
 /// What bringing journeys up to date came to.
@@ -242,7 +242,7 @@ pub(crate) async fn refresh(
     }
     let loaded = loaded.clone();
     let work = move || apply(&loaded, &fetched);
-    tokio::task::spawn_blocking(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?.map(Some)
+    compute(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?.map(Some)
 }
 
 fn apply(loaded: &Loaded, fetched: &Fetched) -> Result<Refreshed, LoadError> {

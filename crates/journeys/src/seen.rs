@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use rayon::prelude::*;
 use runnel_model::{ColumnKey, EventBatch, Field, SHARDS, Selector, TenantName, shard_of};
 use runnel_storage::{
-    Block, BlockError,
+    Block, BlockError, compute,
     hot::{Seen, VisitorKey},
 };
 
@@ -63,7 +63,7 @@ impl Journeys {
             let shards = shards.into_iter().map(Shard::seen).collect();
             Ok(SeenSince { sequence: fetched.sequence, shards })
         };
-        tokio::task::spawn_blocking(read).await.map_err(|_| LoadError::Stopped)?
+        compute(read).await.map_err(|_| LoadError::Stopped)?
     }
 
     /// How many visitors have an event on the site from `presence.from_ms` to `presence.now_ms`, inclusive.
@@ -73,7 +73,7 @@ impl Journeys {
             let of_shard = |shard| loaded.visit(shard, presence, |_, last, _| u64::from(last.is_some()));
             pool.install(|| (0..SHARDS).into_par_iter().map(of_shard).sum())
         };
-        tokio::task::spawn_blocking(count).await.map_err(|_| LoadError::Stopped)
+        compute(count).await.map_err(|_| LoadError::Stopped)
     }
 }
 

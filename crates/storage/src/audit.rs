@@ -10,7 +10,7 @@ use runnel_model::{EventBatch, TenantName, content_hashes, visitor_hash};
 use crate::{
     Block, BlockError, FetchError, Listing, Unavailable,
     backend::{Backend, Purpose::Query, Totals},
-    listing,
+    compute, listing,
     merge::IdentityHash,
 };
 
@@ -231,7 +231,7 @@ impl<'a> Auditor<'a> {
 
 /// Runs on a thread that may block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FetchError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| FetchError::Unavailable(Unavailable::Stopped))
+    compute(work).await.map_err(|_| FetchError::Unavailable(Unavailable::Stopped))
 }
 
 fn of_batch(batch: &EventBatch, number: u64, source: u32, interval: Interval, entries: &mut Vec<Entry>) {

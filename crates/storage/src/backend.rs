@@ -20,6 +20,9 @@ pub(crate) enum Backend {
     Embedded(Arc<Embedded>),
     /// PostgreSQL, for any number of processes.
     Postgres(Arc<Postgres>),
+    /// As if it were PostgreSQL, in memory.
+    #[cfg(feature = "simulation")]
+    Simulated(Arc<crate::simulated::Simulated>),
 }
 
 /// What a transaction is for: each purpose has connections of its own, where a backend has several.
@@ -108,6 +111,8 @@ macro_rules! with_backend {
         match $backend {
             $crate::backend::Backend::Embedded($store) => $work,
             $crate::backend::Backend::Postgres($store) => $work,
+            #[cfg(feature = "simulation")]
+            $crate::backend::Backend::Simulated($store) => $work,
         }
     };
 }

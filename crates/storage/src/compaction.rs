@@ -2,7 +2,7 @@
 
 mod plan;
 
-use std::{collections::HashMap, error::Error};
+use std::{collections::HashMap, error::Error, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -13,7 +13,7 @@ use tracing::{Instrument, debug, warn};
 use crate::{
     BlockRef, FetchError, MergeError, Unavailable,
     backend::{Backend, Inputs, JournalInput, Purpose::Compaction, Swap, WrittenBlock},
-    listing,
+    compute, listing,
     merge::{self, Merged, StoredRow},
 };
 
@@ -108,22 +108,34 @@ const STEP_ROWS: usize = 10_000;
 const STEP_RAW_BYTES: u64 = 512 << 20;
 /// Merges at a time, over all tenants.
 const MERGES_AT_A_TIME: usize = 2;
-static MERGES: Semaphore = Semaphore::const_new(MERGES_AT_A_TIME);
+
+/// The merges that a store does at a time.
+#[derive(Debug, Clone)]
+pub(crate) struct Merges(Arc<Semaphore>);
+
+impl Default for Merges {
+    fn default() -> Merges {
+        Merges(Arc::new(Semaphore::new(MERGES_AT_A_TIME)))
+    }
+}
 
 /// Compacts in a task of its own, so that a caller who goes away does not leave half a step.
 pub(crate) async fn compact(
     backend: &Backend,
+    merges: &Merges,
     tenant: &TenantName,
     options: CompactOptions,
     now_ms: i64,
 ) -> Result<CompactionReport, CompactError> {
-    let round = Round { backend: backend.clone(), tenant: tenant.clone(), options, now_ms };
+    let (backend, merges) = (backend.clone(), merges.clone());
+    let round = Round { backend, merges, tenant: tenant.clone(), options, now_ms };
     let task = tokio::spawn(round.run());
     task.await.unwrap_or(Err(CompactError::Unavailable(Unavailable::Stopped)))
 }
 
 struct Round {
     backend: Backend,
+    merges: Merges,
     tenant: TenantName,
     options: CompactOptions,
     now_ms: i64,
@@ -374,8 +386,8 @@ impl Round {
         &self,
         merge: impl FnOnce() -> Result<Merged, MergeError> + Send + 'static,
     ) -> Result<Result<Merged, MergeError>, Unavailable> {
-        let _turn = MERGES.acquire().await.map_err(|_| Unavailable::Stopped)?;
-        match tokio::task::spawn_blocking(merge).await {
+        let _turn = self.merges.0.acquire().await.map_err(|_| Unavailable::Stopped)?;
+        match compute(merge).await {
             Ok(result) => Ok(result),
             Err(error) if error.is_panic() => Ok(Err(MergeError::Stopped)),
             Err(_) => Err(Unavailable::Stopped),

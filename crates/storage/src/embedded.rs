@@ -15,6 +15,8 @@ mod commit;
 mod control;
 #[path = "sql/definitions.rs"]
 mod definitions;
+#[path = "sql/head.rs"]
+mod head;
 #[path = "sql/names.rs"]
 mod names;
 #[path = "sql/reading.rs"]
@@ -22,36 +24,31 @@ mod reading;
 #[path = "sql/rows.rs"]
 mod rows;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{sync::Arc, time::Duration};
 
 use runnel_model::TenantName;
-use sqlx::sqlite::SqlitePool;
+use sqlx::{self, Sqlite as Dialect, SqliteConnection as Connection, sqlite::SqlitePool};
 use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc, oneshot};
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use self::{
-    append::{insert_row, lock_head},
+    append::{LOCK_HEAD, insert_row},
     failure::unavailable,
-    rows::Append,
+    rows::WAITING_BYTES,
     writer::{Command, Work, transact},
 };
 use crate::{
     Admitted, AppendError, Journaled, Unavailable,
-    admitted::Row,
     backend::Purpose,
     notice::Notices,
     spans::{self, FOLDER},
+    turns::Turns,
     watch::Watchers,
 };
 
 pub use open::OpenError;
 
 type Database = Embedded;
-type Connection = sqlx::SqliteConnection;
-type Dialect = sqlx::Sqlite;
 
 /// How the embedded store behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +69,6 @@ impl Default for EmbeddedOptions {
     }
 }
 
-/// Bytes of batches that may wait for their commit, over all tenants.
-const WAITING_BYTES: usize = 64 << 20;
-
 /// An open folder.
 #[derive(Debug)]
 pub(crate) struct Embedded {
@@ -84,7 +78,7 @@ pub(crate) struct Embedded {
     watchers: Arc<Watchers>,
     pub(crate) notices: Notices,
     /// One compaction of a tenant at a time.
-    compacting: Mutex<HashMap<TenantName, Arc<tokio::sync::Mutex<()>>>>,
+    compacting: Turns,
 }
 
 impl Embedded {
@@ -100,7 +94,7 @@ impl Embedded {
             readers,
             watchers,
             notices,
-            compacting: Mutex::default(),
+            compacting: Turns::default(),
         }
     }
 
@@ -119,16 +113,20 @@ impl Embedded {
         admitted: &Admitted,
         now_ms: i64,
     ) -> Result<Journaled, AppendError> {
-        let row = Row::of(admitted);
-        if row.events == 0 && row.request.is_none() {
-            return Ok(Journaled::committed(0, false, row.outcome));
-        }
-        let share = row.memory().min(WAITING_BYTES) as u32;
-        let share = self.waiting.clone().acquire_many_owned(share).await.map_err(|_| Unavailable::Closed)?;
-        let (reply, outcome) = oneshot::channel();
-        let append = Box::new(Append { row, now_ms, reply, span: Span::current(), _share: share });
-        self.writer.send(Command::Append(tenant.clone(), append)).await.map_err(|_| Unavailable::Closed)?;
-        outcome.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
+        let hand_over = |append| async {
+            let command = Command::Append(tenant.clone(), Box::new(append));
+            self.writer.send(command).await.map_err(|_| Unavailable::Closed)
+        };
+        rows::append(&self.waiting, admitted, now_ms, hand_over).await
+    }
+
+    /// A folder always answers.
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
+        None
+    }
+
+    pub(crate) async fn ping(&self) -> Result<(), Unavailable> {
+        Ok(())
     }
 
     pub(crate) async fn wait_beyond(&self, tenant: &TenantName, sequence: u64) -> Result<u64, Unavailable> {
@@ -147,12 +145,7 @@ impl Embedded {
         tenant: &TenantName,
         _wait: bool,
     ) -> Result<Option<OwnedMutexGuard<()>>, Unavailable> {
-        let lock = {
-            let mut compacting = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-            compacting.retain(|_, lock| Arc::strong_count(lock) > 1);
-            compacting.entry(tenant.clone()).or_default().clone()
-        };
-        Ok(Some(lock.lock_owned().await))
+        Ok(Some(self.compacting.wait(tenant).await))
     }
 
     pub(crate) async fn compaction_goes_on(&self, _: &TenantName) -> Result<(), Unavailable> {

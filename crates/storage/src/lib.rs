@@ -21,6 +21,7 @@ mod audit;
 mod backend;
 mod block;
 mod compaction;
+mod compute;
 mod control;
 mod embedded;
 #[cfg(test)]
@@ -31,8 +32,11 @@ mod listing;
 mod merge;
 mod notice;
 mod postgres;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod spans;
 mod store;
+mod turns;
 mod unavailable;
 mod watch;
 
@@ -40,6 +44,7 @@ pub use admitted::{AdmitError, Admitted, AppendError, Journaled, Receipt, Reques
 pub use audit::{Audit, AuditError};
 pub use block::{Block, BlockColumn, BlockError, ColumnInfo, KeyColumns, RowGroup};
 pub use compaction::{CompactError, CompactOptions, CompactionReport};
+pub use compute::compute;
 pub use control::{
     CreateTenantError, DefinitionRecord, KeyKind, KeyRecord, NameKind, PutKeyError, SaveDefinitionError,
     TenantRecord,
@@ -51,5 +56,10 @@ pub use listing::{Backlog, BlockRef, ColumnBytes, FetchError, Found, JournalRef,
 pub use merge::{MergeError, UnprovedError};
 pub use notice::{CommitOutcome, Notice};
 pub use postgres::{MigrateError, PostgresOpenError, PostgresOptions};
+#[cfg(feature = "simulation")]
+pub use simulated::{
+    Isolation, Observer, SimulatedDatabase, SimulatedFaults, SimulatedOptions, SimulatedProcess,
+    SimulatedTally,
+};
 pub use store::Store;
 pub use unavailable::Unavailable;

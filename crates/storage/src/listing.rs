@@ -12,7 +12,7 @@ use crate::{
         Backend,
         Purpose::{self, Query},
     },
-    journal,
+    compute, journal,
 };
 
 /// The truth of a tenant at an instant: every event numbered up to `sequence` is in exactly one of the rows and blocks, except those in quarantine.
@@ -156,7 +156,7 @@ pub(crate) async fn fetch_journal(
         let rows: Option<Vec<(u64, Bytes)>> =
             some.iter().map(|sequence| Some((*sequence, payloads.get(sequence)?.clone()))).collect();
         let rows = rows.ok_or(FetchError::Missing)?;
-        let decoded = tokio::task::spawn_blocking(move || {
+        let decoded = compute(move || {
             let decode = |(sequence, row): (u64, Bytes)| match journal::decode(&row) {
                 Ok(decoded) => Ok((sequence, decoded.batch)),
                 Err(source) => Err((sequence, source)),
@@ -184,7 +184,7 @@ pub(crate) async fn fetch_block(
     id: u64,
 ) -> Result<Block, FetchError> {
     let payload = backend.block_payload(purpose, tenant, id).await?.ok_or(FetchError::Missing)?;
-    let opened = tokio::task::spawn_blocking(move || {
+    let opened = compute(move || {
         if xxh3_64(&payload.bytes).to_le_bytes()[..] != payload.checksum[..] {
             return Err(BlockError::Checksum);
         }

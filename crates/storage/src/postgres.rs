@@ -4,6 +4,7 @@
 //! on a connection that somebody else gets. A connection that did not end its transaction in a known way is closed, not lent again.
 
 mod append;
+mod database;
 mod failure;
 mod lease;
 mod migrate;
@@ -21,6 +22,8 @@ mod commit;
 mod control;
 #[path = "sql/definitions.rs"]
 mod definitions;
+#[path = "sql/head.rs"]
+mod head;
 #[path = "sql/names.rs"]
 mod names;
 #[path = "sql/reading.rs"]
@@ -28,183 +31,15 @@ mod reading;
 #[path = "sql/rows.rs"]
 mod rows;
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-use runnel_model::TenantName;
-use tracing::Instrument;
+use sqlx::{self, PgConnection as Connection, Postgres as Dialect};
 
 use self::{
-    append::{Queues, insert_row, lock_head},
-    failure::unavailable,
-    pool::Pool,
-    session::Session,
-};
-use crate::{
-    Unavailable,
-    backend::{FileSize, Purpose},
-    notice::Notices,
-    spans,
-    watch::Watchers,
+    append::{LOCK_HEAD, insert_row},
+    database::{Database, Pools},
 };
 
+pub(crate) use database::Database as Postgres;
+#[cfg(feature = "simulation")]
+pub(crate) use migrate::MIGRATIONS;
 pub use migrate::MigrateError;
 pub use open::{PostgresOpenError, PostgresOptions};
-
-type Database = Postgres;
-type Connection = sqlx::PgConnection;
-type Dialect = sqlx::Postgres;
-
-/// A future that borrows the connection.
-type Work<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
-
-/// How often a follower of a tenant looks for a new number.
-const POLL: Duration = Duration::from_millis(20);
-
-/// Connections by what they are for, so that none of these can starve another.
-#[derive(Debug, Clone)]
-struct Pools {
-    ingest: Pool,
-    compaction: Pool,
-    query: Pool,
-    admin: Pool,
-}
-
-impl Pools {
-    fn of(&self, purpose: Purpose) -> &Pool {
-        match purpose {
-            Purpose::Ingest => &self.ingest,
-            Purpose::Compaction => &self.compaction,
-            Purpose::Query => &self.query,
-            Purpose::Admin => &self.admin,
-        }
-    }
-}
-
-/// A database.
-#[derive(Debug)]
-pub(crate) struct Postgres {
-    pools: Pools,
-    queues: Queues,
-    watchers: Arc<Watchers>,
-    pub(crate) notices: Notices,
-    /// One compaction of a tenant at a time in this process.
-    compacting: Mutex<HashMap<TenantName, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-impl Postgres {
-    pub(crate) async fn close(&self) {
-        self.queues.close();
-        self.watchers.clear();
-        let Pools { ingest, compaction, query, admin } = &self.pools;
-        for pool in [ingest, compaction, query, admin] {
-            pool.connections.close().await;
-        }
-    }
-
-    pub(crate) async fn wait_beyond(&self, tenant: &TenantName, sequence: u64) -> Result<u64, Unavailable> {
-        // This process is told at once of what it commits itself; for what others commit it looks.
-        let mut follower = self.watchers.follow(tenant);
-        loop {
-            let newest = self.newest(tenant).await?;
-            if newest > sequence {
-                return Ok(newest);
-            }
-            let told = follower.wait_for(|&newest| newest > sequence);
-            match tokio::time::timeout(POLL, told).await {
-                Ok(Ok(newest)) => return Ok(*newest),
-                Ok(Err(_)) => return Err(Unavailable::Closed),
-                Err(_) => {}
-            }
-        }
-    }
-
-    pub(crate) fn silent_for(&self) -> Option<Duration> {
-        self.pools.query.server.silent_for()
-    }
-
-    pub(crate) async fn ping(&self) -> Result<(), Unavailable> {
-        self.read(Purpose::Query, None, |_| Box::pin(async { Ok(()) })).await
-    }
-
-    pub(crate) async fn file_size(&self) -> Result<FileSize, Unavailable> {
-        self.read(Purpose::Query, None, |connection| {
-            Box::pin(async move {
-                let (bytes,): (i64,) = sqlx::query_as("SELECT pg_database_size(current_database())")
-                    .fetch_one(connection)
-                    .await?;
-                Ok(FileSize { bytes: bytes as u64, free: 0 })
-            })
-        })
-        .await
-    }
-
-    /// A writing transaction on rows of a tenant, or on reference tables.
-    async fn write<T, E, F>(&self, purpose: Purpose, tenant: Option<&TenantName>, work: F) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<Unavailable> + Send + 'static,
-        F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, E>> + Send + 'static,
-    {
-        let (pool, tenant) = (self.pools.of(purpose).clone(), tenant.cloned());
-        let span = spans::transaction(pool.server.place(), purpose, true);
-        let writing = async move {
-            let mut session = Session::begin(&pool, tenant.as_ref(), false).await?;
-            let value = match session.work(work).await {
-                Ok(value) => value,
-                Err(error) => {
-                    session.roll_back().await;
-                    return Err(error);
-                }
-            };
-            session.commit().await?;
-            Ok(value)
-        };
-        tokio::spawn(writing.instrument(span).in_current_span())
-            .await
-            .unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
-    }
-
-    /// A reading transaction: all statements see one instant.
-    async fn read<T, F>(
-        &self,
-        purpose: Purpose,
-        tenant: Option<&TenantName>,
-        work: F,
-    ) -> Result<T, Unavailable>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
-    {
-        let (pool, tenant) = (self.pools.of(purpose).clone(), tenant.cloned());
-        let span = spans::transaction(pool.server.place(), purpose, false);
-        let reading = async move {
-            let mut session = Session::begin(&pool, tenant.as_ref(), true).await?;
-            let result = session
-                .work(|connection| Box::pin(async move { work(connection).await.map_err(unavailable) }))
-                .await;
-            session.roll_back().await;
-            result
-        };
-        tokio::spawn(reading.instrument(span).in_current_span()).await.unwrap_or(Err(Unavailable::Stopped))
-    }
-
-    /// One reading statement. Its tenant has to be named, so it takes a transaction as well.
-    async fn read_one<T, F>(
-        &self,
-        purpose: Purpose,
-        tenant: Option<&TenantName>,
-        work: F,
-    ) -> Result<T, Unavailable>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut Connection) -> Work<'c, Result<T, sqlx::Error>> + Send + 'static,
-    {
-        self.read(purpose, tenant, work).await
-    }
-}

@@ -11,7 +11,7 @@ use crate::{
     NameKind, Notice, OpenError, PostgresOpenError, PostgresOptions, PutKeyError, Receipt,
     SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
     backend::{Backend, Purpose, with_backend},
-    compaction,
+    compaction::{self, Merges},
     embedded::Embedded,
     listing,
     postgres::Postgres,
@@ -24,18 +24,23 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Store {
     backend: Backend,
+    merges: Merges,
 }
 
 impl Store {
     /// Opens the embedded store in a folder, which is created, readable by its owner only, when it does not exist. One process may have it open; a second one
     /// is refused. What an earlier process acknowledged is there, however that process ended.
     pub async fn open_embedded(dir: &Path, options: EmbeddedOptions) -> Result<Store, OpenError> {
-        Ok(Store { backend: Backend::Embedded(Embedded::open(dir, options).await?) })
+        Ok(Store::over(Backend::Embedded(Embedded::open(dir, options).await?)))
     }
 
     /// Connects to a database that any number of processes may work with. The schema is brought up to date, by one of them.
     pub async fn open_postgres(options: &PostgresOptions) -> Result<Store, PostgresOpenError> {
-        Ok(Store { backend: Backend::Postgres(Arc::new(Postgres::open(options).await?)) })
+        Ok(Store::over(Backend::Postgres(Arc::new(Postgres::open(options).await?))))
+    }
+
+    pub(crate) fn over(backend: Backend) -> Store {
+        Store { backend, merges: Merges::default() }
     }
 
     /// Finishes queued writes, writes everything into the database file and lets another process open the folder. Later calls fail with
@@ -52,18 +57,12 @@ impl Store {
     /// For how long the database has not answered; `None` when it answered whoever asked last. A folder always answers.
     #[must_use]
     pub fn silent_for(&self) -> Option<Duration> {
-        match &self.backend {
-            Backend::Embedded(_) => None,
-            Backend::Postgres(store) => store.silent_for(),
-        }
+        with_backend!(&self.backend, |store| store.silent_for())
     }
 
     /// Asks the database for nothing, to see whether it answers.
     pub async fn ping(&self) -> Result<(), Unavailable> {
-        match &self.backend {
-            Backend::Embedded(_) => Ok(()),
-            Backend::Postgres(store) => store.ping().await,
-        }
+        with_backend!(&self.backend, |store| store.ping().await)
     }
 
     // The control plane.
@@ -248,7 +247,7 @@ impl Store {
         options: CompactOptions,
         now_ms: i64,
     ) -> Result<CompactionReport, CompactError> {
-        compaction::compact(&self.backend, tenant, options, now_ms).await
+        compaction::compact(&self.backend, &self.merges, tenant, options, now_ms).await
     }
 
     /// Copies of a batch's events that compaction dropped so far.

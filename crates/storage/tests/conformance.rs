@@ -12,7 +12,7 @@ mod controlling;
 mod events;
 
 use runnel_harness::Postgres;
-use runnel_storage::{EmbeddedOptions, PostgresOptions, Store};
+use runnel_storage::{EmbeddedOptions, PostgresOptions, SimulatedDatabase, SimulatedOptions, Store};
 use tempfile::TempDir;
 
 /// An empty store, and what must be kept while it is used.
@@ -39,6 +39,16 @@ macro_rules! every_backend {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
                 async fn $check() {
                     let opened = super::postgres().await;
+                    super::$module::$check(&opened.store).await;
+                    opened.store.close().await;
+                }
+            )*)*
+        }
+        mod simulated {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $check() {
+                    let opened = super::simulated();
                     super::$module::$check(&opened.store).await;
                     opened.store.close().await;
                 }
@@ -79,6 +89,12 @@ async fn embedded() -> Opened {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open_embedded(&dir.path().join("data"), EmbeddedOptions::default()).await.unwrap();
     Opened { store, _dir: Some(dir) }
+}
+
+/// As if it were PostgreSQL, in memory; nothing goes wrong there.
+fn simulated() -> Opened {
+    let options = SimulatedOptions { now_ms: events::NOW, ..SimulatedOptions::default() };
+    Opened { store: SimulatedDatabase::new(options).process().store(), _dir: None }
 }
 
 /// A database of its own on the server that these tests share, with a user for each purpose.

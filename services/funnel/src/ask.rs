@@ -6,6 +6,7 @@ use runnel_contracts::{proto::query::v1 as query, refusal::Refusal};
 use runnel_journeys::{Derived, Journeys, Loaded};
 use runnel_kernel::{Counts, Plan};
 use runnel_model::TenantName;
+use runnel_storage::compute;
 use tracing::Instrument;
 
 use crate::{
@@ -58,7 +59,7 @@ pub(crate) async fn count(journeys: &Journeys, posed: Arc<Posed>) -> Result<Coun
             Ok(Counted { counts, matured })
         })
     };
-    let counted = tokio::task::spawn_blocking(work).await;
+    let counted = compute(work).await;
     counted.map_err(|_| crate::refusal::stopped())?.map_err(|fault| counting(&fault))
 }
 

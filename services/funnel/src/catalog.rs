@@ -16,6 +16,7 @@ use runnel_contracts::{
 };
 use runnel_journeys::{Journeys, Loaded, ValueColumn};
 use runnel_model::{Selector, TenantName, ValueType};
+use runnel_storage::compute;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -160,7 +161,7 @@ impl CatalogService for Catalog {
         let loaded =
             self.journeys.at(&caller.tenant, &BTreeSet::new()).await.map_err(|fault| loading(&fault))?;
         let provenance = self.provenance(&caller.tenant, &loaded, now_ms).await?;
-        let all = tokio::task::spawn_blocking(move || names(&loaded)).await.map_err(|_| stopped())?;
+        let all = compute(move || names(&loaded)).await.map_err(|_| stopped())?;
         let start = if request.page_token.is_empty() {
             0
         } else {
@@ -208,7 +209,7 @@ impl CatalogService for Catalog {
             Some(loaded.names.find(&request.event_name).ok_or_else(unknown)?)
         };
         let count = move || page.iter().map(|(name, types)| property(&loaded, name, types, kind)).collect();
-        let properties = tokio::task::spawn_blocking(count).await.map_err(|_| stopped())?;
+        let properties = compute(count).await.map_err(|_| stopped())?;
         Ok(Response::new(ListPropertiesResponse {
             properties,
             next_page_token,

@@ -19,6 +19,7 @@ use runnel_contracts::{
 };
 use runnel_journeys::Journeys;
 use runnel_model::{TenantName, limits};
+use runnel_storage::compute;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -169,7 +170,7 @@ impl FunnelService for Funnels {
         let range = definition::range(request.range.as_ref(), request.as_of_ms, self.clock.now_ms())?;
         let posed = pose(&self.journeys, &caller.tenant, &checked, range).await?;
         let told = move || explain::explain(&checked, &posed, &request.visitor_id, version, range);
-        let response = tokio::task::spawn_blocking(told).await.map_err(|_| refusal::stopped())??;
+        let response = compute(told).await.map_err(|_| refusal::stopped())??;
         Ok(Response::new(response))
     }
 

@@ -6,6 +6,7 @@ use runnel_contracts::{
 };
 use runnel_journeys::{CountError, Journeys};
 use runnel_kernel::Counts;
+use runnel_storage::compute;
 use std::sync::Arc;
 
 use crate::{
@@ -21,7 +22,7 @@ pub(crate) async fn verify(
     answer: QueryFunnelResponse,
 ) -> Result<VerifyResponse, Refusal> {
     let pool = journeys.pool().clone();
-    let again = tokio::task::spawn_blocking(move || pool.install(|| one_by_one(&posed))).await;
+    let again = compute(move || pool.install(|| one_by_one(&posed))).await;
     let again = again.map_err(|_| stopped())?.map_err(|fault| counting(&fault))?;
     let mut checks = promises(&answer);
     let equal = again == counted.counts;

@@ -10,8 +10,8 @@ use runnel_contracts::{
     receive::{NoRoom, Received, receive_append},
     refusal::{Reason, Refusal},
 };
-use runnel_model::{ContentSum, TenantName, content_hashes};
-use runnel_storage::{AdmitError, Admitted, AppendError, Request, Unavailable};
+use runnel_model::TenantName;
+use runnel_storage::{AdmitError, Admitted, AppendError, Request, Unavailable, compute};
 use tracing::{Instrument, Span, field::Empty};
 
 use crate::service::Ingest;
@@ -44,7 +44,7 @@ pub(crate) async fn store_received(
     let work = async move {
         let known = names.at_hand(&tenant);
         let span = Span::current();
-        let receiving = tokio::task::spawn_blocking(move || {
+        let receiving = compute(move || {
             let _receiving = tracing::info_span!(parent: span, "receive").entered();
             let received = receive(&NoRoom::default())?;
             let new = known.lacks(&received.batch);
@@ -57,7 +57,7 @@ pub(crate) async fn store_received(
             Step::Judged(judged) => judged,
             Step::NewNames(received, receive) => {
                 let no_room = names.claim(&store, &tenant, &received).await?;
-                let admitting = tokio::task::spawn_blocking(move || match no_room.is_empty() {
+                let admitting = compute(move || match no_room.is_empty() {
                     true => admit(received),
                     false => admit(receive(&no_room)?),
                 });
@@ -114,18 +114,17 @@ fn admit(received: Received) -> Result<Judged, Refusal> {
         rejected: received.count(Verdict::Rejected),
         ..Default::default()
     };
-    let Received { request_id, validate_only, batch, verdicts } = received;
-    let nothing = validate_only || (batch.is_empty() && request_id.is_empty());
-    let left_out = u128::from(outcome.duplicate + outcome.conflict) << 64 | u128::from(outcome.rejected);
-    let outcome = AppendResponse { verdicts, ..outcome };
-    let counts = !validate_only;
+    let nothing = received.validate_only || (received.batch.is_empty() && received.request_id.is_empty());
+    let counts = !received.validate_only;
     if nothing {
+        let outcome = AppendResponse { verdicts: received.verdicts, ..outcome };
         return Ok(Judged { admitted: None, outcome, counts });
     }
-    let request = (!request_id.is_empty()).then(|| Request {
-        id: request_id,
-        content_hash: ContentSum::of(&content_hashes(&batch)).plus(left_out).0,
-    });
+    let named = !received.request_id.is_empty();
+    let request =
+        named.then(|| Request { id: received.request_id.clone(), content_hash: received.content().0 });
+    let Received { batch, verdicts, .. } = received;
+    let outcome = AppendResponse { verdicts, ..outcome };
     let admitted =
         Admitted::new(batch, request, Bytes::from(outcome.encode_to_vec())).map_err(|fault| match fault {
             AdmitError::Inconsistent | AdmitError::Compression(_) => {

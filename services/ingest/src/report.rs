@@ -1,5 +1,7 @@
 //! What became of a batch, or of everything, counted exactly from the truth.
 
+use std::time::Duration;
+
 use prost::Message;
 use runnel_chassis::observe::causes;
 use runnel_contracts::{
@@ -7,7 +9,7 @@ use runnel_contracts::{
     refusal::{Reason, Refusal},
 };
 use runnel_model::TenantName;
-use runnel_storage::{AuditError, Store};
+use runnel_storage::{AuditError, FetchError, Store};
 
 use crate::append::unavailable;
 
@@ -39,8 +41,12 @@ pub(crate) async fn report(
             AuditError::Unbalanced { .. } => {
                 Refusal::new(Reason::DataDamaged, "The stored events do not add up.")
             }
+            AuditError::Fetch(FetchError::Damaged { .. } | FetchError::DamagedBlock { .. }) => {
+                Refusal::new(Reason::DataDamaged, "Stored events are damaged, so the report would be wrong.")
+            }
             AuditError::Fetch(_) => {
                 Refusal::new(Reason::StoreUnavailable, "The stored events could not be read.")
+                    .retry_after(Duration::from_secs(1))
             }
         }
     })?;

@@ -100,7 +100,7 @@ fn start(
     let bytes = batch.len() as u64;
     let work = async move {
         let receive = move |no_room: &NoRoom| {
-            let mut received = Received { request_id: request_id.clone(), ..Received::default() };
+            let mut received = Received::named(request_id.clone());
             receive_events(&batch, EVENTS, now_ms, no_room, &mut received)?;
             Ok(received)
         };

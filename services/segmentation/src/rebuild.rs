@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use futures_util::{StreamExt, stream};
 use runnel_chassis::observe::causes;
 use runnel_journeys::{Loaded, off_site};
-use runnel_storage::hot::HotError;
+use runnel_storage::{compute, hot::HotError};
 
 use crate::open::{OpenSessions, Tenant, presence};
 
@@ -74,7 +74,7 @@ impl OpenSessions {
     ) -> Result<u64, HotError> {
         let now_ms = self.inner.clock.now_ms();
         let (journeys, sequence) = (loaded.clone(), loaded.sequence);
-        let seen = tokio::task::spawn_blocking(move || journeys.seen(shard, presence(now_ms))).await;
+        let seen = compute(move || journeys.seen(shard, presence(now_ms))).await;
         let seen = seen.map_err(|_| HotError::Lost)?;
         let filled = tenant.sessions.reset(shard, epoch, sequence, &seen, now_ms).await?;
         Ok(filled.open)

@@ -1,5 +1,12 @@
 //! Torture: the product under faults, and a checker that knows what must hold whatever happens.
 //!
+//! | tier | what is real | what is chosen by a seed |
+//! |---|---|---|
+//! | [`simulation`] | our code: client, gateway, ingest, compaction, journeys, funnel, and the store's own statements | everything else: network, clocks, database, processes, the order of all that happens |
+//! | [`processes`] | everything | when what is killed, stopped or restarted |
+//!
+//! Both are held to the same promises:
+//!
 //! | | what must hold |
 //! |---|---|
 //! | I1 | every acknowledged event can be read when all is quiet |
@@ -8,10 +15,12 @@
 //! | I4 | a read counts at least what was acknowledged before it began, and at most what was sent before it ended |
 //! | I5 | counts never go down |
 //! | I7 | answers are those of a plain reference over the same events |
-//! | I10 | a failure has an allowed code |
+//! | I8 | no tenant sees what is another's |
+//! | I10 | a failure has an allowed code, says when to come back, and shows nothing of the inside |
 //! | I12 | no connection stays inside a transaction |
 
 #![expect(clippy::unwrap_used, reason = "whoever tortures stops where something is not as it must be")]
 
 mod checker;
 pub mod processes;
+pub mod simulation;

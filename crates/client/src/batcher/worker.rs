@@ -90,6 +90,8 @@ pub(super) async fn run<S: Transport>(
             alarm.as_mut().reset(due);
         }
         tokio::select! {
+            // In this order, so that the same events at the same times make the same batches. None can starve another: every one of them makes itself unready.
+            biased;
             Some(done) = worker.sending.join_next() => worker.finish(done),
             () = &mut alarm, if may_take && due.is_some() => worker.seal(),
             command = inbox.recv(), if may_take => match command {

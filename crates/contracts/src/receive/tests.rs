@@ -156,3 +156,25 @@ fn every_field_becomes_a_column() {
     assert!(cells.iter().any(|cell| cell.contains("ConsentAds") && cell.contains("DENIED")));
     assert!(cells.iter().any(|cell| cell.contains("OffSite") && cell.contains("AD_CLICK")));
 }
+
+#[test]
+fn a_request_is_the_same_whatever_the_clock_shows() {
+    let day = 24 * 3_600_000;
+    let ahead = |id: &str| Event { time_ms: Some(NOW + day + 1), ..event(id) };
+    let content = |events: &[Event], now_ms, no_room: &NoRoom| {
+        let request = AppendRequest { events: events.to_vec(), ..AppendRequest::default() };
+        let received = receive_append(&request.encode_to_vec(), now_ms, no_room).unwrap();
+        (received.batch.len(), received.content())
+    };
+    let unreadable = Event { name: String::new(), ..event("d") };
+    let events = [event("a"), ahead("b"), ahead("b"), ahead("c"), unreadable, event("a"), ahead("")];
+    let (stored, before) = content(&events, NOW, &NoRoom::default());
+    let (all, after) = content(&events, NOW + 1, &NoRoom::default());
+    assert_eq!((stored, all), (1, 4));
+    assert_eq!(before, after);
+    let no_room = NoRoom { events: HashSet::from(["view".to_owned()]), ..NoRoom::default() };
+    assert_eq!(content(&events, NOW + 1, &no_room), (0, after));
+    assert_ne!(content(&events[1..], NOW, &NoRoom::default()).1, before, "other events are another request");
+    let other = [event("a"), ahead("x"), ahead("b"), ahead("c"), events[4].clone(), event("a"), ahead("")];
+    assert_ne!(content(&other, NOW, &NoRoom::default()).1, before, "also when they are refused");
+}

@@ -18,28 +18,9 @@ use crate::{
     watch::Watchers,
 };
 
-/// What is known of a tenant that is written to. The one writer needs no lock.
-pub(super) struct Head {
-    pub(super) sequence: u64,
-    pub(super) journal_bytes: u64,
-    pub(super) journal_events: u64,
-}
-
-pub(super) async fn lock_head(
-    connection: &mut SqliteConnection,
-    tenant: &TenantName,
-) -> Result<Option<Head>, sqlx::Error> {
-    let head: Option<(i64, i64, i64)> =
-        sqlx::query_as("SELECT sequence, journal_bytes, journal_events FROM heads WHERE tenant_id = $1")
-            .bind(tenant.as_str())
-            .fetch_optional(connection)
-            .await?;
-    Ok(head.map(|(sequence, journal_bytes, journal_events)| Head {
-        sequence: sequence as u64,
-        journal_bytes: journal_bytes as u64,
-        journal_events: journal_events as u64,
-    }))
-}
+/// The one writer needs no lock.
+pub(super) const LOCK_HEAD: &str =
+    "SELECT sequence, journal_bytes, journal_events FROM heads WHERE tenant_id = $1";
 
 pub(super) async fn insert_row(
     connection: &mut SqliteConnection,

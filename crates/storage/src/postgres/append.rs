@@ -6,26 +6,21 @@ use std::{
 };
 
 use runnel_model::TenantName;
-use sqlx::PgConnection;
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::Instant,
-};
-use tracing::{Instrument, Span};
+use tokio::{sync::Semaphore, time::Instant};
+use tracing::Instrument;
 
 use super::{
-    Postgres,
+    Connection, Database,
     failure::{collided, lost, timed_out, unavailable},
     pool::Pool,
-    rows::{Append, Written, answer, write},
+    rows::{self, Append, WAITING_BYTES, Written, answer, write},
     session::{PATIENCE, Session, within},
+    sqlx,
 };
 use crate::{
     Admitted, AppendError, Journaled, Unavailable, admitted::Row, notice::Notices, spans, watch::Watchers,
 };
 
-/// Bytes of batches that may wait for their commit, over all tenants.
-const WAITING_BYTES: usize = 64 << 20;
 /// Payload bytes that one commit takes at most, unless a single batch has more.
 const COMMIT_BYTES: usize = 8 << 20;
 /// How often a commit is tried again that the server undid because of others.
@@ -97,25 +92,20 @@ impl Queues {
     }
 }
 
-impl Postgres {
+impl Database {
     pub(crate) async fn append(
         &self,
         tenant: &TenantName,
         admitted: &Admitted,
         now_ms: i64,
     ) -> Result<Journaled, AppendError> {
-        let row = Row::of(admitted);
-        if row.events == 0 && row.request.is_none() {
-            return Ok(Journaled::committed(0, false, row.outcome));
-        }
-        let share = row.memory().min(WAITING_BYTES) as u32;
-        let share =
-            self.queues.room.clone().acquire_many_owned(share).await.map_err(|_| Unavailable::Closed)?;
-        let (reply, outcome) = oneshot::channel();
-        if self.queues.push(tenant, Append { row, now_ms, reply, span: Span::current(), _share: share }) {
-            tokio::spawn(work_off(self.queues.clone(), self.pools.ingest.clone(), tenant.clone()));
-        }
-        outcome.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
+        let hand_over = |append| {
+            if self.queues.push(tenant, append) {
+                tokio::spawn(work_off(self.queues.clone(), self.pools.ingest.clone(), tenant.clone()));
+            }
+            std::future::ready(Ok(()))
+        };
+        rows::append(&self.queues.room, admitted, now_ms, hand_over).await
     }
 }
 
@@ -187,33 +177,12 @@ async fn attempt(
     }
 }
 
-/// What is known of a tenant that is written to.
-pub(super) struct Head {
-    pub(super) sequence: u64,
-    pub(super) journal_bytes: u64,
-    pub(super) journal_events: u64,
-}
-
-/// Locks a tenant's head until the end of the transaction.
-pub(super) async fn lock_head(
-    connection: &mut PgConnection,
-    tenant: &TenantName,
-) -> Result<Option<Head>, sqlx::Error> {
-    let head: Option<(i64, i64, i64)> = sqlx::query_as(
-        "SELECT sequence, journal_bytes, journal_events FROM heads WHERE tenant_id = $1 FOR NO KEY UPDATE",
-    )
-    .bind(tenant.as_str())
-    .fetch_optional(connection)
-    .await?;
-    Ok(head.map(|(sequence, journal_bytes, journal_events)| Head {
-        sequence: sequence as u64,
-        journal_bytes: journal_bytes as u64,
-        journal_events: journal_events as u64,
-    }))
-}
+/// Whoever reads a tenant's head keeps others from it until the end of the transaction.
+pub(super) const LOCK_HEAD: &str =
+    "SELECT sequence, journal_bytes, journal_events FROM heads WHERE tenant_id = $1 FOR NO KEY UPDATE";
 
 pub(super) async fn insert_row(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &TenantName,
     number: u64,
     row: &Row,

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::sqlx;
 use crate::{Unavailable, spans};
 
 fn state(error: &sqlx::Error) -> Option<String> {

@@ -3,15 +3,12 @@
 //! Two at a time would do no harm, because a swap looks whether its inputs are live; they would do work for nothing. So a lease that a process which ended
 //! never gives back just runs out.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use runnel_model::TenantName;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Postgres, failure::unavailable};
+use super::{Database, failure::unavailable, sqlx};
 use crate::{Unavailable, backend::Purpose::Compaction};
 
 /// How long a lease holds unless it is renewed.
@@ -21,19 +18,14 @@ const ATTEMPTS: usize = 10;
 /// How often one who waits looks again.
 const POLL: Duration = Duration::from_millis(200);
 
-impl Postgres {
+impl Database {
     /// Keeps other compactions of the tenant out. `None` when one runs and `wait` is not set.
     pub(crate) async fn compaction_lock(
         &self,
         tenant: &TenantName,
         wait: bool,
     ) -> Result<Option<OwnedMutexGuard<()>>, Unavailable> {
-        let lock = {
-            let mut compacting = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-            compacting.retain(|_, lock| Arc::strong_count(lock) > 1);
-            compacting.entry(tenant.clone()).or_default().clone()
-        };
-        let alone = lock.lock_owned().await;
+        let alone = self.compacting.wait(tenant).await;
         while !self.lease(tenant, true, LEASE_MS).await? {
             if !wait {
                 return Ok(None);

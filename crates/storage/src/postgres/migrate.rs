@@ -10,7 +10,7 @@ use sqlx::{Connection as _, Executor, PgConnection};
 use crate::backend::Purpose;
 
 /// What each version adds to the one before.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
+pub(crate) const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
 /// The newest version of the schema that is known.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 /// The oldest program, by the version that it knows, that can work with the schema as it is after all migrations.

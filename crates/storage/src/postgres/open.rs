@@ -12,11 +12,10 @@ use sqlx::{
 
 use super::{
     MigrateError, Pools, Postgres,
-    append::Queues,
     migrate::{check, migrate},
     pool::{Pool, Server},
 };
-use crate::{backend::Purpose, notice::Notices, watch::Watchers};
+use crate::backend::Purpose;
 
 /// How the shared store behaves.
 #[derive(Clone)]
@@ -158,9 +157,7 @@ impl Postgres {
             query: pool(query, options.connections),
             admin: pool(admin, options.connections),
         };
-        let (watchers, notices) = (Arc::new(Watchers::default()), Notices::default());
-        let queues = Queues::new(options.backlog_bytes, watchers.clone(), notices.clone());
-        Ok(Postgres { pools, queues, watchers, notices, compacting: Mutex::default() })
+        Ok(Postgres::new(pools, options.backlog_bytes))
     }
 }
 

@@ -3,13 +3,13 @@
 //! Deleted rows would leave their space in the file; a dropped partition leaves nothing. A row whose hour has no partition goes to the default one, so
 //! nothing depends on this having been done.
 
-use super::{Postgres, append::hour_of, failure::unavailable};
+use super::{Database, append::hour_of, failure::unavailable, sqlx};
 use crate::{Unavailable, backend::Purpose::Compaction};
 
 /// Partitioned tables.
 const TABLES: [&str; 2] = ["journal", "journal_payloads"];
 
-impl Postgres {
+impl Database {
     /// What the janitor does beside the rows of tenants.
     pub(super) async fn tidy(&self, now_ms: i64) -> Result<(), Unavailable> {
         for table in TABLES {

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use sqlx::PgPool;
 use tokio::time::Instant;
 
+use super::sqlx::PgPool;
 use crate::spans::Place;
 
 /// Connections for one purpose. Clones share them.

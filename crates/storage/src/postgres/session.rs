@@ -3,12 +3,13 @@
 use std::{future::Future, time::Duration};
 
 use runnel_model::TenantName;
-use sqlx::{Executor, Postgres, pool::PoolConnection};
 
 use super::{
-    Connection, Work,
+    Connection,
+    database::Work,
     failure::{commit_failed, is_late, lost, timed_out, unavailable},
     pool::Pool,
+    sqlx::{self, Executor, Postgres, pool::PoolConnection},
 };
 use crate::Unavailable;
 

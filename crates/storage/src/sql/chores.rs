@@ -7,7 +7,7 @@ use runnel_model::{TenantName, limits};
 
 use super::{
     Connection, Database, commit::delete_draft, control::tenant as tenant_name, failure::unavailable,
-    lock_head,
+    head::lock_head, sqlx,
 };
 use crate::{Backlog, Unavailable, backend::Purpose::Compaction};
 

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use runnel_model::TenantName;
-use sqlx::QueryBuilder;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Connection, Database, Dialect,
     chores::{DRAFT_MS, RETIRED_MS, note},
     failure::unavailable,
-    lock_head,
+    head::lock_head,
+    sqlx::{self, QueryBuilder},
 };
 use crate::{
     Unavailable,

@@ -2,7 +2,7 @@
 
 use runnel_model::{TenantName, limits};
 
-use super::{Database, failure::unavailable};
+use super::{Database, failure::unavailable, sqlx};
 use crate::{
     CreateTenantError, KeyKind, KeyRecord, PutKeyError, TenantRecord, Unavailable, backend::Purpose::Admin,
 };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use runnel_model::{TenantName, limits};
 
-use super::{Connection, Database, failure::unavailable};
+use super::{Connection, Database, failure::unavailable, sqlx};
 use crate::{
     DefinitionRecord, SaveDefinitionError, Unavailable,
     backend::Purpose::{Admin, Query},

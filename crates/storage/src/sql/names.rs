@@ -2,7 +2,7 @@
 
 use runnel_model::TenantName;
 
-use super::{Database, failure::unavailable, lock_head};
+use super::{Database, failure::unavailable, head::lock_head, sqlx};
 use crate::{NameKind, Unavailable, backend::Purpose::Ingest};
 
 impl Database {

@@ -2,9 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 use runnel_model::{ContentSum, TenantName};
-use sqlx::QueryBuilder;
 
-use super::{Connection, Database, Dialect};
+use super::{
+    Connection, Database, Dialect,
+    sqlx::{self, QueryBuilder},
+};
 use crate::{
     BlockRef, Found, JournalRef, Listing, Receipt, Unavailable,
     backend::{

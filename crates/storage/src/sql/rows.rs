@@ -1,11 +1,17 @@
 //! What an appending transaction writes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use runnel_model::{TenantName, limits};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tracing::Span;
 
-use super::{Connection, chores::note, failure::blames_a_batch, insert_row, lock_head};
-use crate::{AppendError, Journaled, Unavailable, admitted::Row};
+use super::{Connection, chores::note, failure::blames_a_batch, head::lock_head, insert_row, sqlx};
+use crate::{Admitted, AppendError, Journaled, Unavailable, admitted::Row};
+
+/// Bytes of batches that may wait for their commit, over all tenants.
+pub(super) const WAITING_BYTES: usize = 64 << 20;
 
 /// When a sender whose batch was refused for the backlog should try again.
 const RETRY_AFTER_MS: u64 = 2_000;
@@ -16,9 +22,27 @@ pub(super) struct Append {
     pub(super) now_ms: i64,
     pub(super) reply: oneshot::Sender<Result<Journaled, AppendError>>,
     /// What it is part of.
-    pub(super) span: tracing::Span,
+    pub(super) span: Span,
     /// Its share of the memory that waiting batches may take.
     pub(super) _share: OwnedSemaphorePermit,
+}
+
+/// Waits for room, hands a batch over to whoever commits it, and waits for its outcome.
+pub(super) async fn append<F: Future<Output = Result<(), Unavailable>>>(
+    room: &Arc<Semaphore>,
+    admitted: &Admitted,
+    now_ms: i64,
+    hand_over: impl FnOnce(Append) -> F,
+) -> Result<Journaled, AppendError> {
+    let row = Row::of(admitted);
+    if row.events == 0 && row.request.is_none() {
+        return Ok(Journaled::committed(0, false, row.outcome));
+    }
+    let share = row.memory().min(WAITING_BYTES) as u32;
+    let share = room.clone().acquire_many_owned(share).await.map_err(|_| Unavailable::Closed)?;
+    let (reply, outcome) = oneshot::channel();
+    hand_over(Append { row, now_ms, reply, span: Span::current(), _share: share }).await?;
+    outcome.await.unwrap_or_else(|_| Err(Unavailable::Stopped.into()))
 }
 
 /// What a transaction answers to each batch, and the tenant's newest number if it rose.
