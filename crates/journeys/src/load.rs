@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use rayon::prelude::*;
+use runnel_failpoints::hit;
 use runnel_model::{ColumnKey, EventBatch, SHARDS, Selector, TenantName};
 use runnel_storage::{Block, BlockError, FetchError, Store, Unavailable, compute};
 
@@ -87,14 +88,17 @@ pub(crate) async fn fetch(store: &Store, tenant: &TenantName, after: u64) -> Res
 
 async fn fetch_once(store: &Store, tenant: &TenantName, after: u64) -> Result<Fetched, LoadError> {
     let listing = store.list(tenant, after).await?;
+    hit("qry.after_snapshot").await.map_err(Unavailable::from)?;
     let sequences: Vec<u64> = listing.journal.iter().map(|row| row.sequence).collect();
     let mut fetched = Fetched { sequence: listing.sequence, batches: Vec::new(), blocks: Vec::new() };
     for some in sequences.chunks(FETCHED) {
         fetched.batches.extend(store.fetch_journal(tenant, some).await?);
     }
+    hit("qry.between_blocks_and_journal").await.map_err(Unavailable::from)?;
     for block in &listing.blocks {
         fetched.blocks.push(store.fetch_block(tenant, block.id).await?);
     }
+    hit("qry.after_fetch").await.map_err(Unavailable::from)?;
     Ok(fetched)
 }
 

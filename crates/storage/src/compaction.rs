@@ -6,6 +6,7 @@ use std::{collections::HashMap, error::Error, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use runnel_failpoints::hit;
 use runnel_model::TenantName;
 use tokio::sync::Semaphore;
 use tracing::{Instrument, debug, warn};
@@ -146,7 +147,10 @@ impl Round {
         let Some(alone) = self.backend.compaction_lock(&self.tenant, self.options.force).await? else {
             return Ok(CompactionReport::default());
         };
-        let result = self.all_due().await;
+        let result = match hit("drn.after_claim").await {
+            Ok(()) => self.all_due().await,
+            Err(injected) => Err(Unavailable::from(injected).into()),
+        };
         self.backend.compaction_ends(&self.tenant, alone).await;
         result
     }
@@ -271,6 +275,7 @@ impl Round {
             payload: payloads.remove(&row.sequence),
         });
         let (tenant, stored) = (self.tenant.clone(), stored.collect::<Vec<_>>());
+        hit("drn.after_fetch").await?;
         self.blocking(move || merge::merge_rows(tenant.as_str(), &stored)).await
     }
 
@@ -334,6 +339,7 @@ impl Round {
         merged: Merged,
         report: &mut CompactionReport,
     ) -> Result<bool, CompactError> {
+        hit("drn.after_merge").await.map_err(Unavailable::from)?;
         let mut blocks: Vec<WrittenBlock> = Vec::with_capacity(merged.blocks.len());
         for block in merged.blocks {
             match self.backend.write_block(&self.tenant, block, self.now_ms).await {
@@ -354,8 +360,10 @@ impl Round {
             bytes: blocks.iter().map(|written| written.size).sum(),
             ..CompactionReport::default()
         };
+        hit("drn.after_blocks").await.map_err(Unavailable::from)?;
         let swap = Swap { inputs, blocks, dropped: merged.dropped };
         let swapped = self.backend.swap(&self.tenant, swap, self.now_ms).await?;
+        hit("drn.after_commit").await.map_err(Unavailable::from)?;
         if swapped {
             debug!(tenant = %self.tenant, events = done.events, blocks = done.blocks, bytes = done.bytes, "compacted");
             report.add(done);

@@ -31,6 +31,7 @@ mod journal;
 mod listing;
 mod merge;
 mod notice;
+mod point;
 mod postgres;
 #[cfg(feature = "simulation")]
 mod simulated;

@@ -244,7 +244,7 @@ async fn the_janitor_frees_what_nobody_needs() {
     for at in 0..50 {
         let mut batch = EventBatch::default();
         for row in 0..8_000 {
-            let id: String = (0..8).map(|_| format!("{:016x}", random.next())).collect();
+            let id: String = (0..8).map(|_| format!("{:016x}", random.any())).collect();
             batch.push(&EventRef {
                 visitor: &format!("v{}", (at * row) % 999),
                 time_ms: NOW,

@@ -9,11 +9,14 @@ mod pass;
 mod repeat;
 mod web;
 
+use std::time::Duration;
+
 use http::{Request, Response, header};
 use runnel_chassis::{
     Caller, Clock, ContextSigner, Metrics, Upstream, context::CONTEXT_HEADER, upstream::around,
 };
 use runnel_contracts::refusal::{Reason, Refusal};
+use runnel_failpoints::hit;
 use runnel_storage::{Hot, hot::Budgets};
 use tonic::{Status, body::Body};
 use tower::ServiceBuilder;
@@ -183,6 +186,12 @@ async fn authenticated(
     let text = first.map(|value| value.to_str().unwrap_or_default().to_owned());
     match keys.authenticate(text.as_deref(), method.needs, clock.now_ms()).await {
         Ok(caller) => {
+            if method.load == methods::Load::Append && hit("ing.after_auth").await.is_err() {
+                return refuse(
+                    Refusal::new(Reason::Overloaded, "A test made this fail.")
+                        .retry_after(Duration::from_millis(100)),
+                );
+            }
             request.headers_mut().remove(header::AUTHORIZATION);
             request.extensions_mut().insert(caller);
             next.answer(request).await

@@ -10,6 +10,7 @@ use runnel_contracts::{
     receive::{NoRoom, Received, receive_append},
     refusal::{Reason, Refusal},
 };
+use runnel_failpoints::hit;
 use runnel_model::TenantName;
 use runnel_storage::{AdmitError, Admitted, AppendError, Request, Unavailable, compute};
 use tracing::{Instrument, Span, field::Empty};
@@ -64,6 +65,7 @@ pub(crate) async fn store_received(
                 admitting.await.map_err(|_| stopped())??
             }
         };
+        hit("ing.after_decode").await.map_err(|injected| unavailable(&injected.into()))?;
         let outcome = match admitted {
             Some(admitted) => acknowledge(&store.append(&tenant, admitted, now_ms).await.map_err(refusal)?)?,
             None => outcome,

@@ -12,6 +12,8 @@
 mod ceilings;
 #[path = "cluster/events.rs"]
 mod events;
+#[path = "cluster/load.rs"]
+mod load;
 
 use std::{
     path::Path,
@@ -23,18 +25,16 @@ use std::{
 };
 
 use runnel_chassis::clock::Stopwatch;
-use runnel_client::{Client, RetryPolicy};
-use runnel_harness::{Deployment, Placement, Postgres};
-use tonic::transport::Channel;
+use runnel_harness::{Deployment, Extra, Placement, Postgres};
 
-use self::events::{EVENTS, Template};
+use self::{
+    events::{EVENTS, Template},
+    load::{CALLS, CONNECTIONS, clients, load, quantile},
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Connections of the sender, and calls under way on each.
-const CONNECTIONS: u64 = 2;
-const CALLS: u64 = 8;
 /// As one would set it for a database that takes writes all day.
 const SETTINGS: &str =
     "-c shared_buffers=1GB -c max_wal_size=8GB -c checkpoint_timeout=15min -c wal_buffers=64MB";
@@ -73,69 +73,6 @@ fn postgres_processor(server: &Postgres) -> f64 {
         (parent == postmaster).then(|| processor(pid))
     });
     own / 100.0 + children.sum::<f64>()
-}
-
-fn quantile(times: &mut [Duration], p: f64) -> f64 {
-    times.sort_unstable();
-    times.get(((times.len().max(1) - 1) as f64 * p) as usize).map_or(0.0, |time| time.as_secs_f64() * 1e3)
-}
-
-/// What a load did.
-struct Load {
-    events: u64,
-    seconds: f64,
-    acks: Vec<Duration>,
-    refused: u64,
-}
-
-impl Load {
-    fn rate(&self) -> f64 {
-        self.events as f64 / self.seconds
-    }
-}
-
-/// Sends batches for a while: as fast as they are acknowledged, or at a pace in events a second, whether or not earlier ones were.
-async fn load(clients: &[Client<Channel>], next: &Arc<AtomicU64>, seconds: f64, pace: Option<f64>) -> Load {
-    let watch = Stopwatch::start();
-    let senders: Vec<_> = (0..CONNECTIONS * CALLS)
-        .map(|sender| {
-            let (client, next) = (clients[(sender % CONNECTIONS) as usize].clone(), next.clone());
-            tokio::spawn(async move {
-                let (mut template, mut acks, mut refused) = (Template::new(), Vec::new(), 0);
-                let each = pace
-                    .map(|pace| Duration::from_secs_f64((CONNECTIONS * CALLS * EVENTS as u64) as f64 / pace));
-                let mut ticks = tokio::time::interval(each.unwrap_or(Duration::from_secs(1)));
-                // Not all at once.
-                if let Some(each) = each {
-                    tokio::time::sleep(each.mul_f64(sender as f64 / (CONNECTIONS * CALLS) as f64)).await;
-                }
-                while watch.elapsed().as_secs_f64() < seconds {
-                    if pace.is_some() {
-                        ticks.tick().await;
-                    }
-                    let (batch, id) = template.batch(next.fetch_add(1, Ordering::Relaxed));
-                    let sent = Stopwatch::start();
-                    match client.append_encoded(batch, &id).await {
-                        Ok(_) => acks.push(sent.elapsed()),
-                        Err(_) => refused += 1,
-                    }
-                }
-                (acks, refused)
-            })
-        })
-        .collect();
-    let (mut acks, mut refused) = (Vec::new(), 0);
-    for sender in senders {
-        let (more, failed) = sender.await.unwrap();
-        acks.extend(more);
-        refused += failed;
-    }
-    Load { events: acks.len() as u64 * EVENTS as u64, seconds: watch.elapsed().as_secs_f64(), acks, refused }
-}
-
-fn clients(endpoint: &str, key: &str) -> Vec<Client<Channel>> {
-    let connect = |_| Client::connect_lazy(endpoint, key).unwrap().with_policy(RetryPolicy::never());
-    (0..CONNECTIONS).map(connect).collect()
 }
 
 async fn run(seconds: f64) {
@@ -212,6 +149,7 @@ async fn run(seconds: f64) {
         quantile(&mut half.acks, 0.99)
     );
     drop(deployment);
+    without_compaction(&binary, &server, seconds).await;
 
     let rows = ((full.rate() * seconds / 10.0) as u64).clamp(20_000, 2_000_000);
     println!(
@@ -231,6 +169,27 @@ async fn run(seconds: f64) {
         child.kill().unwrap();
         child.wait().unwrap();
     }
+}
+
+/// What ingest takes where compaction comes later, as where other processes compact.
+async fn without_compaction(binary: &str, server: &Arc<Postgres>, seconds: f64) {
+    let later = ("RUNNEL_COMPACT_AFTER_KB".to_owned(), "262144".to_owned());
+    let extra = Extra { variables: vec![later], ..Extra::default() };
+    let stores = Some(server.clone());
+    let deployment = Deployment::start_with(Path::new(binary), Placement::Split, stores, &extra).unwrap();
+    let (write, _) = deployment.tenant("shop").await.unwrap();
+    let (senders, next) = (clients(&deployment.endpoint, &write), Arc::new(AtomicU64::new(1)));
+    let pid = deployment.processes["ingest"].id();
+    drop(load(&senders, &next, (seconds / 20.0).min(2.0), None).await);
+    let before = processor(pid);
+    let mut done = load(&senders, &next, (seconds / 10.0).clamp(1.0, 10.0), None).await;
+    let cost = (processor(pid) - before) / (done.events as f64 / 1e6);
+    println!(
+        "compaction later     {:.0} events/s; ingest alone: {cost:.2} s per million events; ack p50 {:.1} ms, p99 {:.1} ms",
+        done.rate(),
+        quantile(&mut done.acks, 0.5),
+        quantile(&mut done.acks, 0.99)
+    );
 }
 
 /// Rows a second that COPY brings into a table with a row for each event, as many as a batch has in one transaction.

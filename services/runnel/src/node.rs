@@ -65,6 +65,8 @@ pub struct NodeOptions {
     pub journeys: JourneysOptions,
     /// The edge's settings. Where it counts, all hot state is.
     pub edge: EdgeOptions,
+    /// When compaction acts.
+    pub compaction: CompactOptions,
     /// Answer reflection.
     pub reflection: bool,
     /// What answers health; without it, one that always serves.
@@ -130,7 +132,7 @@ impl Node {
         let compaction = tokio::spawn(runnel_ingest::compact::run(
             store.clone(),
             clock.clone(),
-            CompactOptions::default(),
+            options.compaction,
             metrics.clone(),
         ));
         let edge = Edge::new(routes, keys.clone(), signer, clock.clone(), &metrics, options.edge);

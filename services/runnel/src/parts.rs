@@ -1,13 +1,19 @@
 //! The services as parts that a process is wired of.
 
+use std::time::Duration;
+
 use runnel_chassis::{Clock, ContextSigner, Metrics, Observe, Upstream};
-use runnel_contracts::proto::admin::v1::admin_service_server::AdminServiceServer;
+use runnel_contracts::{
+    proto::admin::v1::admin_service_server::AdminServiceServer,
+    refusal::{Reason, Refusal},
+};
 use runnel_funnel::Funnels;
 use runnel_gateway::{Admin, Keys};
 use runnel_ingest::Ingest;
 use runnel_journeys::Journeys;
 use runnel_segmentation::Segmentation;
 use runnel_storage::{Hot, Store};
+use tonic::Status;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Layer;
 
@@ -57,6 +63,23 @@ pub(crate) async fn health() -> (HealthReporter, Upstream) {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", ServingStatus::Serving).await;
     (reporter, Upstream::new(health))
+}
+
+/// A service of which every caller can be sent away at once, at points where a test wants that; otherwise the service as it is.
+pub(crate) fn cancellable(service: Upstream) -> Upstream {
+    if !runnel_failpoints::ARMED {
+        return service;
+    }
+    Upstream::from_fn(move |request| {
+        let service = service.clone();
+        async move {
+            let answer = runnel_failpoints::cancellable(service.answer(request)).await;
+            answer.unwrap_or_else(|| {
+                let refusal = Refusal::new(Reason::ServiceUnavailable, "A test sent the caller away.");
+                Status::from(refusal.retry_after(Duration::from_millis(100))).into_http()
+            })
+        }
+    })
 }
 
 /// Reflection over the whole contract, with the standard error details, in both versions of the protocol.

@@ -14,8 +14,8 @@ use crate::{
     lifecycle::{Lifecycle, OpsArgs},
     listen::{EdgeArgs, ListenArgs},
     node::{Node, NodeOptions},
-    render,
-    store::{PepperArgs, PostgresArgs, RedisArgs},
+    parts, render,
+    store::{CompactionArgs, PepperArgs, PostgresArgs, RedisArgs},
 };
 
 /// Options of `serve`.
@@ -26,6 +26,8 @@ pub(crate) struct ServeArgs {
     pub(crate) data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) postgres: PostgresArgs,
+    #[command(flatten)]
+    pub(crate) compaction: CompactionArgs,
     #[command(flatten)]
     pub(crate) redis: RedisArgs,
     #[command(flatten)]
@@ -53,6 +55,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output, metrics: Metrics) -> an
     let options = NodeOptions {
         journeys,
         edge,
+        compaction: args.compaction.options(),
         reflection: args.edge.reflection,
         health: Some(lifecycle.health()),
         metrics,
@@ -69,7 +72,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output, metrics: Metrics) -> an
     let operator_key = node.first_operator_key().await?;
     let stop = lifecycle.serving();
     render::listening(output, address, lifecycle.ops, operator_key);
-    let served = serve(listener, node.edge(), serving, stop).await;
+    let served = serve(listener, parts::cancellable(node.edge()), serving, stop).await;
     node.close().await;
     Ok(served?)
 }

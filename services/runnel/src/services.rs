@@ -11,7 +11,7 @@ use runnel_chassis::{
 use runnel_gateway::{Edge, Keys, Routes};
 use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_segmentation::{Segmentation, SegmentationOptions};
-use runnel_storage::{CompactOptions, Store};
+use runnel_storage::Store;
 use tower::Layer;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     listen::{EdgeArgs, ListenArgs, PeerArgs},
     node::first_operator_key,
     parts, render,
-    store::{PepperArgs, PostgresArgs, RedisArgs, secret},
+    store::{CompactionArgs, PepperArgs, PostgresArgs, RedisArgs, secret},
 };
 
 /// What every service needs.
@@ -68,6 +68,8 @@ pub(crate) struct IngestArgs {
     common: CommonArgs,
     #[command(flatten)]
     postgres: PostgresArgs,
+    #[command(flatten)]
+    compaction: CompactionArgs,
 }
 
 /// Options of `funnel`.
@@ -115,7 +117,7 @@ async fn run(
     let listener = listen(common.listen.listen).await?;
     let stop = lifecycle.serving();
     render::listening(output, listener.local_addr()?, lifecycle.ops, operator_key);
-    Ok(serve(listener, service, common.listen.options(browsers), stop).await?)
+    Ok(serve(listener, parts::cancellable(service), common.listen.options(browsers), stop).await?)
 }
 
 fn signer(common: &CommonArgs) -> anyhow::Result<ContextSigner> {
@@ -175,7 +177,7 @@ pub(crate) async fn ingest(args: IngestArgs, output: Output, metrics: Metrics) -
     let store = args.postgres.open().await?;
     lifecycle.needs_store(&store);
     let service = parts::ingest(store.clone(), signer, clock.clone(), &metrics);
-    let options = CompactOptions::default();
+    let options = args.compaction.options();
     let compaction = tokio::spawn(runnel_ingest::compact::run(store.clone(), clock, options, metrics));
     let served = run(&args.common, output, &lifecycle, None, with_health(service, &lifecycle), false).await;
     compaction.abort();

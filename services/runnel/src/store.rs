@@ -11,7 +11,7 @@ use runnel_chassis::{
     observe::call_name,
     seal::{Seal, unhex},
 };
-use runnel_storage::{Hot, PostgresOptions, Store, hot::HotOptions};
+use runnel_storage::{CompactOptions, Hot, PostgresOptions, Store, hot::HotOptions};
 
 /// The shared database.
 #[derive(Clone, Args)]
@@ -98,6 +98,28 @@ impl PostgresArgs {
             bail!("say which database: --postgres URL or RUNNEL_POSTGRES")
         };
         Ok(Store::open_postgres(&options).await?)
+    }
+}
+
+/// When what was appended is compacted.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompactionArgs {
+    /// Compact a tenant's journal when it has this many stored kilobytes …
+    #[arg(long, env = "RUNNEL_COMPACT_AFTER_KB", value_name = "KB", default_value = "4096", value_parser = clap::value_parser!(u64).range(1..=262_144))]
+    compact_after_kb: u64,
+    /// … or when its oldest row has waited for so many seconds.
+    #[arg(long, env = "RUNNEL_COMPACT_AFTER_SECONDS", value_name = "SECONDS", default_value = "300", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    compact_after_seconds: u32,
+}
+
+impl CompactionArgs {
+    /// How compaction works.
+    pub(crate) fn options(&self) -> CompactOptions {
+        CompactOptions {
+            trigger_bytes: self.compact_after_kb << 10,
+            trigger_age_ms: i64::from(self.compact_after_seconds) * 1_000,
+            ..CompactOptions::default()
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use runnel_chassis::{Clock, Metrics};
 use runnel_contracts::{proto::segmentation::v1::OpenSessionsSource as Source, refusal::Refusal};
+use runnel_failpoints::hit;
 use runnel_journeys::{Journeys, LoadError, Presence, SeenSince, off_site};
 use runnel_model::{TenantName, limits::SESSION_GAP_MS};
 use runnel_storage::{
@@ -252,6 +253,7 @@ impl OpenSessions {
         let Inner { holder, options, .. } = &*self.inner;
         let epoch = tenant.owner.epoch(&tenant.sessions, *holder, options.lease, now_ms).await;
         let Ok(Some(epoch)) = epoch else { return Err(Round::Away) };
+        hit("hot.before_write").await.map_err(|_| Round::Away)?;
         let step = Step { epoch, from, to: since.sequence };
         let mut applied = Vec::with_capacity(since.shards.len());
         for (shard, seen) in since.shards.iter().enumerate() {

@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use futures_util::{StreamExt, stream};
 use runnel_chassis::observe::causes;
+use runnel_failpoints::hit;
 use runnel_journeys::{Loaded, off_site};
 use runnel_storage::{compute, hot::HotError};
 
@@ -76,6 +77,7 @@ impl OpenSessions {
         let (journeys, sequence) = (loaded.clone(), loaded.sequence);
         let seen = compute(move || journeys.seen(shard, presence(now_ms))).await;
         let seen = seen.map_err(|_| HotError::Lost)?;
+        hit("hot.mid_rebuild").await.map_err(|_| HotError::Lost)?;
         let filled = tenant.sessions.reset(shard, epoch, sequence, &seen, now_ms).await?;
         Ok(filled.open)
     }

@@ -14,7 +14,7 @@ use runnel_contracts::proto::segmentation::v1::{
     CountOpenSessionsRequest, CountOpenSessionsResponse, OpenSessionsSource as Source,
     segmentation_service_server::SegmentationService,
 };
-use runnel_harness::{Redis, or_skip};
+use runnel_harness::{Random, Redis, or_skip};
 use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_model::{EventBatch, EventRef, Field, TenantName, ValueRef, limits::SESSION_GAP_MS as GAP};
 use runnel_segmentation::{Segmentation, SegmentationOptions};
@@ -22,20 +22,6 @@ use runnel_storage::{Admitted, CompactOptions, EmbeddedOptions, Hot, Store, hot:
 use tonic::{Request, metadata::MetadataMap};
 
 const START: i64 = 1_767_225_600_000;
-
-/// A small seeded generator (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    /// A number below `end`.
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % end.max(1)
-    }
-}
 
 /// A store, a tenant, and all that was ever sent to it.
 struct World {

@@ -86,6 +86,16 @@ impl Process {
         self.child.id()
     }
 
+    /// Further environment variables from its next start on.
+    pub fn set_variables(&mut self, variables: &[(String, String)]) {
+        self.extra.variables = variables.to_vec();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> Result<bool, HarnessError> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) -> Result<(), HarnessError> {
         self.child.kill()?;
@@ -152,13 +162,15 @@ fn spawn(
 pub struct Stores {
     /// Where the shared database is.
     pub postgres: Option<Arc<Postgres>>,
+    /// The port through which the shared database is reached, when it is not its own.
+    pub postgres_port: Option<u16>,
     /// Where hot state is.
     pub redis: Option<Arc<Redis>>,
 }
 
 impl From<Option<Arc<Postgres>>> for Stores {
     fn from(postgres: Option<Arc<Postgres>>) -> Stores {
-        Stores { postgres, redis: None }
+        Stores { postgres, ..Stores::default() }
     }
 }
 
@@ -204,6 +216,7 @@ impl Deployment {
         let folder = tempfile::tempdir()?;
         let mut processes = BTreeMap::new();
         let server = stores.postgres.as_deref();
+        let port = stores.postgres_port.or(server.map(Postgres::port)).unwrap_or_default();
         let redis = stores.redis.as_deref().map(Redis::url);
         let hot: Vec<&str> = redis.iter().flat_map(|url| ["--redis", url]).collect();
         let database =
@@ -215,13 +228,13 @@ impl Deployment {
                 processes.insert("serve", Process::start_with(binary, &arguments, extra)?);
             }
             (Placement::Shared, Some((server, database))) => {
-                let url = server.url(database, "owner");
+                let url = server.url_at(port, database, "owner");
                 let pepper = secret(folder.path(), "pepper")?;
                 let arguments = [&["serve", "--postgres", &url, "--pepper-file", &pepper][..], &hot].concat();
                 processes.insert("serve", Process::start_with(binary, &arguments, extra)?);
             }
             (Placement::Split, Some((server, database))) => {
-                split(binary, folder.path(), (server, database), &hot, extra, &mut processes)?;
+                split(binary, folder.path(), (server, port, database), &hot, extra, &mut processes)?;
             }
             (_, None) => return Err(HarnessError::Missing { what: "PostgreSQL" }),
         }
@@ -267,13 +280,13 @@ fn secret(folder: &Path, name: &str) -> Result<String, HarnessError> {
 fn split(
     binary: &Path,
     folder: &Path,
-    (server, database): (&Postgres, &str),
+    (server, port, database): (&Postgres, u16, &str),
     hot: &[&str],
     extra: &Extra,
     processes: &mut BTreeMap<&'static str, Process>,
 ) -> Result<(), HarnessError> {
     let [owner, ingest, compaction, query, admin] =
-        ["owner", "ingest", "compaction", "query", "admin"].map(|user| server.url(database, user));
+        ["owner", "ingest", "compaction", "query", "admin"].map(|user| server.url_at(port, database, user));
     let migrated = Command::new(binary)
         .args(["migrate", "--postgres", &owner, "--postgres-ingest", &ingest])
         .args(["--postgres-compaction", &compaction, "--postgres-query", &query, "--postgres-admin", &admin])

@@ -4,14 +4,18 @@
 
 mod collector;
 mod deployment;
+mod disk;
 mod keeper;
 mod postgres;
 mod proxy;
+mod random;
 mod redis;
 
 pub use collector::{Collector, SeenLine, SeenSpan};
 pub use deployment::{CONTEXT_SECRET, Deployment, Extra, Placement, Process, Stores};
+pub use disk::SmallDisk;
 pub use keeper::{HarnessError, or_skip};
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
+pub use random::Random;
 pub use redis::Redis;

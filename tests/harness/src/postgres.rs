@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use crate::keeper::{HarnessError, Keeper, folder, free_port, other_user};
+use crate::{
+    disk::SmallDisk,
+    keeper::{HarnessError, Keeper, folder, free_port, other_user},
+};
 
 /// Starts the server and ends it with this process's input. `fsync` stays on: what is tested is what is deployed.
 const SCRIPT: &str = r#"
@@ -32,14 +35,25 @@ pub struct Postgres {
     options: String,
     databases: AtomicU32,
     _keeper: Keeper,
+    disk: Option<SmallDisk>,
 }
 
 impl Postgres {
     /// Starts a server with further options of the `postgres` program.
     pub fn start(options: &str) -> Result<Postgres, HarnessError> {
+        Postgres::start_on(options, None)
+    }
+
+    /// As [`start`](Postgres::start), on a disk in memory of so many megabytes. Only root may make one.
+    pub fn start_on_small_disk(megabytes: u32) -> Result<Postgres, HarnessError> {
+        Postgres::start_on("-c max_wal_size=64MB -c min_wal_size=32MB", Some(megabytes))
+    }
+
+    fn start_on(options: &str, megabytes: Option<u32>) -> Result<Postgres, HarnessError> {
         let bin = programs()?;
         let port = free_port()?;
         let dir = folder("postgres", port)?;
+        let disk = megabytes.map(|megabytes| SmallDisk::mount(dir.clone(), megabytes)).transpose()?;
         let number = port.to_string();
         let variables = [
             ("BIN", bin.to_string_lossy()),
@@ -56,6 +70,7 @@ impl Postgres {
             options: options.to_owned(),
             databases: AtomicU32::new(0),
             _keeper: keeper,
+            disk,
             bin,
         };
         // The owner is no superuser, so that policies hold for it as they do where this is deployed.
@@ -78,7 +93,17 @@ impl Postgres {
 
     /// Where a database is, as a user: `owner`, `ingest`, `compaction`, `query`, `admin`, or `postgres`, who may do everything.
     pub fn url(&self, database: &str, user: &str) -> String {
-        format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
+        self.url_at(self.port, database, user)
+    }
+
+    /// Where a database is for those who come through another port, such as a proxy's.
+    pub(crate) fn url_at(&self, port: u16, database: &str, user: &str) -> String {
+        format!("postgres://{user}@127.0.0.1:{port}/{database}")
+    }
+
+    /// The disk that it lies on, where that is a small one.
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
     }
 
     /// Runs statements as the superuser and gives what they answer, a row a line.

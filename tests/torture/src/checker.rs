@@ -17,6 +17,8 @@ use runnel_client::{
 };
 use tonic::{Code, Response, Status};
 
+pub(crate) use runnel_harness::Random;
+
 pub(crate) use ledger::{Ledger, Seen};
 pub(crate) use reference::{Identity, STEPS, identity};
 
@@ -27,21 +29,6 @@ const NEVER: &str = "never";
 /// The event whose contents may differ, and the property that tells them apart.
 pub(crate) const PICK: &str = "pick";
 pub(crate) const TONE: &str = "tone";
-
-/// A small seeded generator (SplitMix64).
-#[derive(Debug, Clone)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % end.max(1)
-    }
-}
 
 fn funnel(steps: &[&str]) -> QueryFunnelRequest {
     let step = |name: &&str| Step {

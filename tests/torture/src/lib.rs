@@ -3,9 +3,10 @@
 //! | tier | what is real | what is chosen by a seed |
 //! |---|---|---|
 //! | [`simulation`] | our code: client, gateway, ingest, compaction, journeys, funnel, and the store's own statements | everything else: network, clocks, database, processes, the order of all that happens |
-//! | [`processes`] | everything | when what is killed, stopped or restarted |
+//! | [`processes`] | everything | when what is killed, stopped, restarted, cut off, forgotten or filled |
+//! | [`points`] | everything | nothing: at every named point the process is killed, the step fails, it takes long, and whoever waits goes away |
 //!
-//! Both are held to the same promises:
+//! All are held to the same promises:
 //!
 //! | | what must hold |
 //! |---|---|
@@ -22,5 +23,7 @@
 #![expect(clippy::unwrap_used, reason = "whoever tortures stops where something is not as it must be")]
 
 mod checker;
+mod load;
+pub mod points;
 pub mod processes;
 pub mod simulation;

@@ -1,213 +1,264 @@
-//! Real processes and a real database: killed, stopped, restarted, at moments that a seed chooses.
+//! Real processes and real stores: killed, stopped, restarted, cut off, forgotten and filled, at moments that a seed chooses.
 
 use std::{
-    path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use runnel_client::{Client, RetryPolicy, proto::event::v1::Event};
-use runnel_harness::{Deployment, Placement, Postgres};
-use tokio::time::{sleep, timeout};
-use tonic::transport::Channel;
+use runnel_harness::{
+    Deployment, Extra, Fault, HarnessError, Placement, Postgres, Proxy, Redis, Stores, or_skip,
+};
+use tokio::time::sleep;
 
-use crate::checker::{Ledger, Random, STEPS, Seen};
+use crate::{
+    checker::Random,
+    load::{Load, Tally},
+};
 
-/// Senders at a time.
-const SENDERS: u64 = 4;
-/// How long a call may take before its sender gives up.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it may take until everything is acknowledged once nothing breaks any more.
-const RECOVERY: Duration = Duration::from_secs(30);
-
-/// The first instant of all events, in milliseconds since 1970.
-const START_MS: i64 = 1_700_000_000_000;
-
-/// The batch of a number: some visitors, each with a first event, and two thirds of them with further ones behind it.
-fn batch(number: u64) -> Vec<Event> {
-    let visitors = 1 + Random(number).below(60);
-    let event = |visitor: u64, step: usize| Event {
-        event_id: format!("{}-{number}-{visitor}", STEPS[step]),
-        visitor_id: format!("v-{number}-{visitor}"),
-        time_ms: Some(START_MS + (number * 1_000 + visitor) as i64 + step as i64 * 500),
-        name: STEPS[step].into(),
-        ..Event::default()
-    };
-    let steps = |visitor: u64| 0..=((number + visitor) % 3) as usize;
-    (0..visitors).flat_map(|visitor| steps(visitor).map(move |step| event(visitor, step))).collect()
+/// Where everything is, and what it runs on.
+#[derive(Debug, Clone, Copy)]
+pub struct World {
+    /// Which processes there are.
+    pub placement: Placement,
+    /// Where hot state is.
+    pub hot: HotPlace,
+    /// Whether the database has a small disk, which gets full.
+    pub small_disk: bool,
 }
 
-/// The numbers of batches: the next one, and those that had no answer.
-#[derive(Debug, Default)]
-struct Batches {
-    next: AtomicU64,
-    again: Mutex<Vec<u64>>,
+/// Where hot state is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HotPlace {
+    /// In each process.
+    Process,
+    /// On one server.
+    Redis,
+    /// On a cluster of three.
+    Cluster,
 }
 
-impl Batches {
-    /// The next batch to send: one without an answer, or a new one.
-    fn next(&self, new: bool) -> Option<u64> {
-        let again = self.again.lock().unwrap().pop();
-        again.or_else(|| new.then(|| self.next.fetch_add(1, Ordering::SeqCst)))
+impl World {
+    /// The world of a seed: over some seeds, each there is.
+    #[must_use]
+    pub fn of(seed: u64) -> World {
+        let placement = match seed % 8 {
+            0 => Placement::Folder,
+            1 | 2 => Placement::Shared,
+            _ => Placement::Split,
+        };
+        let hot = match (placement, seed / 8 % 3) {
+            (Placement::Folder, _) => HotPlace::Process,
+            (_, 0) => HotPlace::Redis,
+            (_, 1) => HotPlace::Cluster,
+            _ => HotPlace::Process,
+        };
+        World { placement, hot, small_disk: placement != Placement::Folder && seed % 5 == 4 }
     }
-
-    fn again(&self, number: u64) {
-        self.again.lock().unwrap().push(number);
-    }
 }
+
+/// Megabytes of a small disk: PostgreSQL alone takes some 110 of them.
+const SMALL_DISK: u32 = 320;
 
 /// What became of a schedule.
 #[derive(Debug)]
 pub struct Outcome {
     /// Faults that were injected, in their order.
     pub faults: Vec<String>,
-    /// Batches, all of them acknowledged in the end.
-    pub batches: u64,
-    /// Calls without an answer.
-    pub unsure: u64,
-    /// Reads that were checked while things broke.
-    pub reads: u64,
+    /// What was sent and read meanwhile.
+    pub tally: Tally,
+    /// Connections that the proxies cut in the middle of something.
+    pub cuts: u64,
+}
+
+/// What is there to break.
+struct Target {
+    deployment: Deployment,
+    postgres: Option<Arc<Postgres>>,
+    redis: Option<Arc<Redis>>,
+    /// In front of the database.
+    inside: Option<Proxy>,
+    /// In front of the edge.
+    outside: Proxy,
+}
+
+/// A server for hot state, where one is wanted and there is the program.
+pub(crate) fn redis(hot: HotPlace) -> Result<Option<Arc<Redis>>, HarnessError> {
+    let server = match hot {
+        HotPlace::Process => return Ok(None),
+        HotPlace::Redis => Redis::start(&[]),
+        HotPlace::Cluster => Redis::cluster(3),
+    };
+    Ok(or_skip(server)?.map(Arc::new))
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// So that whatever is compacted is compacted while things break.
+pub(crate) fn eager() -> Vec<(String, String)> {
+    let variables = [("RUNNEL_COMPACT_AFTER_KB", "16"), ("RUNNEL_COMPACT_AFTER_SECONDS", "1")];
+    variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+}
+
+/// Where the processes' own words go.
+#[must_use]
+pub fn log() -> PathBuf {
+    std::env::temp_dir().join(format!("runnel-torture-{}.log", std::process::id()))
 }
 
 /// Runs one schedule on empty stores. Panics where something does not hold.
-pub async fn run(binary: &Path, placement: Placement, seed: u64, faults: u64) -> Outcome {
-    let server = (placement != Placement::Folder).then(|| Arc::new(Postgres::start("").unwrap()));
-    let mut deployment = Deployment::start(binary, placement, server.clone()).unwrap();
-    let (write, read) = deployment.tenant("shop").await.unwrap();
-    let (ledger, batches) = (Arc::new(Ledger::default()), Arc::new(Batches::default()));
-    let (stop, quiet) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let endpoint = deployment.endpoint.clone();
-    let connect = |key: &str| Client::connect_lazy(&endpoint, key).unwrap().with_policy(RetryPolicy::never());
-    let senders: Vec<_> = (0..SENDERS)
-        .map(|sender| {
-            let (client, ledger, batches) = (connect(&write), ledger.clone(), batches.clone());
-            tokio::spawn(send(client, ledger, batches, stop.clone(), Random(seed.wrapping_mul(31) + sender)))
-        })
-        .collect();
-    let reader = tokio::spawn({
-        let (client, ledger, quiet) = (connect(&read), ledger.clone(), quiet.clone());
-        async move {
-            let mut seen = Seen::default();
-            while !quiet.load(Ordering::Relaxed) {
-                if timeout(PATIENCE, ledger.read(&client, &mut seen)).await.is_err() {
-                    continue;
-                }
-                sleep(Duration::from_millis(10)).await;
-            }
-        }
-    });
+pub async fn run(binary: &Path, world: World, seed: u64, faults: u64) -> Outcome {
+    let mut target = Target::start(binary, world).unwrap();
+    let (write, read) = target.deployment.tenant("shop").await.unwrap();
+    let endpoint = format!("http://{}", target.outside.address());
+    let load = Load::start(&endpoint, (&write, &read), seed);
     let mut random = Random(seed);
     let mut injected = Vec::new();
     for _ in 0..faults {
         sleep(Duration::from_millis(50 + random.below(500))).await;
-        injected.push(inject(&mut deployment, server.as_deref(), &mut random).await);
+        injected.push(target.inject(&mut random).await);
     }
-    stop.store(true, Ordering::Relaxed);
-    for sender in senders {
-        timeout(RECOVERY, sender)
-            .await
-            .expect("everything is acknowledged soon after the last fault")
-            .unwrap();
-    }
-    quiet.store(true, Ordering::Relaxed);
-    reader.await.unwrap();
-    ledger.settle(&connect(&write), &connect(&read)).await;
-    if let Some(server) = &server {
+    let tally = load.settle().await;
+    if let Some(server) = &target.postgres {
         let idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' \
                     AND state_change < clock_timestamp() - interval '1 second'";
         assert_eq!(server.sql("postgres", idle).unwrap(), "0", "I12");
     }
-    Outcome {
-        faults: injected,
-        batches: batches.next.load(Ordering::SeqCst),
-        unsure: ledger.unsure.load(Ordering::Relaxed),
-        reads: ledger.reads.load(Ordering::Relaxed),
+    let cuts = target.outside.cuts() + target.inside.as_ref().map_or(0, Proxy::cuts);
+    Outcome { faults: injected, tally, cuts }
+}
+
+impl Target {
+    fn start(binary: &Path, world: World) -> Result<Target, HarnessError> {
+        let redis = redis(world.hot)?;
+        let postgres = match (world.placement, world.small_disk) {
+            (Placement::Folder, _) => None,
+            (_, false) => Some(Arc::new(Postgres::start("")?)),
+            (_, true) => match or_skip(Postgres::start_on_small_disk(SMALL_DISK))? {
+                Some(server) => Some(Arc::new(server)),
+                None => Some(Arc::new(Postgres::start("")?)),
+            },
+        };
+        let inside = postgres.as_ref().map(|server| Proxy::start(local(server.port()))).transpose()?;
+        let stores = Stores {
+            postgres: postgres.clone(),
+            postgres_port: inside.as_ref().map(|proxy| proxy.address().port()),
+            redis: redis.clone(),
+        };
+        let extra = Extra { variables: eager(), log: Some(log()), ..Extra::default() };
+        let deployment = Deployment::start_with(binary, world.placement, stores, &extra)?;
+        let edge = deployment.endpoint.trim_start_matches("http://").parse();
+        let edge: SocketAddr = edge.map_err(|_| HarnessError::Missing { what: "the address of the edge" })?;
+        Ok(Target { deployment, postgres, redis, inside, outside: Proxy::start(edge)? })
+    }
+
+    /// One fault, ended again before this returns. Says which.
+    async fn inject(&mut self, random: &mut Random) -> String {
+        let pause = Duration::from_millis(random.below(300));
+        match (random.below(16), self.postgres.clone(), self.redis.clone()) {
+            (0, Some(server), _) => {
+                server.restart_at_once().unwrap();
+                "PostgreSQL restarted at once".to_owned()
+            }
+            (1 | 2, Some(server), _) => {
+                let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> 'postgres' AND random() < 0.5";
+                drop(server.sql("postgres", kill));
+                "connections killed".to_owned()
+            }
+            (3, Some(server), _) if server.disk().is_some() => fill(&server, pause * 5).await,
+            (4, _, Some(redis)) => {
+                redis.flush_all().unwrap();
+                "Redis forgot everything".to_owned()
+            }
+            (5, _, Some(redis)) => {
+                redis.signal("STOP").unwrap();
+                sleep(pause * 5).await;
+                redis.signal("CONT").unwrap();
+                format!("Redis stopped for {} ms", pause.as_millis() * 5)
+            }
+            (6, _, Some(redis)) => {
+                redis.kill().unwrap();
+                sleep(pause).await;
+                redis.restart().unwrap();
+                "Redis killed and started".to_owned()
+            }
+            (7..=9, _, _) => {
+                let proxy = self.inside.as_ref().filter(|_| random.below(3) > 0);
+                let (place, proxy) = match proxy {
+                    Some(proxy) => ("the database", proxy),
+                    None => ("the edge", &self.outside),
+                };
+                spoil(proxy, place, pause, random).await
+            }
+            (10, _, _) => {
+                let (name, process) = any(&mut self.deployment, random);
+                process.signal("STOP").unwrap();
+                sleep(pause * 3).await;
+                process.signal("CONT").unwrap();
+                format!("{name} stopped for {} ms", pause.as_millis() * 3)
+            }
+            (11, _, _) => {
+                let (name, process) = any(&mut self.deployment, random);
+                process.signal("TERM").unwrap();
+                assert!(process.wait().unwrap(), "{name} ends well when asked to");
+                process.restart().unwrap();
+                format!("{name} ended and started")
+            }
+            _ => {
+                let (name, process) = any(&mut self.deployment, random);
+                process.kill().unwrap();
+                sleep(pause).await;
+                process.restart().unwrap();
+                format!("{name} killed, started after {} ms", pause.as_millis())
+            }
+        }
     }
 }
 
-/// Sends batches until told to stop and every one of them has its answer. Some are sent again though they have, as they were or in other batches.
-async fn send(
-    client: Client<Channel>,
-    ledger: Arc<Ledger>,
-    batches: Arc<Batches>,
-    stop: Arc<AtomicBool>,
-    mut random: Random,
-) {
-    let mut last = None;
-    loop {
-        let new = !stop.load(Ordering::Relaxed);
-        let Some(number) = batches.next(new) else { return };
-        let events = batch(number);
-        ledger.send(&events);
-        let sent = client.append(events.clone(), Some(format!("batch-{number}")));
-        match timeout(PATIENCE, sent).await {
-            Ok(Ok(_)) => {
-                ledger.acknowledge(&events);
-                match (random.below(10), last.replace(number)) {
-                    (0, _) => {
-                        let again = client.append(events, Some(format!("batch-{number}")));
-                        if let Ok(Ok(again)) = timeout(PATIENCE, again).await {
-                            assert!(again.response.repeated, "a repeated request is known");
-                        }
-                    }
-                    (1, Some(before)) => {
-                        let mixed = [events, batch(before)].concat();
-                        let _ =
-                            timeout(PATIENCE, client.append(mixed, Some(format!("mix-{number}-{before}"))))
-                                .await;
-                    }
-                    _ => {}
-                }
-            }
-            Ok(Err(error)) => {
-                ledger.unsure(Some(error.refusal()));
-                batches.again(number);
-                sleep(Duration::from_millis(20)).await;
-            }
-            Err(_) => {
-                ledger.unsure(None);
-                batches.again(number);
-            }
-        }
-    }
+fn any<'d>(
+    deployment: &'d mut Deployment,
+    random: &mut Random,
+) -> (&'static str, &'d mut runnel_harness::Process) {
+    let at = random.below(deployment.processes.len() as u64) as usize;
+    let (name, process) = deployment.processes.iter_mut().nth(at).unwrap();
+    (name, process)
 }
 
-/// One fault, ended again before this returns. Says which.
-async fn inject(deployment: &mut Deployment, server: Option<&Postgres>, random: &mut Random) -> String {
-    let names: Vec<&'static str> = deployment.processes.keys().copied().collect();
-    let name = names[random.below(names.len() as u64) as usize];
-    let pause = Duration::from_millis(random.below(300));
-    let process = deployment.processes.get_mut(name).unwrap();
-    match (random.below(8), server) {
-        (0, Some(server)) => {
-            server.restart_at_once().unwrap();
-            "PostgreSQL restarted at once".to_owned()
-        }
-        (1 | 2, Some(server)) => {
-            let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> 'postgres' AND random() < 0.5";
-            drop(server.sql("postgres", kill));
-            "connections killed".to_owned()
-        }
-        (3, _) => {
-            process.signal("STOP").unwrap();
-            sleep(pause * 3).await;
-            process.signal("CONT").unwrap();
-            format!("{name} stopped for {} ms", pause.as_millis() * 3)
-        }
-        (4, _) => {
-            process.signal("TERM").unwrap();
-            assert!(process.wait().unwrap(), "{name} ends well when asked to");
-            process.restart().unwrap();
-            format!("{name} ended and started")
-        }
-        _ => {
-            process.kill().unwrap();
-            sleep(pause).await;
-            process.restart().unwrap();
-            format!("{name} killed, started after {} ms", pause.as_millis())
-        }
+/// Leaves no space for a while. A server that cannot write its log ends; it is started again.
+async fn fill(server: &Postgres, pause: Duration) -> String {
+    let disk = server.disk().unwrap();
+    disk.fill().unwrap();
+    sleep(pause).await;
+    disk.free().unwrap();
+    sleep(Duration::from_millis(500)).await;
+    let ended = server.sql("postgres", "SELECT 1").is_err();
+    if ended {
+        // Whatever is left of it is ended first.
+        drop(server.stop_at_once());
+        server.start_again().unwrap();
     }
+    format!("the disk was full for {} ms{}", pause.as_millis(), if ended { ", PostgreSQL ended" } else { "" })
+}
+
+/// Spoils what passes for a while.
+async fn spoil(proxy: &Proxy, place: &str, pause: Duration, random: &mut Random) -> String {
+    let fault = match random.below(6) {
+        0 => Fault::Delay(pause / 4),
+        1 => Fault::Hold,
+        2 => Fault::HoldAnswers,
+        3 => Fault::Drip,
+        4 => Fault::CutAfter(random.below(4_000)),
+        _ => Fault::CutAnswer,
+    };
+    proxy.set(fault);
+    sleep(pause * 3).await;
+    proxy.set(Fault::None);
+    // What was kept back is never said.
+    if matches!(fault, Fault::Hold | Fault::HoldAnswers) && random.below(2) == 0 {
+        proxy.cut();
+    }
+    format!("{fault:?} before {place} for {} ms", pause.as_millis() * 3)
 }

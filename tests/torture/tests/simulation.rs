@@ -1,5 +1,7 @@
 //! Seeds, each a run of the whole system. `RUNNEL_SEEDS` sets how many (default 500), `RUNNEL_SEED` the first.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
 use std::{
     collections::BTreeMap,
     sync::{

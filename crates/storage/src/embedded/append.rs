@@ -1,12 +1,13 @@
 //! Appends to the folder: the writer commits batches of one tenant together.
 
+use runnel_failpoints::hit;
 use runnel_model::TenantName;
 use sqlx::SqliteConnection;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
-    failure::unavailable,
+    failure::{commit_failed, unavailable},
     rows::{Append, Written, answer, write},
     writer::{Trust, begin, commit as commit_transaction, roll_back},
 };
@@ -14,6 +15,7 @@ use crate::{
     Unavailable,
     admitted::Row,
     notice::Notices,
+    point::point,
     spans::{self, FOLDER},
     watch::Watchers,
 };
@@ -88,9 +90,19 @@ async fn transaction(
     group: &[Append],
     backlog_bytes: u64,
 ) -> Result<Written, Unavailable> {
+    hit("ing.before_begin").await?;
     begin(connection).await?;
-    match write(connection, tenant, group, backlog_bytes).await {
-        Ok(written) => commit_transaction(connection).await.map(|()| written),
+    let written = async {
+        point("ing.in_begin").await?;
+        let written = write(connection, tenant, group, backlog_bytes).await?;
+        point("sq.before_commit").await.map(|()| written)
+    };
+    match written.await {
+        Ok(written) => {
+            commit_transaction(connection).await?;
+            point("ing.after_commit_before_ack").await.map_err(commit_failed)?;
+            Ok(written)
+        }
         Err(error) => {
             roll_back(connection).await;
             Err(unavailable(error))

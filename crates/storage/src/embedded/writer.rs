@@ -17,6 +17,7 @@ use crate::{
     Unavailable,
     backend::Purpose,
     notice::Notices,
+    point::point,
     spans::{self, FOLDER},
     watch::Watchers,
 };
@@ -118,7 +119,11 @@ impl Writer {
     }
 
     async fn finish(mut self) {
-        let checkpoint = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.connection).await;
+        let checkpoint = async {
+            point("sq.mid_checkpoint").await?;
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.connection).await
+        };
+        let checkpoint = checkpoint.await;
         if let Err(error) = checkpoint {
             warn!(%error, "the write-ahead log stays for the next start");
         }

@@ -5,20 +5,22 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use runnel_failpoints::hit;
 use runnel_model::TenantName;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::Instrument;
 
 use super::{
     Connection, Database,
-    failure::{collided, lost, timed_out, unavailable},
+    failure::{collided, commit_failed, lost, timed_out, unavailable},
     pool::Pool,
     rows::{self, Append, WAITING_BYTES, Written, answer, write},
     session::{PATIENCE, Session, within},
     sqlx,
 };
 use crate::{
-    Admitted, AppendError, Journaled, Unavailable, admitted::Row, notice::Notices, spans, watch::Watchers,
+    Admitted, AppendError, Journaled, Unavailable, admitted::Row, notice::Notices, point::point, spans,
+    watch::Watchers,
 };
 
 /// Payload bytes that one commit takes at most, unless a single batch has more.
@@ -160,13 +162,22 @@ async fn attempt(
     group: &[Append],
     backlog_bytes: u64,
 ) -> Result<Written, Unavailable> {
+    hit("ing.before_begin").await?;
     let mut session = Session::begin(pool, Some(tenant), false).await?;
+    hit("ing.in_begin").await?;
     let written = match session.connection() {
         Some(connection) => within(PATIENCE, write(connection, tenant, group, backlog_bytes)).await,
         None => Err(timed_out()),
     };
     match written {
-        Ok(written) => session.commit().await.map(|()| written),
+        Ok(written) => {
+            hit("ing.before_commit").await?;
+            // The point is passed while the commit is on its way.
+            let (committed, passed) = tokio::join!(session.commit(), point("ing.in_commit"));
+            committed.and(passed.map_err(commit_failed))?;
+            point("ing.after_commit_before_ack").await.map_err(commit_failed)?;
+            Ok(written)
+        }
         Err(error) => {
             // Of a connection that is lost, or does not answer, nothing more is asked.
             if !lost(&error) {

@@ -12,7 +12,7 @@ use super::{Database, failure::unavailable, sqlx};
 use crate::{Unavailable, backend::Purpose::Compaction};
 
 /// How long a lease holds unless it is renewed.
-const LEASE_MS: i64 = 60_000;
+const LEASE_MS: i64 = 20_000;
 /// How often giving a lease back is tried again.
 const ATTEMPTS: usize = 10;
 /// How often one who waits looks again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, Executor, PgConnection};
 
-use crate::backend::Purpose;
+use crate::{backend::Purpose, point::point};
 
 /// What each version adds to the one before.
 pub(crate) const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
@@ -85,8 +85,10 @@ async fn once(connection: &mut PgConnection, users: &[(&str, Purpose)]) -> Resul
         .await?;
     let found = version(&mut transaction).await?;
     if found < VERSION {
+        point("mig.before_ddl").await?;
         for migration in &MIGRATIONS[found.max(0) as usize..] {
             transaction.execute(sqlx::raw_sql(*migration)).await?;
+            point("mig.between_steps").await?;
         }
         transaction.execute("DELETE FROM runnel_schema").await?;
         sqlx::query("INSERT INTO runnel_schema (version, oldest_program) VALUES ($1, $2)")

@@ -15,6 +15,7 @@ use crate::{
     Unavailable,
     backend::{Inputs, Purpose::Compaction, Swap, WrittenBlock},
     merge::{Dropped, NewBlock},
+    point::point,
 };
 
 /// Bytes of a part: what one commit ahead of an append may take.
@@ -219,6 +220,7 @@ async fn swap_in(
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
     lock_head(connection, tenant).await?;
+    point("drn.after_lock").await?;
     let live = match &swap.inputs {
         Inputs::Rows { first, last, rows, bytes, events } => {
             retire_rows(connection, tenant, (*first, *last), (*rows, *bytes, *events), now_ms).await?
@@ -236,6 +238,7 @@ async fn swap_in(
     }
     note(connection, tenant, false, now_ms + RETIRED_MS).await?;
     note_dropped(connection, tenant, &swap.dropped).await?;
+    point("drn.before_commit").await?;
     Ok(true)
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::Span;
 
 use super::{Connection, chores::note, failure::blames_a_batch, head::lock_head, insert_row, sqlx};
-use crate::{Admitted, AppendError, Journaled, Unavailable, admitted::Row};
+use crate::{Admitted, AppendError, Journaled, Unavailable, admitted::Row, point::point};
 
 /// Bytes of batches that may wait for their commit, over all tenants.
 pub(super) const WAITING_BYTES: usize = 64 << 20;
@@ -108,8 +108,10 @@ pub(super) async fn write(
             bytes += row.payload.len() as u64;
             events += u64::from(row.events);
             insert_row(connection, tenant, number, row, *now_ms).await?;
+            point("ing.after_journal").await?;
         }
         insert_receipt(connection, tenant, number, row, *now_ms).await?;
+        point("ing.after_receipt").await?;
         oldest_receipt = oldest_receipt.into_iter().chain([*now_ms]).min();
         outcomes.push(Ok(Journaled::committed(number, false, row.outcome.clone())));
     }

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use runnel_harness::Random;
 use runnel_harness::{HarnessError, Redis, or_skip};
 use runnel_model::TenantName;
 use runnel_storage::hot::{Hot, HotOptions};
@@ -97,18 +98,4 @@ pub(crate) async fn patient(redis: &Redis) -> Hot {
 pub(crate) fn tenant() -> TenantName {
     static TENANTS: AtomicU32 = AtomicU32::new(0);
     TenantName::parse(&format!("shop-{}", TENANTS.fetch_add(1, Ordering::Relaxed))).unwrap()
-}
-
-/// A small seeded generator (SplitMix64).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % end.max(1)
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+pub(crate) use runnel_harness::Random;
 use runnel_model::{ContentSum, EventBatch, EventRef, TenantName, ValueRef, content_hashes};
 use runnel_storage::{Admitted, FetchError, Request, Store};
 
@@ -123,20 +124,4 @@ pub(crate) async fn try_read(store: &Store, tenant: &TenantName) -> Result<Conte
     }
     contents.counted = first.into_iter().map(|(identity, (_, _, hash))| (identity, hash)).collect();
     Ok(contents)
-}
-
-/// A small generator of repeatable numbers: SplitMix64.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use runnel_client::RetryPolicy;
+pub(crate) use runnel_harness::Random;
 use runnel_harness::{Deployment, Placement, Postgres, Redis, Stores};
 
 /// A running `runnel serve`. Ended when it is dropped.
@@ -68,20 +69,6 @@ pub(crate) fn once() -> RetryPolicy {
     RetryPolicy::never()
 }
 
-/// A small seeded generator (SplitMix64).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % end.max(1)
-    }
-}
-
 /// Everything in its place, on empty stores. A server of its own for those that need one.
 pub(crate) fn deployment(placement: Placement) -> Deployment {
     deployment_over(placement, None)
@@ -90,6 +77,6 @@ pub(crate) fn deployment(placement: Placement) -> Deployment {
 /// As [`deployment`], with hot state on Redis where one is given.
 pub(crate) fn deployment_over(placement: Placement, redis: Option<Arc<Redis>>) -> Deployment {
     let postgres = (placement != Placement::Folder).then(|| Arc::new(Postgres::start("").unwrap()));
-    let stores = Stores { postgres, redis };
+    let stores = Stores { postgres, redis, ..Stores::default() };
     Deployment::start(Path::new(env!("CARGO_BIN_EXE_runnel")), placement, stores).unwrap()
 }

@@ -94,7 +94,9 @@ async fn only_the_named_gateway_reaches_a_service() {
     let port = ingest.endpoint.rsplit_once(':').unwrap().1;
     let address = format!("https://localhost:{port}");
     let gateway = |identity: &[&str]| {
-        let services = ["--pepper-file", &secret, "--ingest", &address, "--funnel", &funnel.endpoint];
+        let (funnel, secret) = (&funnel.endpoint, &secret);
+        let services =
+            ["--pepper-file", secret, "--ingest", &address, "--funnel", funnel, "--segmentation", funnel];
         Process::start(binary, &[&["gateway"], &store[..], &services[..], identity].concat()).unwrap()
     };
     let with = |ca: &str, [certificate, key]: &[String; 2]| {

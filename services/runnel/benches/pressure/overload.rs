@@ -1,0 +1,101 @@
+//! Three times as many calls as can be answered.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use runnel_chassis::clock::Stopwatch;
+
+use crate::{
+    World,
+    events::{EVENTS, Template},
+    load::{clients, load, quantile},
+};
+
+/// Calls of the sender that may be under way; who would send more stands still.
+const UNDER_WAY: usize = 2_000;
+
+/// What became of calls at a pace.
+#[derive(Debug, Default)]
+struct Calls {
+    accepted: Vec<Duration>,
+    refused: Vec<Duration>,
+    /// Those that the sender itself could not send in time.
+    unsent: u64,
+}
+
+pub(crate) async fn run(seconds: f64) {
+    let world = World::start(false, &[]).await;
+    let (senders, next) = (clients(&world.deployment.endpoint, &world.write), Arc::new(AtomicU64::new(1)));
+    drop(load(&senders, &next, (seconds / 10.0).min(3.0), None).await);
+    let mut able = load(&senders, &next, (seconds / 6.0).clamp(1.0, 20.0), None).await;
+    let usual = quantile(&mut able.acks, 0.99);
+    println!(
+        "able to              {:.0} events/s of {:.0} bytes, {EVENTS} in a batch; ack p99 {usual:.1} ms",
+        able.rate(),
+        Template::new().event_bytes()
+    );
+    let batches = able.rate() / EVENTS as f64;
+    let mut three = at_pace(&world, &next, 3.0 * batches, seconds).await;
+    let goodput = three.accepted.len() as f64 / seconds / batches;
+    println!(
+        "three times as many  for {seconds:.0} s: {:.0} % of what it is able to; accepted p99 {:.1} ms, refused p50 {:.1} ms, p99 {:.1} ms; \
+         {} accepted, {} refused, {} not sent; at most {:.0} MiB gateway, {:.0} MiB ingest",
+        goodput * 100.0,
+        quantile(&mut three.accepted, 0.99),
+        quantile(&mut three.refused, 0.5),
+        quantile(&mut three.refused, 0.99),
+        three.accepted.len(),
+        three.refused.len(),
+        three.unsent,
+        world.peak("gateway"),
+        world.peak("ingest")
+    );
+    let calm = Stopwatch::start();
+    let back = loop {
+        let mut second = at_pace(&world, &next, batches / 2.0, 1.0).await;
+        let now = quantile(&mut second.accepted, 0.99);
+        if (second.refused.is_empty() && now <= usual.max(25.0)) || calm.elapsed().as_secs() > 60 {
+            break calm.elapsed();
+        }
+    };
+    println!("back to usual        after {:.1} s at half load", back.as_secs_f64());
+}
+
+/// Sends batches at a pace, whatever becomes of earlier ones.
+async fn at_pace(world: &World, next: &Arc<AtomicU64>, batches: f64, seconds: f64) -> Calls {
+    let senders = clients(&world.deployment.endpoint, &world.write);
+    let calls = Arc::new(Mutex::new(Calls::default()));
+    let room = Arc::new(tokio::sync::Semaphore::new(UNDER_WAY));
+    let (watch, mut sent) = (Stopwatch::start(), 0u64);
+    let (mut template, mut tasks) = (Template::new(), tokio::task::JoinSet::new());
+    while watch.elapsed().as_secs_f64() < seconds {
+        while (sent as f64) < watch.elapsed().as_secs_f64() * batches {
+            sent += 1;
+            let Ok(place) = room.clone().try_acquire_owned() else {
+                calls.lock().unwrap().unsent += 1;
+                continue;
+            };
+            let (batch, id) = template.batch(next.fetch_add(1, Ordering::Relaxed));
+            let (client, calls) = (senders[sent as usize % senders.len()].clone(), calls.clone());
+            tasks.spawn(async move {
+                let took = Stopwatch::start();
+                let done = client.append_encoded(batch, &id).await;
+                let mut calls = calls.lock().unwrap();
+                match done {
+                    Ok(_) => calls.accepted.push(took.elapsed()),
+                    Err(_) => calls.refused.push(took.elapsed()),
+                }
+                drop(place);
+            });
+        }
+        while tasks.try_join_next().is_some() {}
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while tasks.join_next().await.is_some() {}
+    Arc::into_inner(calls).unwrap().into_inner().unwrap()
+}
