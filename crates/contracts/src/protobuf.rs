@@ -157,6 +157,12 @@ impl ElementCounter {
         Ok(())
     }
 
+    /// The count so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// The count, if what was fed is a whole message.
     pub fn finish(self) -> Result<usize, Malformed> {
         match self.state {

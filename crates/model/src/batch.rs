@@ -212,7 +212,8 @@ pub struct EventBatch {
     /// Properties and typed fields.
     pub columns: Vec<Column>,
     places: HashMap<(ColumnKey, ValueType), usize>,
-    recent: Vec<usize>,
+    /// Hash of a property's name and type, and its column.
+    recent: Vec<(u64, usize)>,
 }
 
 impl EventBatch {
@@ -262,23 +263,24 @@ impl EventBatch {
         }
     }
 
-    /// The column of a property. Events of one sender carry the same properties, often in the same order, so the columns that the same positions had last
-    /// time are tried before the dictionary, from this position on.
+    /// The column of a property. Events of one sender carry the same properties, in any order, so the columns of those that came last are
+    /// tried before the dictionary; names are compared only where their hashes are equal.
     fn property_place(&mut self, position: usize, name: &str, value_type: ValueType) -> usize {
-        let is_it = |place: &&usize| {
-            matches!(&self.columns[**place], Column { key: ColumnKey::Property(index), values, .. }
+        let hash = xxhash_rust::xxh3::xxh3_64(name.as_bytes()) ^ value_type as u64;
+        let is_it = |place: usize| {
+            matches!(&self.columns[place], Column { key: ColumnKey::Property(index), values, .. }
                 if values.value_type() == value_type && self.strings.get(*index) == name)
         };
-        let (before, from) = self.recent.split_at(position.min(self.recent.len()));
-        if let Some(&place) = from.iter().chain(before).take(RECENT).find(is_it) {
+        let recent = self.recent.iter().take(RECENT);
+        if let Some(&(_, place)) = recent.clone().find(|&&(known, place)| known == hash && is_it(place)) {
             return place;
         }
         let index = self.strings.intern(name);
         let place = self.place(ColumnKey::Property(index), value_type);
         if position < self.recent.len() {
-            self.recent[position] = place;
+            self.recent[position] = (hash, place);
         } else {
-            self.recent.push(place);
+            self.recent.push((hash, place));
         }
         place
     }

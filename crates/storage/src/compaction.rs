@@ -2,7 +2,14 @@
 
 mod plan;
 
-use std::{collections::HashMap, error::Error, sync::Arc};
+use std::{
+    collections::HashMap,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -14,7 +21,8 @@ use tracing::{Instrument, debug, warn};
 use crate::{
     BlockRef, FetchError, MergeError, Unavailable,
     backend::{Backend, Inputs, JournalInput, Purpose::Compaction, Swap, WrittenBlock},
-    compute, listing,
+    compute::compute_behind,
+    listing,
     merge::{self, Merged, StoredRow},
 };
 
@@ -103,6 +111,8 @@ pub enum CompactError {
     Unavailable(#[from] Unavailable),
 }
 
+/// When so many stored bytes of a tenant wait, merging does not stand behind answering any more.
+const URGENT_BYTES: u64 = 96 << 20;
 /// Most journal rows of one step.
 const STEP_ROWS: usize = 10_000;
 /// Most bytes before compression of one step's journal rows: bounds what compaction holds in memory.
@@ -129,7 +139,8 @@ pub(crate) async fn compact(
     now_ms: i64,
 ) -> Result<CompactionReport, CompactError> {
     let (backend, merges) = (backend.clone(), merges.clone());
-    let round = Round { backend, merges, tenant: tenant.clone(), options, now_ms };
+    let urgent = AtomicBool::new(options.force);
+    let round = Round { backend, merges, tenant: tenant.clone(), options, now_ms, urgent };
     let task = tokio::spawn(round.run());
     task.await.unwrap_or(Err(CompactError::Unavailable(Unavailable::Stopped)))
 }
@@ -140,6 +151,8 @@ struct Round {
     tenant: TenantName,
     options: CompactOptions,
     now_ms: i64,
+    /// Whether more waits than should, so that merging gets as much of the processor as everything else.
+    urgent: AtomicBool,
 }
 
 impl Round {
@@ -201,6 +214,8 @@ impl Round {
         let bytes: u64 = rows.iter().map(|row| row.bytes).sum();
         let oldest = rows.first().map_or(self.now_ms, |row| row.created_ms);
         let aged = self.now_ms.saturating_sub(oldest) >= self.options.trigger_age_ms;
+        let urgent = self.options.force || bytes >= URGENT_BYTES || rows.len() == STEP_ROWS;
+        self.urgent.store(urgent, Ordering::Relaxed);
         if !(self.options.force || aged || bytes >= self.options.trigger_bytes || rows.len() == STEP_ROWS) {
             return Ok(Vec::new());
         }
@@ -395,9 +410,8 @@ impl Round {
         merge: impl FnOnce() -> Result<Merged, MergeError> + Send + 'static,
     ) -> Result<Result<Merged, MergeError>, Unavailable> {
         let _turn = self.merges.0.acquire().await.map_err(|_| Unavailable::Stopped)?;
-        match compute(merge).await {
-            Ok(result) => Ok(result),
-            Err(error) if error.is_panic() => Ok(Err(MergeError::Stopped)),
+        match compute_behind(self.urgent.load(Ordering::Relaxed), merge).await {
+            Ok(result) => Ok(result.unwrap_or(Err(MergeError::Stopped))),
             Err(_) => Err(Unavailable::Stopped),
         }
     }

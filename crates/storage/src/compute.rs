@@ -1,7 +1,10 @@
 //! Where work for the processor runs.
 
+use std::io;
+
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
+    sync::oneshot,
     task::{JoinHandle, spawn, spawn_blocking},
 };
 
@@ -13,3 +16,37 @@ pub fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
         _ => spawn_blocking(work),
     }
 }
+
+/// By how much threads that work in the background stand behind others: they get a tenth of what another thread gets that wants the same core.
+const BEHIND: i32 = 10;
+
+/// Runs work that takes seconds and that nobody waits for, on a thread of its own, to which others are preferred unless the work is urgent. `None` when the work
+/// panicked. On a runtime of one thread as [`compute`].
+pub(crate) async fn compute_behind<T: Send + 'static>(
+    urgent: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return Ok(compute(work).await.ok());
+    }
+    let (reply, result) = oneshot::channel();
+    std::thread::Builder::new().name("compaction".to_owned()).spawn(move || {
+        if !urgent {
+            step_back();
+        }
+        let _ = reply.send(work());
+    })?;
+    Ok(result.await.ok())
+}
+
+/// Lets other threads go first. A thread cannot come forward again without rights that a service does not have, so this is for threads that end with their work.
+#[cfg(target_os = "linux")]
+fn step_back() {
+    // On Linux, what is said of a process by a thread's number holds for that thread: setpriority(2).
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), BEHIND) {
+        tracing::debug!(%error, "a thread keeps its priority");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn step_back() {}

@@ -16,12 +16,12 @@ use std::{
 };
 
 use runnel_storage::{
-    AppendError, CompactOptions, FetchError, Isolation, SimulatedDatabase, SimulatedFaults, SimulatedOptions,
+    AppendError, AuditError, CompactOptions, Isolation, SimulatedDatabase, SimulatedFaults, SimulatedOptions,
     SimulatedTally, Store, Unavailable,
 };
 use tokio::time::sleep;
 
-use crate::events::{NOW, Random, admitted, distinct, read, requested, shop, try_read};
+use crate::events::{NOW, Random, admitted, distinct, read, requested, shop};
 
 const MINUTE: i64 = 60_000;
 
@@ -45,8 +45,9 @@ fn faults() -> SimulatedFaults {
     }
 }
 
-/// Reads while batches are appended and compacted. Answers how many counts were right, and how many were not.
-async fn counts(isolation: Isolation) -> (u64, u64) {
+/// Audits while batches are appended and compacted, until so many counts were right, or not all of them. Answers how many were right, and how many were not. What is
+/// there grows meanwhile, so that each read takes longer than the one before.
+async fn counts(isolation: Isolation, enough: u64) -> (u64, u64) {
     let faults = SimulatedFaults { latency_ms: 3, ..SimulatedFaults::default() };
     let options = SimulatedOptions { seed: 7, now_ms: NOW, isolation, faults, observer: None };
     let database = SimulatedDatabase::new(options);
@@ -68,15 +69,15 @@ async fn counts(isolation: Isolation) -> (u64, u64) {
         let (acknowledged, attempted) = (acknowledged.clone(), attempted.clone());
         async move {
             let (mut right, mut wrong) = (0, 0);
-            while right + wrong < 60 {
+            while right < enough && wrong == 0 {
                 let least = acknowledged.load(Ordering::Relaxed);
-                match try_read(&store, &shop()).await {
-                    Ok(contents) => {
+                match store.audit(&shop()).await {
+                    Ok(audit) => {
                         let range = least..=attempted.load(Ordering::Relaxed);
-                        let counter = if range.contains(&contents.stored) { &mut right } else { &mut wrong };
+                        let counter = if range.contains(&audit.counted) { &mut right } else { &mut wrong };
                         counter.add_assign(1);
                     }
-                    Err(FetchError::Missing) => {}
+                    Err(AuditError::Unbalanced { .. }) => wrong += 1,
                     Err(error) => panic!("{error:?}"),
                 }
             }
@@ -91,8 +92,6 @@ async fn counts(isolation: Isolation) -> (u64, u64) {
         attempted.fetch_add(10, Ordering::Relaxed);
         store.append(&shop(), admitted(&distinct(at * 10, 10)), NOW).await.unwrap();
         acknowledged.fetch_add(10, Ordering::Relaxed);
-        // What is there grows while it is read: unhindered, each read would take longer than the one before.
-        sleep(Duration::from_millis(30)).await;
     }
     compactor.await.unwrap();
     reader.await.unwrap()
@@ -100,10 +99,10 @@ async fn counts(isolation: Isolation) -> (u64, u64) {
 
 #[tokio::test(start_paused = true)]
 async fn counts_are_right_because_readers_look_at_one_instant() {
-    let (right, wrong) = counts(Isolation::RepeatableRead).await;
+    let (right, wrong) = counts(Isolation::RepeatableRead, 25).await;
     println!("REPEATABLE READ: {wrong} of {} counts are wrong", right + wrong);
     assert_eq!(wrong, 0);
-    let (right, wrong) = counts(Isolation::ReadCommitted).await;
+    let (right, wrong) = counts(Isolation::ReadCommitted, 35).await;
     println!("READ COMMITTED: {wrong} of {} counts are wrong", right + wrong);
     assert!(wrong > 0);
 }

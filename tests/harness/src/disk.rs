@@ -9,6 +9,9 @@ use std::{
 
 use crate::keeper::{HarnessError, other_user};
 
+/// What is missing where none can be made.
+pub const NO_DISK: &str = "the right to mount a disk";
+
 /// A disk over a folder. Taken away when it is dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
@@ -23,7 +26,7 @@ impl SmallDisk {
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&folder).output()?;
         if !mounted.status.success() {
-            return Err(HarnessError::Missing { what: "the right to mount a disk" });
+            return Err(HarnessError::Missing { what: NO_DISK });
         }
         Ok(SmallDisk { folder })
     }

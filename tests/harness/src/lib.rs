@@ -13,7 +13,7 @@ mod redis;
 
 pub use collector::{Collector, SeenLine, SeenSpan};
 pub use deployment::{CONTEXT_SECRET, Deployment, Extra, Placement, Process, Stores};
-pub use disk::SmallDisk;
+pub use disk::{NO_DISK, SmallDisk};
 pub use keeper::{HarnessError, or_skip};
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};

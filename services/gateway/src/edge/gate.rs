@@ -76,7 +76,7 @@ pub(super) struct Gates {
 impl Gates {
     pub(super) fn new(metrics: Metrics) -> Gates {
         let fixed = |most| Gate::new(Width { least: most, most, target: None });
-        let appends = Width { least: 16, most: 512, target: Some(Duration::from_millis(120)) };
+        let appends = Width { least: 32, most: 512, target: Some(Duration::from_millis(100)) };
         let gates = Arc::new([Gate::new(appends), fixed(2_048), fixed(256), fixed(256), fixed(256)]);
         Gates { gates, metrics }
     }
@@ -115,7 +115,7 @@ impl Gate {
     fn new(width: Width) -> Gate {
         Gate(Arc::new(Inner {
             width,
-            limit: AtomicUsize::new(width.most),
+            limit: AtomicUsize::new((width.least * 4).min(width.most)),
             inside: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             late: AtomicUsize::new(0),
@@ -151,7 +151,7 @@ impl Gate {
         Err(Refusal::new(Reason::CallsTooMany, text).retry_after(AGAIN))
     }
 
-    /// Looks at as many answers as may be inside: narrows when a quarter of them was late, else widens.
+    /// Looks at as many answers as may be inside: narrows when one in sixteen was late, else widens.
     fn adapt(&self, took: Duration) {
         let Inner { width, limit, answers, late, inside, .. } = &*self.0;
         let Some(target) = width.target else { return };
@@ -164,7 +164,7 @@ impl Gate {
         late.store(0, Ordering::Release);
         // A gate that is never half full tells nothing about a wider one.
         let full = inside.load(Ordering::Acquire) * 2 >= now;
-        let next = if slow * 4 >= now {
+        let next = if slow * 16 >= now {
             now * 3 / 4
         } else if full {
             now + 1 + now / 16

@@ -182,8 +182,7 @@ impl Messages {
         let bytes = match flag {
             0 => length,
             1 => {
-                let whole = self.decompress(pieces, &mut held)?;
-                counter.feed(&whole)?;
+                let whole = self.decompress(pieces, &mut held, &mut counter)?;
                 let length = whole.len();
                 let mut prefix = BytesMut::with_capacity(PREFIX);
                 prefix.extend_from_slice(&[0]);
@@ -197,11 +196,12 @@ impl Messages {
         Ok(Some(Message { pieces, bytes, events, room: held }))
     }
 
-    /// Decompresses a message, as far as the limit.
+    /// Decompresses a message, as far as the limits, and counts what it would become.
     fn decompress(
         &self,
         mut pieces: Pieces,
         held: &mut Option<OwnedSemaphorePermit>,
+        counter: &mut Counter,
     ) -> Result<Bytes, Refusal> {
         pieces.0.pop_front();
         let damaged = |_| Refusal::new(Reason::EncodingUnsupported, "The compressed message is damaged.");
@@ -217,7 +217,7 @@ impl Messages {
                 Box::new(decoder)
             }
         };
-        let mut whole = Vec::new();
+        let (mut whole, mut fault) = (Vec::new(), Ok(()));
         loop {
             let (before, step) = (whole.len(), 64 * 1024);
             self.room.take(step, held)?;
@@ -229,8 +229,13 @@ impl Messages {
                 );
                 return Err(Refusal::new(Reason::MessageTooLarge, text));
             }
+            // What is no message is said when it is known not to be too large.
+            fault = fault.and_then(|()| counter.feed(&whole[before..]));
+            if let Counter::Events(counter) = counter {
+                few_enough(counter.count(), "more")?;
+            }
             if read == 0 || whole.len() - before < step {
-                return Ok(whole.into());
+                return fault.map(|()| whole.into());
             }
         }
     }
@@ -266,14 +271,7 @@ impl Counter {
         match self {
             Counter::Events(counter) => {
                 let events = counter.finish().map_err(no_message)?;
-                if events > limits::BATCH_EVENTS {
-                    let text = format!(
-                        "A batch has at most {} events; this one has {events}.",
-                        limits::BATCH_EVENTS
-                    );
-                    return Err(Refusal::field(Reason::BatchTooLong, "events", text));
-                }
-                Ok(events)
+                few_enough(events, &events.to_string()).map(|()| events)
             }
             Counter::Elements => {
                 let mut whole = pieces.clone();
@@ -293,6 +291,15 @@ impl Counter {
             }
         }
     }
+}
+
+/// Refuses a batch of too many events, of which it says how many they are.
+fn few_enough(events: usize, shown: &str) -> Result<(), Refusal> {
+    if events <= limits::BATCH_EVENTS {
+        return Ok(());
+    }
+    let text = format!("A batch has at most {} events; this one has {shown}.", limits::BATCH_EVENTS);
+    Err(Refusal::field(Reason::BatchTooLong, "events", text))
 }
 
 fn malformed(text: &str) -> Refusal {

@@ -107,7 +107,7 @@ async fn bombs(world: &World) {
 
 async fn stalled(world: &World, readers: usize) {
     let before = world.resident("gateway");
-    let mut connections = Vec::new();
+    let (mut connections, mut refused) = (Vec::new(), 0);
     for _ in 0..readers {
         // A window that takes no byte of any answer.
         let (sender, connection) = connect(world, 0).await;
@@ -115,7 +115,12 @@ async fn stalled(world: &World, readers: usize) {
         let request = request(world, NAMES, &world.read, None);
         let (response, mut stream) = sender.send_request(request, false).unwrap();
         drop(stream.send_data(framed(0, 0, &[]), true));
-        connections.push((connection, response, sender));
+        // Those for whom there is no room are told so at once, and wait for nothing.
+        let answer = response.await.unwrap();
+        match answer.headers().contains_key("grpc-status") {
+            true => refused += 1,
+            false => connections.push((connection, answer, sender)),
+        }
     }
     let watch = Stopwatch::start();
     let mut most = world.resident("gateway");
@@ -127,7 +132,8 @@ async fn stalled(world: &World, readers: usize) {
     }
     let left = connections.iter().filter(|(connection, ..)| !connection.is_finished()).count();
     println!(
-        "stalled readers      {readers}: {:+.0} MiB, all but {left} closed after {:.0} s",
+        "stalled readers      {readers}: {refused} refused at once, {} answered, {:+.0} MiB; all of these but {left} closed after {:.0} s",
+        connections.len(),
         most - before,
         watch.elapsed().as_secs_f64()
     );

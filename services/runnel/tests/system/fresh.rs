@@ -8,27 +8,13 @@ use runnel_client::{
     },
 };
 
-use runnel_harness::Placement;
+use runnel_harness::Deployment;
 
-use crate::server::deployment;
+use crate::places::everywhere;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_acknowledged_event_is_in_the_next_answer() {
-    next_answer(Placement::Folder).await;
-}
+everywhere!(next_answer);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_acknowledged_event_is_in_the_next_answer_over_postgres() {
-    next_answer(Placement::Shared).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_acknowledged_event_is_in_the_next_answer_of_another_process() {
-    next_answer(Placement::Split).await;
-}
-
-async fn next_answer(placement: Placement) {
-    let server = deployment(placement);
+async fn next_answer(server: Deployment) {
     let (write, read) = server.tenant("shop").await.unwrap();
     let client = Client::connect(&server.endpoint, &write).await.unwrap();
     let reader = Client::connect(&server.endpoint, &read).await.unwrap();

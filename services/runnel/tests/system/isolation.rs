@@ -14,9 +14,9 @@ use tonic::{
     transport::Channel,
 };
 
-use runnel_harness::Placement;
+use runnel_harness::Deployment;
 
-use crate::server::deployment;
+use crate::places::everywhere;
 
 /// What a stranger is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,8 +154,9 @@ fn needs(path: &str) -> KeyKind {
 
 const KINDS: [KeyKind; 4] = [KeyKind::Write, KeyKind::Read, KeyKind::Admin, KeyKind::Erase];
 
-async fn every_wrong_call_is_denied(placement: Placement) {
-    let server = deployment(placement);
+everywhere!(every_wrong_call_is_denied);
+
+async fn every_wrong_call_is_denied(server: Deployment) {
     let channel = Channel::from_shared(server.endpoint.clone()).unwrap().connect().await.unwrap();
     let pool = DescriptorPool::decode(runnel_contracts::DESCRIPTORS).unwrap();
     let methods: Vec<MethodDescriptor> =
@@ -256,19 +257,4 @@ async fn every_wrong_call_is_denied(placement: Placement) {
         "{} methods, {denied} calls denied, {own} answered about the caller's own things",
         methods.len()
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_wrong_call_is_denied_in_one_process() {
-    every_wrong_call_is_denied(Placement::Folder).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_wrong_call_is_denied_over_postgres() {
-    every_wrong_call_is_denied(Placement::Shared).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_wrong_call_is_denied_in_a_process_for_each_service() {
-    every_wrong_call_is_denied(Placement::Split).await;
 }

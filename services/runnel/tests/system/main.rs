@@ -17,6 +17,7 @@ mod lifecycle;
 mod logs;
 mod measured;
 mod orders;
+mod places;
 mod scrape;
 mod server;
 mod sessions;

@@ -6,7 +6,6 @@ use std::{
     collections::HashMap,
     path::Path,
     process::{Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
@@ -25,34 +24,10 @@ use runnel_model::limits::SESSION_GAP_MS as GAP;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
-use crate::server::{Random, deployment_over};
-
-/// Where hot state is.
-#[derive(Clone, Copy)]
-enum Where {
-    Process,
-    Redis,
-    Cluster,
-}
-
-/// A server for hot state of its own; `None` where it is in the process. The test is skipped where there is no Redis.
-macro_rules! hot {
-    ($where:expr) => {
-        match $where {
-            Where::Process => None,
-            Where::Redis => match or_skip(Redis::start(&[])).unwrap() {
-                Some(redis) => Some(Arc::new(redis)),
-                None => return,
-            },
-            Where::Cluster => match or_skip(Redis::cluster(3)).unwrap() {
-                Some(redis) => Some(Arc::new(redis)),
-                None => return,
-            },
-        }
-    };
-}
-
-pub(crate) use hot;
+use crate::{
+    places::{Where, hot},
+    server::{Random, deployment_over},
+};
 
 fn now_ms() -> i64 {
     Clock::default().now_ms()

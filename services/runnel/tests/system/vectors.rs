@@ -11,9 +11,9 @@ use runnel_client::{
     },
 };
 
-use runnel_harness::Placement;
+use runnel_harness::Deployment;
 
-use crate::server::deployment;
+use crate::places::everywhere;
 
 /// Events as letters with seconds, window in seconds, steps, what is special, level under RUNNEL, POSTHOG, MIXPANEL and CLICKHOUSE; -1 is gone.
 const VECTORS: &[(&str, i64, &str, &str, [i64; 4])] = &[
@@ -91,23 +91,9 @@ fn definition(window: i64, steps: &str, special: &str, profile: Profile) -> Funn
     definition
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn golden_vectors_over_a_socket() {
-    golden_vectors(Placement::Folder).await;
-}
+everywhere!(golden_vectors);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn golden_vectors_over_postgres() {
-    golden_vectors(Placement::Shared).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn golden_vectors_over_a_process_for_each_service() {
-    golden_vectors(Placement::Split).await;
-}
-
-async fn golden_vectors(placement: Placement) {
-    let server = deployment(placement);
+async fn golden_vectors(server: Deployment) {
     // One tenant a vector.
     for (at, &(text, window, steps, special, levels)) in VECTORS.iter().enumerate() {
         let (write, read) = server.tenant(&format!("vector-{at}")).await.unwrap();

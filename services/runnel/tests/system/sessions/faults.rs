@@ -21,7 +21,7 @@ use runnel_client::{
         },
     },
 };
-use runnel_harness::{CONTEXT_SECRET, Placement, Process, Redis, or_skip};
+use runnel_harness::{CONTEXT_SECRET, Placement, Process, Redis};
 use runnel_model::TenantName;
 use tokio::time::{Instant, sleep};
 use tonic::{metadata::MetadataMap, transport::Channel};
