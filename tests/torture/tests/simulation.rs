@@ -84,11 +84,11 @@ fn seeds_lose_and_repeat_nothing() {
 
 #[test]
 fn a_seed_gives_the_same_run_again() {
-    let seed = number("RUNNEL_SEED").unwrap_or(1) + 1_000_000;
-    let run = |seed| run(seed).map(|outcome| (outcome.trace, outcome)).unwrap();
-    let first = run(seed);
-    let elsewhere = thread::spawn(move || run(seed)).join().unwrap();
-    assert_eq!(first, run(seed));
-    assert_eq!(first, elsewhere);
-    assert_ne!(first.0, run(seed + 1).0);
+    let first = number("RUNNEL_SEED").unwrap_or(1) + 1_000_000;
+    // Much of what can make runs differ does so in few of them.
+    let seeds = move || (first..first + 40).map(|seed| run(seed).unwrap()).collect::<Vec<_>>();
+    let elsewhere = thread::spawn(seeds);
+    let here = seeds();
+    assert_eq!(here, elsewhere.join().unwrap());
+    assert_ne!(here[0].trace, here[1].trace);
 }

@@ -14,9 +14,10 @@ use std::{
 };
 
 use http::{Request, Response};
-use runnel_chassis::{Caller, Metrics, Upstream, clock::Stopwatch};
+use runnel_chassis::{Caller, Metrics, Upstream};
 use runnel_contracts::refusal::{Reason, Refusal};
 use runnel_model::TenantName;
+use tokio::time::Instant;
 use tonic::body::Body;
 
 use super::{body::hold, method_of, refuse};
@@ -126,7 +127,7 @@ impl Gate {
     /// Lets a call in, if there is room for one more.
     pub(super) fn enter(&self) -> Result<Place, Refusal> {
         let inside = self.0.inside.fetch_add(1, Ordering::AcqRel);
-        let place = Place { gate: self.clone(), since: Stopwatch::start(), answered: false };
+        let place = Place { gate: self.clone(), since: Instant::now(), answered: false };
         let limit = self.0.limit.load(Ordering::Acquire);
         if inside < limit {
             return Ok(place);
@@ -179,7 +180,7 @@ impl Gate {
 #[derive(Debug)]
 pub(super) struct Place {
     gate: Gate,
-    since: Stopwatch,
+    since: Instant,
     answered: bool,
 }
 

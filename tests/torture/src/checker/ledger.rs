@@ -57,9 +57,13 @@ impl Ledger {
         events.into_iter().for_each(|event| known.sent.add(event));
     }
 
-    /// This is about to be sent, and may be refused.
+    /// This is about to be sent, and may be refused. What is stored stays stored, whatever becomes of a copy.
     pub(crate) fn send_doubtful(&self, event: &Event) {
-        self.known().doubtful.insert(identity(event));
+        let known = &mut *self.known();
+        let identity = identity(event);
+        if !known.acknowledged.tones().contains_key(&identity) {
+            known.doubtful.insert(identity);
+        }
     }
 
     /// The server has these.

@@ -11,7 +11,8 @@ use runnel_gateway::{Admin, Edge, EdgeOptions, Keys, Routes};
 use runnel_ingest::{Ingest, compact};
 use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_storage::{CompactOptions, SimulatedDatabase, SimulatedProcess, Store};
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     network::{Inside, Network},
@@ -40,7 +41,8 @@ pub(super) struct Instance {
     pub(super) name: String,
     pub(super) service: Upstream,
     pub(super) store: Store,
-    pub(super) died: watch::Sender<bool>,
+    /// Whoever waits for its end hears of it in the order in which they came, which a watch channel does not promise.
+    pub(super) died: CancellationToken,
     process: SimulatedProcess,
     worker: Option<AbortHandle>,
 }
@@ -123,7 +125,7 @@ impl Cluster {
             }
             Role::Funnel => (self.funnel(store.clone(), clock), None),
         };
-        let instance = Instance { name, service, store, died: watch::Sender::new(false), process, worker };
+        let instance = Instance { name, service, store, died: CancellationToken::new(), process, worker };
         self.machines.lock().unwrap()[at].instance = Some(Arc::new(instance));
     }
 
@@ -187,7 +189,7 @@ impl Cluster {
         let Some(instance) = self.take(at) else { return };
         self.trace.counted("processes killed", format_args!("{} is killed", instance.name));
         instance.process.kill();
-        instance.died.send_replace(true);
+        instance.died.cancel();
         instance.worker.iter().for_each(AbortHandle::abort);
     }
 
@@ -200,7 +202,7 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(300)).await;
             instance.store.close().await;
             instance.process.kill();
-            instance.died.send_replace(true);
+            instance.died.cancel();
         });
     }
 

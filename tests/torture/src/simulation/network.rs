@@ -179,7 +179,6 @@ impl Cluster {
             return network.lose(answer, false).await;
         };
         trace.step(format_args!("call {} to {}: {}", trip.number, instance.name, parts.uri.path()));
-        let mut died = instance.died.subscribe();
         let call = instance.service.clone().oneshot(Request::from_parts(parts, Body::new(Full::from(body))));
         let given_up = async {
             match trip.dropped {
@@ -189,7 +188,7 @@ impl Cluster {
         };
         let response = tokio::select! {
             biased;
-            _ = died.wait_for(|died| *died) => None,
+            () = instance.died.cancelled() => None,
             () = given_up => {
                 trace.counted("handlers dropped", format_args!("call {} is dropped by its server", trip.number));
                 None
