@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 
-use hashbrown::HashTable;
-use runnel_model::{ContentSum, EventBatch, EventRef, Field, ValueRef, content_hashes, limits};
-use xxhash_rust::xxh3::xxh3_64;
+use runnel_model::{ContentSum, EventBatch, content_hashes, limits};
 
+use self::intake::Intake;
 use crate::{
     proto::ingest::v1::{EventVerdict, Verdict},
     protobuf::{Fields, Wire, count_elements},
@@ -13,6 +12,8 @@ use crate::{
 };
 
 mod event;
+mod intake;
+mod names;
 
 /// The number of `AppendRequest.events`.
 const EVENTS: u32 = 2;
@@ -47,12 +48,12 @@ impl Received {
         self.verdicts.iter().filter(|found| found.verdict == verdict as i32).count() as u32
     }
 
-    /// What tells requests apart that have one id: the same for all that was sent, whatever of it is refused here and now.
+    /// What tells requests apart that have one id: the same for all that was sent, whatever of it is refused here and now. `stored` is the sum over the batch.
     #[must_use]
-    pub fn content(&self) -> ContentSum {
+    pub fn content(&self, stored: ContentSum) -> ContentSum {
         let copies = self.count(Verdict::Duplicate) + self.count(Verdict::Conflict) + self.withheld_copies;
         let never_good = self.count(Verdict::Rejected) - self.withheld.len() as u32 - self.withheld_copies;
-        ContentSum::of(&content_hashes(&self.batch))
+        stored
             .plus(ContentSum::of(&content_hashes(&self.withheld)).0)
             .plus(u128::from(copies) << 64 | u128::from(never_good))
     }
@@ -75,21 +76,17 @@ impl NoRoom {
     }
 
     /// Refuses an event that brings one of the names.
-    fn check(&self, event: &EventRef<'_>) -> Result<(), Refusal> {
-        if self.events.contains(event.name) {
+    fn check<'a>(&self, event: &str, mut properties: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
+        if self.events.contains(event) {
             let text = format!(
-                "A tenant has at most {} event names; {:?} would be one more.",
-                limits::EVENT_NAMES,
-                event.name
+                "A tenant has at most {} event names; {event:?} would be one more.",
+                limits::EVENT_NAMES
             );
             return Err(Refusal::field(Reason::NamesTooMany, "name", text));
         }
-        if self.properties.is_empty() {
-            return Ok(());
-        }
-        match event.properties.iter().find(|(name, _)| self.properties.contains(*name)) {
+        match properties.find(|name| self.properties.contains(*name)) {
             None => Ok(()),
-            Some((name, _)) => {
+            Some(name) => {
                 let text = format!(
                     "A tenant has at most {} property names; {name:?} would be one more.",
                     limits::PROPERTY_NAMES
@@ -136,110 +133,33 @@ pub fn receive_events(
         let text = format!("A batch has at most {} events; this one has {events}.", limits::BATCH_EVENTS);
         return Err(Refusal::field(Reason::BatchTooLong, "events", text));
     }
-    let mut scratch = event::Scratch::default();
-    received.batch.reserve(events);
-    let mut seen = Seen { rows: HashTable::with_capacity(events), wires: Vec::with_capacity(events) };
-    let mut withheld = Seen { rows: HashTable::new(), wires: Vec::new() };
+    received.batch.reserve(events, message.len());
+    let (mut intake, mut withheld) = (Intake::of(message, events), Intake::of(message, 0));
     let (mut fields, mut index) = (Fields::new(message), 0);
     while let Some((number, value)) = fields.next_field().map_err(|_| malformed())? {
         if number != field {
             continue;
         }
         let Wire::Bytes(wire) = value else { return Err(malformed()) };
-        match scratch.read(wire, now_ms).and_then(|event| no_room.check(&event).map(|()| event)) {
+        match intake.admit(&mut received.batch, wire, now_ms, no_room) {
+            Ok(Verdict::Accepted) => {}
+            Ok(verdict) => {
+                let verdict = verdict as i32;
+                received.verdicts.push(EventVerdict { index, verdict, ..EventVerdict::default() });
+            }
             Err(refusal) => {
                 if matches!(refusal.reason, Reason::EventTimeInFuture | Reason::NamesTooMany) {
-                    withheld.withhold(received, wire);
+                    // At the end of time nothing is in the future.
+                    let verdict = withheld.admit(&mut received.withheld, wire, i64::MAX, &NoRoom::default());
+                    received.withheld_copies +=
+                        u32::from(verdict.is_ok_and(|verdict| verdict != Verdict::Accepted));
                 }
                 received.verdicts.push(rejected(index, refusal));
-            }
-            Ok(event) => {
-                let verdict = seen.admit(&mut received.batch, &event, wire, now_ms);
-                if verdict != Verdict::Accepted {
-                    received.verdicts.push(EventVerdict {
-                        index,
-                        verdict: verdict as i32,
-                        ..Default::default()
-                    });
-                }
             }
         }
         index += 1;
     }
     Ok(())
-}
-
-/// The identities that the batch already has, with the bytes that they came in.
-struct Seen<'a> {
-    rows: HashTable<u32>,
-    wires: Vec<&'a [u8]>,
-}
-
-impl<'a> Seen<'a> {
-    /// Adds the event unless its identity is there.
-    fn admit(
-        &mut self,
-        batch: &mut EventBatch,
-        event: &EventRef<'_>,
-        wire: &'a [u8],
-        now_ms: i64,
-    ) -> Verdict {
-        let derived;
-        let mut event = *event;
-        if event.event_id.is_empty() {
-            derived = runnel_model::derived_event_id(&event);
-            event.event_id = &derived;
-        }
-        let hash = identity_hash(event.visitor, event.time_ms, event.event_id.as_bytes());
-        let same = self.rows.find(hash, |&row| {
-            let row = row as usize;
-            batch.times[row] == event.time_ms
-                && batch.event_ids.get(row) == event.event_id.as_bytes()
-                && batch.strings.get(batch.visitors[row]) == event.visitor
-        });
-        if let Some(&row) = same {
-            let equal = content(self.wires[row as usize], now_ms) == content(wire, now_ms);
-            return if equal { Verdict::Duplicate } else { Verdict::Conflict };
-        }
-        let row = batch.len() as u32;
-        batch.push(&event);
-        self.wires.push(wire);
-        let batch = &*batch;
-        self.rows.insert_unique(hash, row, |&row| {
-            let row = row as usize;
-            identity_hash(batch.strings.get(batch.visitors[row]), batch.times[row], batch.event_ids.get(row))
-        });
-        if event.time_ms > now_ms.saturating_add(limits::FUTURE_FLAGGED_MS) {
-            Verdict::AcceptedFuture
-        } else {
-            Verdict::Accepted
-        }
-    }
-}
-
-impl<'a> Seen<'a> {
-    /// Notes an event that is refused here and now.
-    fn withhold(&mut self, received: &mut Received, wire: &'a [u8]) {
-        // At the end of time nothing is in the future.
-        let mut scratch = event::Scratch::default();
-        let Ok(event) = scratch.read(wire, i64::MAX) else { return };
-        let verdict = self.admit(&mut received.withheld, &event, wire, i64::MAX);
-        received.withheld_copies += u32::from(verdict != Verdict::Accepted);
-    }
-}
-
-/// The content hash of an event's bytes that were read before.
-fn content(wire: &[u8], now_ms: i64) -> Option<u128> {
-    let mut scratch = event::Scratch::default();
-    let mut batch = EventBatch::default();
-    batch.push(&scratch.read(wire, now_ms).ok()?);
-    content_hashes(&batch).first().copied()
-}
-
-fn identity_hash(visitor: &str, time_ms: i64, event_id: &[u8]) -> u64 {
-    xxh3_64(event_id)
-        ^ xxh3_64(visitor.as_bytes()).rotate_left(21)
-        ^ (time_ms as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn rejected(index: u32, refusal: Refusal) -> EventVerdict {
@@ -255,9 +175,6 @@ fn rejected(index: u32, refusal: Refusal) -> EventVerdict {
 fn malformed() -> Refusal {
     Refusal::new(Reason::MessageMalformed, "The message is not an AppendRequest.")
 }
-
-/// What the decoder of one event borrows.
-type Fielded<'a> = (Field, ValueRef<'a>);
 
 #[cfg(test)]
 mod tests;

@@ -139,6 +139,12 @@ pub struct Ids {
 }
 
 impl Ids {
+    /// Makes room for as many further ones of so many bytes together.
+    pub fn reserve(&mut self, ids: usize, bytes: usize) {
+        self.ends.reserve(ids);
+        self.bytes.reserve(bytes);
+    }
+
     /// Adds one.
     pub fn push(&mut self, id: &[u8]) {
         self.bytes.extend_from_slice(id);
@@ -229,30 +235,26 @@ impl EventBatch {
         self.times.is_empty()
     }
 
-    /// Makes room for as many further events.
-    pub fn reserve(&mut self, events: usize) {
-        // A visitor of its own for most events, and values that are shared.
-        self.strings.reserve(events);
+    /// Makes room for as many further events that take so many bytes on the wire together.
+    pub fn reserve(&mut self, events: usize, bytes: usize) {
+        // A visitor and a value of its own for most events, and others that are shared.
+        self.strings.reserve(events * 2, bytes / 4);
         self.visitors.reserve(events);
         self.times.reserve(events);
         self.names.reserve(events);
+        self.event_ids.reserve(events, bytes / 4);
         self.sequences.reserve(events);
     }
 
     /// Adds an event. An empty event id is replaced by the SHA-256 of the content, so that sending the same event again is recognised.
     pub fn push(&mut self, event: &EventRef<'_>) {
-        let row = self.times.len() as u32;
-        let visitor = self.strings.intern(event.visitor);
-        self.visitors.push(visitor);
-        self.times.push(event.time_ms);
-        let name = self.strings.intern(event.name);
-        self.names.push(name);
-        if event.event_id.is_empty() {
-            self.event_ids.push(crate::derived_event_id(event).as_bytes());
+        let (visitor, name) = (self.strings.intern(event.visitor), self.strings.intern(event.name));
+        let row = if event.event_id.is_empty() {
+            let derived = crate::derived_event_id(event);
+            self.push_row(visitor, event.time_ms, name, derived.as_bytes(), event.sequence)
         } else {
-            self.event_ids.push(event.event_id.as_bytes());
-        }
-        self.sequences.push(event.sequence);
+            self.push_row(visitor, event.time_ms, name, event.event_id.as_bytes(), event.sequence)
+        };
         for &(field, value) in event.fields {
             let place = self.place(ColumnKey::Field(field), value.value_type());
             self.set(place, row, value);
@@ -261,6 +263,17 @@ impl EventBatch {
             let place = self.property_place(position, property, value.value_type());
             self.set(place, row, value);
         }
+    }
+
+    /// Adds what every event has; visitor and name are dictionary indices, and the id is not empty. The row, for [`EventBatch::set`].
+    pub fn push_row(&mut self, visitor: u32, time_ms: i64, name: u32, event_id: &[u8], sequence: i64) -> u32 {
+        let row = self.times.len() as u32;
+        self.visitors.push(visitor);
+        self.times.push(time_ms);
+        self.names.push(name);
+        self.event_ids.push(event_id);
+        self.sequences.push(sequence);
+        row
     }
 
     /// The column of a property. Events of one sender carry the same properties, in any order, so the columns of those that came last are
@@ -297,16 +310,27 @@ impl EventBatch {
 
     /// Appends a value to a column. `row` is larger than any row the column has; the value has the column's type.
     pub fn set(&mut self, place: usize, row: u32, value: ValueRef<'_>) {
-        let interned = if let ValueRef::String(text) = value { self.strings.intern(text) } else { 0 };
+        if let ValueRef::String(text) = value {
+            let code = self.strings.intern(text);
+            return self.set_code(place, row, code);
+        }
         let column = &mut self.columns[place];
         match (&mut column.values, value) {
-            (Values::Strings(values), ValueRef::String(_)) => values.push(interned),
             (Values::Ints(values), ValueRef::Int(value)) => values.push(value),
             (Values::Doubles(values), ValueRef::Double(value)) => values.push(value),
             (Values::Bools(values), ValueRef::Bool(value)) => values.push(value),
             _ => return,
         }
         column.rows.push(row);
+    }
+
+    /// Appends a text by its dictionary index, as [`EventBatch::set`] does.
+    pub fn set_code(&mut self, place: usize, row: u32, code: u32) {
+        let column = &mut self.columns[place];
+        if let Values::Strings(values) = &mut column.values {
+            values.push(code);
+            column.rows.push(row);
+        }
     }
 
     /// The value at position `at` of a column.

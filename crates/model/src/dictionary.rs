@@ -2,6 +2,8 @@
 
 use hashbrown::HashTable;
 
+use crate::short::equal;
+
 /// An append-only set of strings. Indices count from 0 in the order of first appearance.
 #[derive(Clone, Debug, Default)]
 pub struct Dictionary {
@@ -13,11 +15,16 @@ pub struct Dictionary {
 
 impl Dictionary {
     /// The index of `text`, which is added when it is new.
+    #[inline]
     pub fn intern(&mut self, text: &str) -> u32 {
-        let hash = hash(text);
-        if let Some(found) = self.search(hash, text) {
-            return found;
+        let hash = hash(text.as_bytes());
+        match self.search(hash, text.as_bytes()) {
+            Some(found) => found,
+            None => self.add(hash, text),
         }
+    }
+
+    fn add(&mut self, hash: u32, text: &str) -> u32 {
         let at = self.ends.len() as u32;
         self.bytes.push_str(text);
         self.ends.push(self.bytes.len() as u32);
@@ -25,15 +32,17 @@ impl Dictionary {
         at
     }
 
-    /// Makes room for as many further strings.
-    pub fn reserve(&mut self, strings: usize) {
+    /// Makes room for as many further strings of so many bytes together.
+    pub fn reserve(&mut self, strings: usize, bytes: usize) {
+        self.bytes.reserve(bytes);
         self.ends.reserve(strings);
         self.index.reserve(strings, |&(hash, _)| spread(hash));
     }
 
-    fn search(&self, hash: u32, text: &str) -> Option<u32> {
+    #[inline]
+    fn search(&self, hash: u32, text: &[u8]) -> Option<u32> {
         let (bytes, ends) = (self.bytes.as_bytes(), &self.ends);
-        let same = |&(other, at): &(u32, u32)| other == hash && bytes[range(ends, at)] == *text.as_bytes();
+        let same = |&(other, at): &(u32, u32)| other == hash && equal(&bytes[range(ends, at)], text);
         self.index.find(spread(hash), same).map(|(_, at)| *at)
     }
 
@@ -46,6 +55,13 @@ impl Dictionary {
     /// The index of `text`, if it is there.
     #[must_use]
     pub fn find(&self, text: &str) -> Option<u32> {
+        self.find_bytes(text.as_bytes())
+    }
+
+    /// The index of the text with these bytes, if it is there: what is found is UTF-8.
+    #[must_use]
+    #[inline]
+    pub fn find_bytes(&self, text: &[u8]) -> Option<u32> {
         self.search(hash(text), text)
     }
 
@@ -91,8 +107,8 @@ fn slice<'a>(bytes: &'a str, ends: &[u32], at: u32) -> &'a str {
 }
 
 #[inline]
-fn hash(text: &str) -> u32 {
-    xxhash_rust::xxh3::xxh3_64(text.as_bytes()) as u32
+fn hash(text: &[u8]) -> u32 {
+    xxhash_rust::xxh3::xxh3_64(text) as u32
 }
 
 /// The table looks at the highest and at the lowest bits.

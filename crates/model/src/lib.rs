@@ -10,6 +10,7 @@ mod duration;
 mod field;
 pub mod limits;
 mod predicate;
+mod short;
 mod tenant;
 
 pub use batch::{Column, ColumnKey, EventBatch, EventRef, Ids, ValueRef, ValueType, Values};
@@ -18,6 +19,7 @@ pub use dictionary::Dictionary;
 pub use duration::{DurationError, format_duration, parse_duration_ms};
 pub use field::Field;
 pub use predicate::{Operator, Predicate, Selector, Value, compare_numbers, values_equal};
+pub use short::Short;
 pub use tenant::{TenantName, TenantNameError};
 
 /// Number of shards that visitors are divided into: by the highest six bits of [`visitor_hash`].

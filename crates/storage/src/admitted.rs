@@ -48,10 +48,23 @@ impl Admitted {
     /// Encodes a batch. This is the processor's share of an append; it does no I/O. `outcome` is given back to whoever repeats the request. A batch without
     /// events is stored as a receipt alone.
     pub fn new(batch: EventBatch, request: Option<Request>, outcome: Bytes) -> Result<Admitted, AdmitError> {
-        if !batch.is_consistent() || !ids_are_text(&batch) {
+        if !batch.is_consistent() {
             return Err(AdmitError::Inconsistent);
         }
         let content_sum = ContentSum::of(&content_hashes(&batch));
+        Admitted::with_sum(batch, content_sum, request, outcome)
+    }
+
+    /// The same for whoever has the sum over the batch's content hashes already.
+    pub fn with_sum(
+        batch: EventBatch,
+        content_sum: ContentSum,
+        request: Option<Request>,
+        outcome: Bytes,
+    ) -> Result<Admitted, AdmitError> {
+        if !batch.is_consistent() || !ids_are_text(&batch) {
+            return Err(AdmitError::Inconsistent);
+        }
         let (payload, raw_bytes) = journal::encode(&batch, content_sum)?;
         Ok(Admitted { batch, request, outcome, payload, raw_bytes, content_sum })
     }

@@ -11,7 +11,7 @@ use runnel_contracts::{
     refusal::{Reason, Refusal},
 };
 use runnel_failpoints::hit;
-use runnel_model::TenantName;
+use runnel_model::{ContentSum, TenantName, content_hashes};
 use runnel_storage::{AdmitError, Admitted, AppendError, Request, Unavailable, compute};
 use tracing::{Instrument, Span, field::Empty};
 
@@ -123,17 +123,18 @@ fn admit(received: Received) -> Result<Judged, Refusal> {
         return Ok(Judged { admitted: None, outcome, counts });
     }
     let named = !received.request_id.is_empty();
+    let sum = ContentSum::of(&content_hashes(&received.batch));
     let request =
-        named.then(|| Request { id: received.request_id.clone(), content_hash: received.content().0 });
+        named.then(|| Request { id: received.request_id.clone(), content_hash: received.content(sum).0 });
     let Received { batch, verdicts, .. } = received;
     let outcome = AppendResponse { verdicts, ..outcome };
-    let admitted =
-        Admitted::new(batch, request, Bytes::from(outcome.encode_to_vec())).map_err(|fault| match fault {
-            AdmitError::Inconsistent | AdmitError::Compression(_) => {
-                Refusal::new(Reason::Internal, format!("{fault}."))
-            }
-            AdmitError::TooLarge { .. } => Refusal::new(Reason::MessageTooLarge, format!("{fault}.")),
-        })?;
+    let told = Bytes::from(outcome.encode_to_vec());
+    let admitted = Admitted::with_sum(batch, sum, request, told).map_err(|fault| match fault {
+        AdmitError::Inconsistent | AdmitError::Compression(_) => {
+            Refusal::new(Reason::Internal, format!("{fault}."))
+        }
+        AdmitError::TooLarge { .. } => Refusal::new(Reason::MessageTooLarge, format!("{fault}.")),
+    })?;
     Ok(Judged { admitted: Some(admitted), outcome, counts })
 }
 

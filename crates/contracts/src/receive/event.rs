@@ -1,30 +1,81 @@
 //! Decodes and checks one event without copying it.
 
-use runnel_model::{EventRef, Field, ValueRef, limits};
+use runnel_model::{Dictionary, Field, ValueRef, ValueType, limits};
 
-use super::Fielded;
+use super::names::{NameRef, Names, Texts};
 use crate::{
     protobuf::{Fields, Malformed, Wire},
     refusal::{Reason, Refusal},
 };
 
 /// Room for one event's fields and properties, reused from event to event.
-#[derive(Default)]
 pub(super) struct Scratch<'a> {
-    fields: Vec<Fielded<'a>>,
-    properties: Vec<(&'a str, ValueRef<'a>)>,
-    /// Names of properties and events that were checked already: most events bring the same.
-    names: Vec<&'a str>,
+    pub(super) fields: Vec<(Field, ValueRef<'a>)>,
+    pub(super) properties: Vec<Property<'a>>,
+    pub(super) names: Names<'a>,
+    texts: Texts<'a>,
+    /// Events so far.
+    events: u32,
 }
 
-/// Names that are kept.
-const NAMES: usize = 16;
+/// What every event has.
+pub(super) struct Dense<'a> {
+    pub(super) visitor: &'a str,
+    pub(super) time_ms: i64,
+    pub(super) name: NameRef,
+    pub(super) event_id: &'a str,
+    pub(super) sequence: i64,
+}
+
+/// One entry of `Event.properties`.
+#[derive(Clone, Copy)]
+pub(super) struct Property<'a> {
+    pub(super) name: NameRef,
+    pub(super) cell: Cell<'a>,
+}
+
+/// The value of a property.
+#[derive(Clone, Copy)]
+pub(super) enum Cell<'a> {
+    /// A text that the batch has: its place in the dictionary.
+    Known(u32),
+    /// Any other value.
+    New(ValueRef<'a>),
+}
+
+impl Cell<'_> {
+    pub(super) fn value_type(&self) -> ValueType {
+        match self {
+            Cell::Known(_) => ValueType::String,
+            Cell::New(value) => value.value_type(),
+        }
+    }
+}
 
 impl<'a> Scratch<'a> {
-    /// Reads an event. The refusal names the field, the limit and the value.
-    pub(super) fn read(&mut self, wire: &'a [u8], now_ms: i64) -> Result<EventRef<'_>, Refusal> {
+    /// For events of a message.
+    pub(super) fn of(message: &'a [u8]) -> Scratch<'a> {
+        Scratch {
+            fields: Vec::new(),
+            properties: Vec::new(),
+            names: Names::of(message),
+            texts: Texts::of(message),
+            events: 0,
+        }
+    }
+
+    /// Reads an event whose batch has these texts. The refusal names the field, the limit and the value.
+    pub(super) fn read(
+        &mut self,
+        wire: &'a [u8],
+        now_ms: i64,
+        strings: &Dictionary,
+    ) -> Result<Dense<'a>, Refusal> {
         self.fields.clear();
         self.properties.clear();
+        self.names.next_event();
+        self.events += 1;
+        let mut repeated = false;
         if wire.len() > limits::EVENT_BYTES {
             let text =
                 format!("An event has at most {} bytes; this one has {}.", limits::EVENT_BYTES, wire.len());
@@ -43,8 +94,7 @@ impl<'a> Scratch<'a> {
                 (6, Wire::Bytes(bytes)) => {
                     properties += 1;
                     if properties <= limits::PROPERTIES {
-                        let property = property(&mut self.names, bytes)?;
-                        self.properties.push(property);
+                        repeated |= self.property(bytes, strings)?;
                     }
                 }
                 (7, Wire::Bytes(bytes)) => {
@@ -71,16 +121,75 @@ impl<'a> Scratch<'a> {
                 format!("An event has at most {} properties; this one has {properties}.", limits::PROPERTIES);
             return Err(Refusal::field(Reason::PropertiesTooMany, "properties", text));
         }
-        self.keep_last_of_each_name();
-        Ok(EventRef {
+        if repeated {
+            self.keep_last_of_each_name();
+        }
+        Ok(Dense {
             visitor: required("visitor_id", visitor)?,
             time_ms: time(time_ms, now_ms)?,
-            name: known(&mut self.names, "name", name)?,
-            event_id: text("event_id", event_id, limits::ID_BYTES)?,
+            name: self.names.find(name, |name| required("name", name))?,
+            event_id: match plain(event_id, limits::ID_BYTES) {
+                Some(text) => text,
+                None => text("event_id", event_id, limits::ID_BYTES)?,
+            },
             sequence,
-            fields: &self.fields,
-            properties: &self.properties,
         })
+    }
+
+    /// One entry of `Event.properties`. Whether its name may have come before.
+    #[inline]
+    fn property(&mut self, entry: &'a [u8], strings: &Dictionary) -> Result<bool, Refusal> {
+        let (mut name, mut value) = (&[][..], &[][..]);
+        let mut fields = Fields::new(entry);
+        while let Some((number, content)) = fields.next_field()? {
+            match (number, content) {
+                (1, Wire::Bytes(bytes)) => name = bytes,
+                (2, Wire::Bytes(bytes)) => value = bytes,
+                (1..=2, _) => return Err(Malformed.into()),
+                _ => {}
+            }
+        }
+        let name = self.names.find(name, |name| required("properties", name))?;
+        let fault = |reason, text| {
+            let field = format!("properties[{}]", self.names.text(name));
+            Err(Refusal::field(reason, field, text))
+        };
+        let mut found = None;
+        let mut fields = Fields::new(value);
+        while let Some((number, content)) = fields.next_field()? {
+            found = Some(match (number, content) {
+                // Everything that the batch has was checked, and nothing in it is longer than a value may be.
+                (1, Wire::Bytes(bytes)) => match self.texts.find(bytes, strings) {
+                    Some(code) => Cell::Known(code),
+                    None => Cell::New(ValueRef::String(match plain(bytes, limits::VALUE_BYTES) {
+                        Some(text) => text,
+                        None => {
+                            let field = format!("properties[{}]", self.names.text(name));
+                            text(&field, bytes, limits::VALUE_BYTES)?
+                        }
+                    })),
+                },
+                (2, Wire::Varint(value)) => Cell::New(ValueRef::Int(value as i64)),
+                (3, Wire::Fixed64(bits)) => Cell::New(ValueRef::Double(f64::from_bits(bits))),
+                (4, Wire::Varint(value)) => Cell::New(ValueRef::Bool(value != 0)),
+                (1..=4, _) => return Err(Malformed.into()),
+                _ => continue,
+            });
+        }
+        match found {
+            None => {
+                let text = format!("The property {:?} has no value of a known type.", self.names.text(name));
+                fault(Reason::PropertyTypeUnknown, text)
+            }
+            Some(Cell::New(ValueRef::Double(number))) if !number.is_finite() => {
+                let text = format!("The property {:?} is {number}.", self.names.text(name));
+                fault(Reason::NumberNotFinite, text)
+            }
+            Some(cell) => {
+                self.properties.push(Property { name, cell });
+                Ok(self.names.came_before(name, self.events))
+            }
+        }
     }
 
     /// A map's entry may be on the wire more than once; the last one is the map's.
@@ -88,8 +197,8 @@ impl<'a> Scratch<'a> {
         let properties = &mut self.properties;
         let mut at = 0;
         while at < properties.len() {
-            let name = properties[at].0;
-            if properties[at + 1..].iter().any(|(later, _)| *later == name) {
+            let name = self.names.text(properties[at].name);
+            if properties[at + 1..].iter().any(|later| self.names.text(later.name) == name) {
                 properties.remove(at);
             } else {
                 at += 1;
@@ -153,9 +262,13 @@ impl<'a> Scratch<'a> {
                 _ => {}
             }
         }
-        let field = format!("{name}.currency");
-        let code = text(&field, code, limits::ID_BYTES)?;
+        let field = || format!("{name}.currency");
+        let code = match plain(code, limits::ID_BYTES) {
+            Some(code) => code,
+            None => text(&field(), code, limits::ID_BYTES)?,
+        };
         if code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            let field = field();
             let shown: String = code.chars().take(10).collect();
             let text = format!("A currency is three upper-case letters; {field} is {shown:?}.");
             return Err(Refusal::field(Reason::CurrencyMalformed, field, text));
@@ -218,48 +331,6 @@ impl From<Malformed> for Refusal {
     }
 }
 
-/// One entry of `Event.properties`.
-fn property<'a>(names: &mut Vec<&'a str>, entry: &'a [u8]) -> Result<(&'a str, ValueRef<'a>), Refusal> {
-    let (mut name, mut value) = (&[][..], None);
-    let mut fields = Fields::new(entry);
-    while let Some((number, content)) = fields.next_field()? {
-        match (number, content) {
-            (1, Wire::Bytes(bytes)) => name = bytes,
-            (2, Wire::Bytes(bytes)) => value = Some(bytes),
-            (1..=2, _) => return Err(Malformed.into()),
-            _ => {}
-        }
-    }
-    let name = known(names, "properties", name)?;
-    let field = || format!("properties[{name}]");
-    let mut found = None;
-    let mut fields = Fields::new(value.unwrap_or_default());
-    while let Some((number, content)) = fields.next_field()? {
-        found = Some(match (number, content) {
-            (1, Wire::Bytes(bytes)) => match plain(bytes, limits::VALUE_BYTES) {
-                Some(text) => ValueRef::String(text),
-                None => ValueRef::String(text(&field(), bytes, limits::VALUE_BYTES)?),
-            },
-            (2, Wire::Varint(value)) => ValueRef::Int(value as i64),
-            (3, Wire::Fixed64(bits)) => ValueRef::Double(f64::from_bits(bits)),
-            (4, Wire::Varint(value)) => ValueRef::Bool(value != 0),
-            (1..=4, _) => return Err(Malformed.into()),
-            _ => continue,
-        });
-    }
-    match found {
-        None => {
-            let text = format!("The property {name:?} has no value of a known type.");
-            Err(Refusal::field(Reason::PropertyTypeUnknown, field(), text))
-        }
-        Some(ValueRef::Double(number)) if !number.is_finite() => {
-            let text = format!("The property {name:?} is {number}.");
-            Err(Refusal::field(Reason::NumberNotFinite, field(), text))
-        }
-        Some(value) => Ok((name, value)),
-    }
-}
-
 fn time(time_ms: Option<i64>, now_ms: i64) -> Result<i64, Refusal> {
     let Some(time_ms) = time_ms else {
         return Err(Refusal::field(Reason::FieldMissing, "time_ms", "time_ms is missing."));
@@ -277,18 +348,6 @@ fn time(time_ms: Option<i64>, now_ms: i64) -> Result<i64, Refusal> {
         return Err(Refusal::field(Reason::EventTimeInFuture, "time_ms", text));
     }
     Ok(time_ms)
-}
-
-/// A required name, which is checked when it comes for the first time.
-fn known<'a>(names: &mut Vec<&'a str>, field: &str, bytes: &'a [u8]) -> Result<&'a str, Refusal> {
-    if let Some(name) = names.iter().find(|name| name.as_bytes() == bytes) {
-        return Ok(name);
-    }
-    let name = required(field, bytes)?;
-    if names.len() < NAMES {
-        names.push(name);
-    }
-    Ok(name)
 }
 
 fn required<'a>(field: &str, bytes: &'a [u8]) -> Result<&'a str, Refusal> {

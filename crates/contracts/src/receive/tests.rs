@@ -2,6 +2,8 @@
 
 use prost::Message;
 
+use runnel_model::{EventRef, Field, ValueRef, derived_event_id};
+
 use super::*;
 use crate::proto::{
     event::v1::{Event, Money, Value, value::Kind},
@@ -164,7 +166,7 @@ fn a_request_is_the_same_whatever_the_clock_shows() {
     let content = |events: &[Event], now_ms, no_room: &NoRoom| {
         let request = AppendRequest { events: events.to_vec(), ..AppendRequest::default() };
         let received = receive_append(&request.encode_to_vec(), now_ms, no_room).unwrap();
-        (received.batch.len(), received.content())
+        (received.batch.len(), received.content(ContentSum::of(&content_hashes(&received.batch))))
     };
     let unreadable = Event { name: String::new(), ..event("d") };
     let events = [event("a"), ahead("b"), ahead("b"), ahead("c"), unreadable, event("a"), ahead("")];
@@ -177,4 +179,102 @@ fn a_request_is_the_same_whatever_the_clock_shows() {
     assert_ne!(content(&events[1..], NOW, &NoRoom::default()).1, before, "other events are another request");
     let other = [event("a"), ahead("x"), ahead("b"), ahead("c"), events[4].clone(), event("a"), ahead("")];
     assert_ne!(content(&other, NOW, &NoRoom::default()).1, before, "also when they are refused");
+}
+
+/// The plain way: messages by prost, one event after the other, everything looked at anew.
+fn plainly(request: &AppendRequest) -> (Vec<u128>, Vec<(u32, Verdict)>) {
+    let (mut kept, mut verdicts) = (Vec::<((String, i64, String), u128)>::new(), Vec::new());
+    for (index, event) in request.events.iter().enumerate() {
+        let properties: Vec<(&str, ValueRef<'_>)> = event
+            .properties
+            .iter()
+            .map(|(name, value)| {
+                let value = match value.kind.as_ref().unwrap() {
+                    Kind::StringValue(text) => ValueRef::String(text),
+                    Kind::IntValue(number) => ValueRef::Int(*number),
+                    Kind::DoubleValue(number) => ValueRef::Double(*number),
+                    Kind::BoolValue(truth) => ValueRef::Bool(*truth),
+                };
+                (name.as_str(), value)
+            })
+            .collect();
+        let attempt = event.attempt.map(|attempt| (Field::Attempt, ValueRef::Int(i64::from(attempt))));
+        let fields: Vec<_> = attempt.into_iter().collect();
+        let mut row = EventRef {
+            visitor: &event.visitor_id,
+            time_ms: event.time_ms.unwrap(),
+            name: &event.name,
+            event_id: &event.event_id,
+            sequence: event.sequence.unwrap_or_default(),
+            fields: &fields,
+            properties: &properties,
+        };
+        let derived = derived_event_id(&row);
+        if row.event_id.is_empty() {
+            row.event_id = &derived;
+        }
+        let mut batch = EventBatch::default();
+        batch.push(&row);
+        let content = content_hashes(&batch)[0];
+        let identity = (row.visitor.to_owned(), row.time_ms, row.event_id.to_owned());
+        match kept.iter().find(|(other, _)| *other == identity) {
+            None => kept.push((identity, content)),
+            Some((_, same)) if *same == content => verdicts.push((index as u32, Verdict::Duplicate)),
+            Some(_) => verdicts.push((index as u32, Verdict::Conflict)),
+        }
+    }
+    (kept.into_iter().map(|(_, content)| content).collect(), verdicts)
+}
+
+proptest::proptest! {
+    #[test]
+    fn columns_are_what_the_messages_say(
+        events in proptest::collection::vec(
+            (0u8..3, "[ab]{0,2}", 0i64..3, proptest::option::of(0u32..3), proptest::collection::vec((0usize..12, 0usize..14), 0..8)),
+            1..60,
+        ),
+        many in 0usize..3,
+        again in proptest::collection::vec((0usize..60, 0usize..12, 0usize..14), 0..4),
+    ) {
+        let name = |at: usize, event: usize| match at {
+            0..6 => ["a", "ab", "price", "seven77", "campaign_source", "campaign_source_of_the_first_touch"][at].to_owned(),
+            6..9 => format!("ü{at}"),
+            // More than are kept.
+            _ => format!("{}{at}-{event}", "n".repeat(many * 8)),
+        };
+        let value = |at: usize| Value { kind: Some(match at {
+            0 => Kind::IntValue(-7),
+            1 => Kind::DoubleValue(0.25),
+            2 => Kind::BoolValue(true),
+            3 => Kind::StringValue(String::new()),
+            4..8 => Kind::StringValue("x".repeat(at * 4 - 3)),
+            8 => Kind::StringValue("price".into()),
+            _ => Kind::StringValue(format!("{at}é")),
+        }) };
+        let events: Vec<Event> = events.iter().enumerate().map(|(number, (visitor, id, time, attempt, properties))| Event {
+            visitor_id: format!("v{visitor}"),
+            event_id: id.clone(),
+            time_ms: Some(NOW + time),
+            name: name(usize::from(*visitor) * 3, number),
+            attempt: *attempt,
+            properties: properties.iter().map(|(at, what)| (name(*at, number), value(*what))).collect(),
+            ..Event::default()
+        }).collect();
+        // A map may have an entry twice on the wire, of which the last one counts.
+        let mut request = AppendRequest { request_id: "r".into(), events: Vec::new(), validate_only: false };
+        let mut message = request.encode_to_vec();
+        for (number, event) in events.into_iter().enumerate() {
+            let mut bytes = event.encode_to_vec();
+            for (_, at, what) in again.iter().filter(|(to, _, _)| *to == number) {
+                let more = Event { properties: [(name(*at, number), value(*what))].into(), ..Event::default() };
+                bytes.extend(more.encode_to_vec());
+            }
+            request.events.push(Event::decode(bytes.as_slice()).unwrap());
+            prost::encoding::bytes::encode(2, &bytes, &mut message);
+        }
+        let received = receive_append(&message, NOW, &NoRoom::default()).unwrap();
+        proptest::prop_assert!(received.batch.is_consistent());
+        let verdicts: Vec<_> = received.verdicts.iter().map(|found| (found.index, found.verdict())).collect();
+        proptest::prop_assert_eq!((content_hashes(&received.batch), verdicts), plainly(&request));
+    }
 }

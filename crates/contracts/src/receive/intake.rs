@@ -1,0 +1,129 @@
+//! Events of a message on their way into a batch: each identity once.
+
+use hashbrown::HashTable;
+use runnel_model::{
+    ColumnKey, Dictionary, EventBatch, EventRef, ValueRef, content_hashes, derived_event_id, limits,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    NoRoom,
+    event::{Cell, Dense, Property, Scratch},
+};
+use crate::{proto::ingest::v1::Verdict, refusal::Refusal};
+
+/// What is known of the events that a batch has, all of which came through here.
+pub(super) struct Intake<'a> {
+    scratch: Scratch<'a>,
+    /// Identities: half of the hash, and the row.
+    rows: HashTable<(u32, u32)>,
+    /// The bytes that each row came in.
+    wires: Vec<&'a [u8]>,
+}
+
+impl<'a> Intake<'a> {
+    /// For up to so many events of a message.
+    pub(super) fn of(message: &'a [u8], events: usize) -> Intake<'a> {
+        Intake {
+            scratch: Scratch::of(message),
+            rows: HashTable::with_capacity(events),
+            wires: Vec::with_capacity(events),
+        }
+    }
+
+    /// Reads an event and adds it to the batch unless its identity is there.
+    pub(super) fn admit(
+        &mut self,
+        batch: &mut EventBatch,
+        wire: &'a [u8],
+        now_ms: i64,
+        no_room: &NoRoom,
+    ) -> Result<Verdict, Refusal> {
+        let dense = self.scratch.read(wire, now_ms, &batch.strings)?;
+        if !no_room.is_empty() {
+            let Scratch { properties, names, .. } = &self.scratch;
+            let properties = properties.iter().map(|property| names.text(property.name));
+            no_room.check(names.text(dense.name), properties)?;
+        }
+        let derived;
+        let mut event_id = dense.event_id.as_bytes();
+        if event_id.is_empty() {
+            derived = derived_id(&dense, &self.scratch, &batch.strings);
+            event_id = derived.as_bytes();
+        }
+        // Where the identity is there already, so is the visitor.
+        let visitor = batch.strings.intern(dense.visitor);
+        let hash = identity_hash(visitor, dense.time_ms, event_id);
+        let same = self.rows.find(spread(hash), |&(other, row)| {
+            let row = row as usize;
+            other == hash
+                && batch.visitors[row] == visitor
+                && batch.times[row] == dense.time_ms
+                && batch.event_ids.get(row) == event_id
+        });
+        if let Some(&(_, row)) = same {
+            let equal = content(self.wires[row as usize], now_ms) == content(wire, now_ms);
+            return Ok(if equal { Verdict::Duplicate } else { Verdict::Conflict });
+        }
+        let Scratch { fields, properties, names, .. } = &mut self.scratch;
+        let name = names.code(dense.name, &mut batch.strings);
+        let row = batch.push_row(visitor, dense.time_ms, name, event_id, dense.sequence);
+        for &(field, value) in &*fields {
+            let place = batch.place(ColumnKey::Field(field), value.value_type());
+            batch.set(place, row, value);
+        }
+        for &Property { name, cell } in &*properties {
+            let place = names.column(name, cell.value_type(), batch);
+            match cell {
+                Cell::Known(code) => batch.set_code(place, row, code),
+                Cell::New(value) => batch.set(place, row, value),
+            }
+        }
+        self.wires.push(wire);
+        self.rows.insert_unique(spread(hash), (hash, row), |&(hash, _)| spread(hash));
+        let ahead = dense.time_ms > now_ms.saturating_add(limits::FUTURE_FLAGGED_MS);
+        Ok(if ahead { Verdict::AcceptedFuture } else { Verdict::Accepted })
+    }
+}
+
+/// The id of an event that has none.
+fn derived_id<'a>(dense: &Dense<'a>, scratch: &Scratch<'a>, strings: &'a Dictionary) -> String {
+    let value = |cell: Cell<'a>| match cell {
+        Cell::Known(code) => ValueRef::String(strings.get(code)),
+        Cell::New(value) => value,
+    };
+    let properties: Vec<_> = scratch
+        .properties
+        .iter()
+        .map(|property| (scratch.names.text(property.name), value(property.cell)))
+        .collect();
+    derived_event_id(&EventRef {
+        visitor: dense.visitor,
+        time_ms: dense.time_ms,
+        name: scratch.names.text(dense.name),
+        event_id: "",
+        sequence: dense.sequence,
+        fields: &scratch.fields,
+        properties: &properties,
+    })
+}
+
+/// The content hash of an event's bytes that were read before.
+fn content(wire: &[u8], now_ms: i64) -> Option<u128> {
+    let mut batch = EventBatch::default();
+    Intake::of(wire, 1).admit(&mut batch, wire, now_ms, &NoRoom::default()).ok()?;
+    content_hashes(&batch).first().copied()
+}
+
+#[inline]
+fn identity_hash(visitor: u32, time_ms: i64, event_id: &[u8]) -> u32 {
+    let hash =
+        xxh3_64(event_id) ^ (time_ms as u64 ^ u64::from(visitor) << 42).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (hash ^ hash >> 32) as u32
+}
+
+/// The table looks at the highest and at the lowest bits.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
