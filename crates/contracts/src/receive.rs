@@ -103,17 +103,18 @@ impl NoRoom {
 /// that there is no room for.
 pub fn receive_append(message: &[u8], now_ms: i64, no_room: &NoRoom) -> Result<Received, Refusal> {
     let mut received = Received::default();
-    let (mut request_id, mut fields) = (&[][..], Fields::new(message));
+    let (mut request_id, mut events, mut fields) = (&[][..], 0, Fields::new(message));
     while let Some((number, value)) = fields.next_field().map_err(|_| malformed())? {
         match (number, value) {
             (1, Wire::Bytes(bytes)) => request_id = bytes,
+            (EVENTS, Wire::Bytes(_)) => events += 1,
             (3, Wire::Varint(value)) => received.validate_only = value != 0,
-            (1..=3, Wire::Bytes(_)) | (4.., _) => {}
+            (4.., _) => {}
             _ => return Err(malformed()),
         }
     }
     received.request_id = event::text("request_id", request_id, limits::ID_BYTES)?.to_owned();
-    receive_events(message, EVENTS, now_ms, no_room, &mut received)?;
+    receive_counted(message, EVENTS, events, now_ms, no_room, &mut received)?;
     Ok(received)
 }
 
@@ -126,6 +127,18 @@ pub fn receive_events(
     received: &mut Received,
 ) -> Result<(), Refusal> {
     let events = count_elements(message, field).map_err(|_| malformed())?;
+    receive_counted(message, field, events, now_ms, no_room, received)
+}
+
+/// The same for a message of which it is known how many events it has.
+fn receive_counted(
+    message: &[u8],
+    field: u32,
+    events: usize,
+    now_ms: i64,
+    no_room: &NoRoom,
+    received: &mut Received,
+) -> Result<(), Refusal> {
     if events == 0 {
         return Err(Refusal::field(Reason::BatchEmpty, "events", "The batch has no events."));
     }

@@ -1,11 +1,11 @@
 //! Where work for the processor runs.
 
-use std::io;
+use std::{io, num::NonZero, sync::LazyLock, thread::available_parallelism};
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::oneshot,
-    task::{JoinHandle, spawn, spawn_blocking},
+    sync::{Semaphore, oneshot},
+    task::{JoinError, JoinHandle, spawn, spawn_blocking},
 };
 
 /// Runs work that keeps a processor busy, on a thread beside those that tasks share. On a runtime of one thread it is a task among the others, so that everything
@@ -15,6 +15,26 @@ pub fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
         RuntimeFlavor::CurrentThread => spawn(async move { work() }),
         _ => spawn_blocking(work),
     }
+}
+
+/// As many as there are processors.
+static TURNS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
+
+/// Runs work as [`compute`] does, of which much comes at once and every piece is short: no more pieces at a time than there are processors, in the order in which they
+/// came. More would only take turns with each other, each on a thread whose memory is cold.
+pub async fn compute_in_turn<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return compute(work).await;
+    }
+    let turn = TURNS.acquire().await;
+    compute(move || {
+        let _turn = turn;
+        work()
+    })
+    .await
 }
 
 /// By how much threads that work in the background stand behind others: they get a tenth of what another thread gets that wants the same core.

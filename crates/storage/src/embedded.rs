@@ -32,7 +32,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc, oneshot};
 use tracing::Instrument;
 
 use self::{
-    append::{LOCK_HEAD, insert_row},
+    append::{LOCK_HEAD, insert_rows},
     failure::unavailable,
     rows::WAITING_BYTES,
     writer::{Command, Work, transact},

@@ -45,7 +45,7 @@ pub use admitted::{AdmitError, Admitted, AppendError, Journaled, Receipt, Reques
 pub use audit::{Audit, AuditError};
 pub use block::{Block, BlockColumn, BlockError, ColumnInfo, KeyColumns, RowGroup};
 pub use compaction::{CompactError, CompactOptions, CompactionReport};
-pub use compute::compute;
+pub use compute::{compute, compute_in_turn};
 pub use control::{
     CreateTenantError, DefinitionRecord, KeyKind, KeyRecord, NameKind, PutKeyError, SaveDefinitionError,
     TenantRecord,

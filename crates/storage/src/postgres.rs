@@ -34,7 +34,7 @@ mod rows;
 use sqlx::{self, PgConnection as Connection, Postgres as Dialect};
 
 use self::{
-    append::{LOCK_HEAD, insert_row},
+    append::{LOCK_HEAD, insert_rows},
     database::{Database, Pools},
 };
 

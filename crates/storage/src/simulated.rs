@@ -57,7 +57,7 @@ use std::{
 };
 
 use self::{
-    append::{LOCK_HEAD, insert_row},
+    append::{LOCK_HEAD, insert_rows},
     connection::Process,
     database::{Database, Pools},
     server::Server,

@@ -12,7 +12,7 @@ use runnel_contracts::{
 };
 use runnel_failpoints::hit;
 use runnel_model::{ContentSum, TenantName, content_hashes};
-use runnel_storage::{AdmitError, Admitted, AppendError, Request, Unavailable, compute};
+use runnel_storage::{AdmitError, Admitted, AppendError, Request, Unavailable, compute_in_turn};
 use tracing::{Instrument, Span, field::Empty};
 
 use crate::service::Ingest;
@@ -45,7 +45,7 @@ pub(crate) async fn store_received(
     let work = async move {
         let known = names.at_hand(&tenant);
         let span = Span::current();
-        let receiving = compute(move || {
+        let receiving = compute_in_turn(move || {
             let _receiving = tracing::info_span!(parent: span, "receive").entered();
             let received = receive(&NoRoom::default())?;
             let new = known.lacks(&received.batch);
@@ -58,7 +58,7 @@ pub(crate) async fn store_received(
             Step::Judged(judged) => judged,
             Step::NewNames(received, receive) => {
                 let no_room = names.claim(&store, &tenant, &received).await?;
-                let admitting = compute(move || match no_room.is_empty() {
+                let admitting = compute_in_turn(move || match no_room.is_empty() {
                     true => admit(received),
                     false => admit(receive(&no_room)?),
                 });

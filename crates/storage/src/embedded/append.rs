@@ -8,12 +8,11 @@ use tracing::Instrument;
 
 use super::{
     failure::{commit_failed, unavailable},
-    rows::{Append, Written, answer, write},
+    rows::{Append, New, Written, answer, write},
     writer::{Trust, begin, commit as commit_transaction, roll_back},
 };
 use crate::{
     Unavailable,
-    admitted::Row,
     notice::Notices,
     point::point,
     spans::{self, FOLDER},
@@ -24,30 +23,31 @@ use crate::{
 pub(super) const LOCK_HEAD: &str =
     "SELECT sequence, journal_bytes, journal_events FROM heads WHERE tenant_id = $1";
 
-pub(super) async fn insert_row(
+/// Nothing is on its way to this database, so that each row may have a statement.
+pub(super) async fn insert_rows(
     connection: &mut SqliteConnection,
     tenant: &TenantName,
-    number: u64,
-    row: &Row,
-    now_ms: i64,
+    rows: &[&New<'_>],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO journal (tenant_id, sequence, created_ms, events, bytes, raw_bytes, content_sum) \
-         VALUES (?, ?, ?, ?, ?, ?, ?); \
-         INSERT INTO journal_payloads (tenant_id, sequence, payload) VALUES (?, ?, ?)",
-    )
-    .bind(tenant.as_str())
-    .bind(number as i64)
-    .bind(now_ms)
-    .bind(i64::from(row.events))
-    .bind(row.payload.len() as i64)
-    .bind(row.raw_bytes as i64)
-    .bind(&row.content_sum.0.to_le_bytes()[..])
-    .bind(tenant.as_str())
-    .bind(number as i64)
-    .bind(&row.payload[..])
-    .execute(connection)
-    .await?;
+    for New { number, row, now_ms } in rows {
+        sqlx::query(
+            "INSERT INTO journal (tenant_id, sequence, created_ms, events, bytes, raw_bytes, content_sum) \
+             VALUES (?, ?, ?, ?, ?, ?, ?); \
+             INSERT INTO journal_payloads (tenant_id, sequence, payload) VALUES (?, ?, ?)",
+        )
+        .bind(tenant.as_str())
+        .bind(*number as i64)
+        .bind(*now_ms)
+        .bind(i64::from(row.events))
+        .bind(row.payload.len() as i64)
+        .bind(row.raw_bytes as i64)
+        .bind(&row.content_sum.0.to_le_bytes()[..])
+        .bind(tenant.as_str())
+        .bind(*number as i64)
+        .bind(&row.payload[..])
+        .execute(&mut *connection)
+        .await?;
+    }
     Ok(())
 }
 

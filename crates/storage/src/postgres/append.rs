@@ -11,16 +11,15 @@ use tokio::{sync::Semaphore, time::Instant};
 use tracing::Instrument;
 
 use super::{
-    Connection, Database,
+    Connection, Database, Dialect,
     failure::{collided, commit_failed, lost, timed_out, unavailable},
     pool::Pool,
-    rows::{self, Append, WAITING_BYTES, Written, answer, write},
+    rows::{self, Append, New, TOGETHER, WAITING_BYTES, Written, answer, write},
     session::{PATIENCE, Session, within},
-    sqlx,
+    sqlx::{self, QueryBuilder},
 };
 use crate::{
-    Admitted, AppendError, Journaled, Unavailable, admitted::Row, notice::Notices, point::point, spans,
-    watch::Watchers,
+    Admitted, AppendError, Journaled, Unavailable, notice::Notices, point::point, spans, watch::Watchers,
 };
 
 /// Payload bytes that one commit takes at most, unless a single batch has more.
@@ -192,28 +191,37 @@ async fn attempt(
 pub(super) const LOCK_HEAD: &str =
     "SELECT sequence, journal_bytes, journal_events FROM heads WHERE tenant_id = $1 FOR NO KEY UPDATE";
 
-pub(super) async fn insert_row(
+pub(super) async fn insert_rows(
     connection: &mut Connection,
     tenant: &TenantName,
-    number: u64,
-    row: &Row,
-    now_ms: i64,
+    rows: &[&New<'_>],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "WITH payload AS (INSERT INTO journal_payloads (tenant_id, sequence, hour, payload) VALUES ($1, $2, $3, $9)) \
-         INSERT INTO journal (tenant_id, sequence, hour, created_ms, events, bytes, raw_bytes, content_sum) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(tenant.as_str())
-    .bind(number as i64)
-    .bind(hour_of(now_ms))
-    .bind(now_ms)
-    .bind(i64::from(row.events))
-    .bind(row.payload.len() as i64)
-    .bind(row.raw_bytes as i64)
-    .bind(&row.content_sum.0.to_le_bytes()[..])
-    .bind(&row.payload[..])
-    .execute(connection)
-    .await?;
+    for some in rows.chunks(TOGETHER) {
+        let mut query: QueryBuilder<Dialect> = QueryBuilder::new(
+            "WITH payload AS (INSERT INTO journal_payloads (tenant_id, sequence, hour, payload) ",
+        );
+        query.push_values(some, |mut values, New { number, row, now_ms }| {
+            values
+                .push_bind(tenant.as_str())
+                .push_bind(*number as i64)
+                .push_bind(hour_of(*now_ms))
+                .push_bind(&row.payload[..]);
+        });
+        query.push(
+            ") INSERT INTO journal (tenant_id, sequence, hour, created_ms, events, bytes, raw_bytes, content_sum) ",
+        );
+        query.push_values(some, |mut values, New { number, row, now_ms }| {
+            values
+                .push_bind(tenant.as_str())
+                .push_bind(*number as i64)
+                .push_bind(hour_of(*now_ms))
+                .push_bind(*now_ms)
+                .push_bind(i64::from(row.events))
+                .push_bind(row.payload.len() as i64)
+                .push_bind(row.raw_bytes as i64)
+                .push_bind(row.content_sum.0.to_le_bytes().to_vec());
+        });
+        query.build().execute(&mut *connection).await?;
+    }
     Ok(())
 }

@@ -1,17 +1,27 @@
 //! What an appending transaction writes.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use runnel_model::{TenantName, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::Span;
 
-use super::{Connection, chores::note, failure::blames_a_batch, head::lock_head, insert_row, sqlx};
+use super::{
+    Connection, Dialect,
+    chores::note,
+    failure::blames_a_batch,
+    head::lock_head,
+    insert_rows,
+    sqlx::{self, QueryBuilder},
+};
 use crate::{Admitted, AppendError, Journaled, Unavailable, admitted::Row, point::point};
 
 /// Bytes of batches that may wait for their commit, over all tenants.
 pub(super) const WAITING_BYTES: usize = 64 << 20;
+
+/// Rows of one statement. Few, since the database prepares a statement for each number of rows and keeps it.
+pub(super) const TOGETHER: usize = 16;
 
 /// When a sender whose batch was refused for the backlog should try again.
 const RETRY_AFTER_MS: u64 = 2_000;
@@ -72,6 +82,20 @@ pub(super) fn answer(
     Vec::new()
 }
 
+/// A row that a transaction adds to the journal; without events, only its receipt.
+pub(super) struct New<'a> {
+    pub(super) number: u64,
+    pub(super) row: &'a Row,
+    pub(super) now_ms: i64,
+}
+
+/// What was noted of a request.
+struct Noted {
+    content_hash: Vec<u8>,
+    outcome: Bytes,
+    sequence: u64,
+}
+
 /// Writes batches of one tenant, in their order.
 pub(super) async fn write(
     connection: &mut Connection,
@@ -86,10 +110,17 @@ pub(super) async fn write(
         return Ok(Written { outcomes, sequence: None });
     };
     let (mut sequence, mut bytes, mut events) = (head.sequence, 0u64, 0u64);
-    let mut oldest_receipt: Option<i64> = None;
+    let mut noted = receipts(connection, tenant, group).await?;
+    let mut new = Vec::with_capacity(group.len());
     for Append { row, now_ms, .. } in group {
-        if let Some(outcome) = repeated(connection, tenant, row).await? {
-            outcomes.push(outcome);
+        if let Some(request) = &row.request
+            && let Some(noted) = noted.get(&request.id)
+        {
+            let same = noted.content_hash == request.content_hash.to_le_bytes();
+            outcomes.push(match same {
+                true => Ok(Journaled::committed(noted.sequence, true, noted.outcome.clone())),
+                false => Err(AppendError::RequestReused),
+            });
             continue;
         }
         let total = head.journal_bytes + bytes + row.payload.len() as u64;
@@ -107,15 +138,19 @@ pub(super) async fn write(
             number = sequence;
             bytes += row.payload.len() as u64;
             events += u64::from(row.events);
-            insert_row(connection, tenant, number, row, *now_ms).await?;
-            point("ing.after_journal").await?;
         }
-        insert_receipt(connection, tenant, number, row, *now_ms).await?;
-        point("ing.after_receipt").await?;
-        oldest_receipt = oldest_receipt.into_iter().chain([*now_ms]).min();
+        if let Some(request) = &row.request {
+            let content_hash = request.content_hash.to_le_bytes().to_vec();
+            let outcome = row.outcome.clone();
+            noted.insert(request.id.clone(), Noted { content_hash, outcome, sequence: number });
+        }
+        new.push(New { number, row, now_ms: *now_ms });
         outcomes.push(Ok(Journaled::committed(number, false, row.outcome.clone())));
     }
-    if events > 0 {
+    let rows: Vec<&New<'_>> = new.iter().filter(|new| new.row.events > 0).collect();
+    if !rows.is_empty() {
+        insert_rows(connection, tenant, &rows).await?;
+        point("ing.after_journal").await?;
         sqlx::query(
             "UPDATE heads SET sequence = $1, journal_bytes = journal_bytes + $2, journal_events = journal_events + $3, \
              accepted_events = accepted_events + $3 WHERE tenant_id = $4",
@@ -127,55 +162,64 @@ pub(super) async fn write(
         .execute(&mut *connection)
         .await?;
     }
+    insert_receipts(connection, tenant, &new).await?;
+    point("ing.after_receipt").await?;
     // While rows wait, what is noted of the tenant stays.
+    let oldest_receipt = new.iter().map(|new| new.now_ms).min();
     if let (Some(oldest), 0) = (oldest_receipt, head.journal_events) {
         note(connection, tenant, events > 0, oldest + limits::RECEIPT_MS).await?;
     }
     Ok(Written { outcomes, sequence: (events > 0).then_some(sequence) })
 }
 
-/// What a request that was seen before is answered.
-async fn repeated(
+/// What was noted before of the requests of a group.
+async fn receipts(
     connection: &mut Connection,
     tenant: &TenantName,
-    row: &Row,
-) -> Result<Option<Result<Journaled, AppendError>>, sqlx::Error> {
-    let Some(request) = &row.request else { return Ok(None) };
-    let receipt: Option<(Vec<u8>, Vec<u8>, i64)> = sqlx::query_as(
-        "SELECT content_hash, outcome, sequence FROM receipts WHERE tenant_id = $1 AND request_id = $2",
-    )
-    .bind(tenant.as_str())
-    .bind(&request.id)
-    .fetch_optional(connection)
-    .await?;
-    Ok(receipt.map(|(hash, outcome, sequence)| {
-        if hash == request.content_hash.to_le_bytes() {
-            Ok(Journaled::committed(sequence as u64, true, Bytes::from(outcome)))
-        } else {
-            Err(AppendError::RequestReused)
-        }
-    }))
+    group: &[Append],
+) -> Result<HashMap<String, Noted>, sqlx::Error> {
+    let ids: Vec<&String> =
+        group.iter().filter_map(|append| append.row.request.as_ref()).map(|request| &request.id).collect();
+    let mut noted = HashMap::with_capacity(ids.len());
+    for some in ids.chunks(TOGETHER) {
+        let mut query: QueryBuilder<Dialect> = QueryBuilder::new(
+            "SELECT request_id, content_hash, outcome, sequence FROM receipts WHERE tenant_id = ",
+        );
+        query.push_bind(tenant.as_str()).push(" AND request_id IN (");
+        let mut list = query.separated(", ");
+        some.iter().for_each(|id| {
+            list.push_bind(id.as_str());
+        });
+        query.push(")");
+        let found: Vec<(String, Vec<u8>, Vec<u8>, i64)> =
+            query.build_query_as().fetch_all(&mut *connection).await?;
+        noted.extend(found.into_iter().map(|(id, content_hash, outcome, sequence)| {
+            (id, Noted { content_hash, outcome: Bytes::from(outcome), sequence: sequence as u64 })
+        }));
+    }
+    Ok(noted)
 }
 
-async fn insert_receipt(
+async fn insert_receipts(
     connection: &mut Connection,
     tenant: &TenantName,
-    number: u64,
-    row: &Row,
-    now_ms: i64,
+    new: &[New<'_>],
 ) -> Result<(), sqlx::Error> {
-    let Some(request) = &row.request else { return Ok(()) };
-    sqlx::query(
-        "INSERT INTO receipts (tenant_id, request_id, content_hash, outcome, sequence, created_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(tenant.as_str())
-    .bind(&request.id)
-    .bind(&request.content_hash.to_le_bytes()[..])
-    .bind(&row.outcome[..])
-    .bind(number as i64)
-    .bind(now_ms)
-    .execute(connection)
-    .await?;
+    let new = new.iter().filter_map(|new| new.row.request.as_ref().map(|request| (new, request)));
+    for some in new.collect::<Vec<_>>().chunks(TOGETHER) {
+        let mut query: QueryBuilder<Dialect> = QueryBuilder::new(
+            "INSERT INTO receipts (tenant_id, request_id, content_hash, outcome, sequence, created_ms) ",
+        );
+        query.push_values(some, |mut values, (new, request)| {
+            values
+                .push_bind(tenant.as_str())
+                .push_bind(request.id.as_str())
+                .push_bind(request.content_hash.to_le_bytes().to_vec())
+                .push_bind(&new.row.outcome[..])
+                .push_bind(new.number as i64)
+                .push_bind(new.now_ms);
+        });
+        query.build().execute(&mut *connection).await?;
+    }
     Ok(())
 }
