@@ -148,6 +148,14 @@ impl ElementCounter {
     /// Walks over the next bytes.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
         while let Some((&byte, rest)) = bytes.split_first() {
+            // Most of a message is elements whose tag and length take two or three bytes.
+            if let (At::Tag(0, 0), Some((number, length, head))) = (self.state, short_head(bytes)) {
+                self.count_field(number);
+                self.position += head as u64;
+                self.state = self.length(number, length)?;
+                bytes = &bytes[head..];
+                continue;
+            }
             if let At::Skip(left) = self.state {
                 let taken = left.min(bytes.len() as u64);
                 bytes = &bytes[taken as usize..];
@@ -192,7 +200,7 @@ impl ElementCounter {
 
     fn value(&mut self, tag: u64) -> Result<At, Malformed> {
         let number = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
-        self.count += usize::from(number == self.field && (self.outer == 0 || self.inner_end.is_some()));
+        self.count_field(number);
         match tag & 7 {
             _ if number == 0 => Err(Malformed),
             0 => Ok(At::Varint(0)),
@@ -201,6 +209,10 @@ impl ElementCounter {
             5 => Ok(At::Skip(4)),
             _ => Err(Malformed),
         }
+    }
+
+    fn count_field(&mut self, number: u32) {
+        self.count += usize::from(number == self.field && (self.outer == 0 || self.inner_end.is_some()));
     }
 
     fn length(&mut self, number: u32, length: u64) -> Result<At, Malformed> {
@@ -221,6 +233,21 @@ impl ElementCounter {
             }
             _ => Ok(NEXT),
         }
+    }
+}
+
+/// The number and length of a field at the beginning of some bytes, and how many bytes say so, where it has a length and few bytes say it.
+fn short_head(bytes: &[u8]) -> Option<(u32, u64, usize)> {
+    let (&tag, rest) = bytes.split_first()?;
+    if tag >= 0x80 || tag & 7 != 2 || tag >> 3 == 0 {
+        return None;
+    }
+    match rest {
+        [length, ..] if *length < 0x80 => Some((u32::from(tag >> 3), u64::from(*length), 2)),
+        [low, high, ..] if *high < 0x80 => {
+            Some((u32::from(tag >> 3), u64::from(*low & 0x7f) | u64::from(*high) << 7, 3))
+        }
+        _ => None,
     }
 }
 

@@ -23,7 +23,8 @@ pub(super) struct Dense<'a> {
     pub(super) visitor: &'a str,
     pub(super) time_ms: i64,
     pub(super) name: NameRef,
-    pub(super) event_id: &'a str,
+    /// UTF-8.
+    pub(super) event_id: &'a [u8],
     pub(super) sequence: i64,
 }
 
@@ -128,9 +129,10 @@ impl<'a> Scratch<'a> {
             visitor: required("visitor_id", visitor)?,
             time_ms: time(time_ms, now_ms)?,
             name: self.names.find(name, |name| required("name", name))?,
-            event_id: match plain(event_id, limits::ID_BYTES) {
-                Some(text) => text,
-                None => text("event_id", event_id, limits::ID_BYTES)?,
+            event_id: if event_id.len() <= limits::ID_BYTES && is_plain(event_id) {
+                event_id
+            } else {
+                text("event_id", event_id, limits::ID_BYTES)?.as_bytes()
             },
             sequence,
         })
@@ -139,36 +141,27 @@ impl<'a> Scratch<'a> {
     /// One entry of `Event.properties`. Whether its name may have come before.
     #[inline]
     fn property(&mut self, entry: &'a [u8], strings: &Dictionary) -> Result<bool, Refusal> {
-        let (mut name, mut value) = (&[][..], &[][..]);
-        let mut fields = Fields::new(entry);
-        while let Some((number, content)) = fields.next_field()? {
-            match (number, content) {
-                (1, Wire::Bytes(bytes)) => name = bytes,
-                (2, Wire::Bytes(bytes)) => value = bytes,
-                (1..=2, _) => return Err(Malformed.into()),
-                _ => {}
-            }
-        }
-        let name = self.names.find(name, |name| required("properties", name))?;
-        let fault = |reason, text| {
-            let field = format!("properties[{}]", self.names.text(name));
-            Err(Refusal::field(reason, field, text))
+        let (name, value) = match split(entry) {
+            Some(parts) => parts,
+            None => split_slowly(entry)?,
         };
+        let name = self.names.find(name, |name| required("properties", name))?;
+        let cell = match value {
+            [0x0a, length, bytes @ ..] if usize::from(*length) == bytes.len() && *length < 0x80 => {
+                self.string(name, bytes, strings)?
+            }
+            _ => self.value(name, value, strings)?,
+        };
+        self.properties.push(Property { name, cell });
+        Ok(self.names.came_before(name, self.events))
+    }
+
+    fn value(&mut self, name: NameRef, value: &'a [u8], strings: &Dictionary) -> Result<Cell<'a>, Refusal> {
         let mut found = None;
         let mut fields = Fields::new(value);
         while let Some((number, content)) = fields.next_field()? {
             found = Some(match (number, content) {
-                // Everything that the batch has was checked, and nothing in it is longer than a value may be.
-                (1, Wire::Bytes(bytes)) => match self.texts.find(bytes, strings) {
-                    Some(code) => Cell::Known(code),
-                    None => Cell::New(ValueRef::String(match plain(bytes, limits::VALUE_BYTES) {
-                        Some(text) => text,
-                        None => {
-                            let field = format!("properties[{}]", self.names.text(name));
-                            text(&field, bytes, limits::VALUE_BYTES)?
-                        }
-                    })),
-                },
+                (1, Wire::Bytes(bytes)) => self.string(name, bytes, strings)?,
                 (2, Wire::Varint(value)) => Cell::New(ValueRef::Int(value as i64)),
                 (3, Wire::Fixed64(bits)) => Cell::New(ValueRef::Double(f64::from_bits(bits))),
                 (4, Wire::Varint(value)) => Cell::New(ValueRef::Bool(value != 0)),
@@ -176,20 +169,34 @@ impl<'a> Scratch<'a> {
                 _ => continue,
             });
         }
+        let name = self.names.text(name);
+        let fault = |reason, text| Err(Refusal::field(reason, format!("properties[{name}]"), text));
         match found {
-            None => {
-                let text = format!("The property {:?} has no value of a known type.", self.names.text(name));
-                fault(Reason::PropertyTypeUnknown, text)
-            }
+            None => fault(
+                Reason::PropertyTypeUnknown,
+                format!("The property {name:?} has no value of a known type."),
+            ),
             Some(Cell::New(ValueRef::Double(number))) if !number.is_finite() => {
-                let text = format!("The property {:?} is {number}.", self.names.text(name));
-                fault(Reason::NumberNotFinite, text)
+                fault(Reason::NumberNotFinite, format!("The property {name:?} is {number}."))
             }
-            Some(cell) => {
-                self.properties.push(Property { name, cell });
-                Ok(self.names.came_before(name, self.events))
-            }
+            Some(cell) => Ok(cell),
         }
+    }
+
+    /// A text. Everything that the batch has was checked, and nothing in it is longer than a value may be.
+    #[inline]
+    fn string(&mut self, name: NameRef, bytes: &'a [u8], strings: &Dictionary) -> Result<Cell<'a>, Refusal> {
+        if let Some(code) = self.texts.find(bytes, strings) {
+            return Ok(Cell::Known(code));
+        }
+        let checked = match plain(bytes, limits::VALUE_BYTES) {
+            Some(text) => text,
+            None => {
+                let field = format!("properties[{}]", self.names.text(name));
+                text(&field, bytes, limits::VALUE_BYTES)?
+            }
+        };
+        Ok(Cell::New(ValueRef::String(checked)))
     }
 
     /// A map's entry may be on the wire more than once; the last one is the map's.
@@ -331,6 +338,30 @@ impl From<Malformed> for Refusal {
     }
 }
 
+/// Name and value of an entry that is written as most are: the short name first, the short value behind it, and nothing else.
+#[inline]
+fn split(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ ..0x80, rest @ ..] = entry else { return None };
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let [0x12, length @ ..0x80, value @ ..] = rest else { return None };
+    (usize::from(*length) == value.len()).then_some((name, value))
+}
+
+/// Name and value of any entry.
+fn split_slowly(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let (mut name, mut value) = (&[][..], &[][..]);
+    let mut fields = Fields::new(entry);
+    while let Some((number, content)) = fields.next_field()? {
+        match (number, content) {
+            (1, Wire::Bytes(bytes)) => name = bytes,
+            (2, Wire::Bytes(bytes)) => value = bytes,
+            (1..=2, _) => return Err(Malformed),
+            _ => {}
+        }
+    }
+    Ok((name, value))
+}
+
 fn time(time_ms: Option<i64>, now_ms: i64) -> Result<i64, Refusal> {
     let Some(time_ms) = time_ms else {
         return Err(Refusal::field(Reason::FieldMissing, "time_ms", "time_ms is missing."));
@@ -365,10 +396,27 @@ fn required<'a>(field: &str, bytes: &'a [u8]) -> Result<&'a str, Refusal> {
     }
 }
 
-/// The text, if nothing is wrong with it.
+/// The text, if it is as most are; else it has to be looked at more closely.
 #[inline]
 fn plain(bytes: &[u8], most: usize) -> Option<&str> {
-    if bytes.len() > most || bytes.contains(&0) { None } else { std::str::from_utf8(bytes).ok() }
+    if bytes.len() <= most && is_plain(bytes) { std::str::from_utf8(bytes).ok() } else { None }
+}
+
+/// Whether all is ASCII and nothing is NUL, eight bytes at a time.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    // From a byte of 1 to 127, one can be taken without a borrow, and its highest bit stays 0.
+    let strange = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        (word | word.wrapping_sub(ONES)) & (ONES << 7)
+    };
+    match bytes.last_chunk() {
+        None => bytes.iter().all(|byte| (1..0x80).contains(byte)),
+        Some(last) => {
+            bytes.as_chunks().0.iter().fold(strange(last), |found, word| found | strange(word)) == 0
+        }
+    }
 }
 
 /// Checks a text: length, UTF-8, no NUL.

@@ -46,7 +46,7 @@ impl<'a> Intake<'a> {
             no_room.check(names.text(dense.name), properties)?;
         }
         let derived;
-        let mut event_id = dense.event_id.as_bytes();
+        let mut event_id = dense.event_id;
         if event_id.is_empty() {
             derived = derived_id(&dense, &self.scratch, &batch.strings);
             event_id = derived.as_bytes();

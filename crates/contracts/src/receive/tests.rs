@@ -247,7 +247,7 @@ proptest::proptest! {
             1 => Kind::DoubleValue(0.25),
             2 => Kind::BoolValue(true),
             3 => Kind::StringValue(String::new()),
-            4..8 => Kind::StringValue("x".repeat(at * 4 - 3)),
+            4..8 => Kind::StringValue("x".repeat(at * at * 4 - 60)),
             8 => Kind::StringValue("price".into()),
             _ => Kind::StringValue(format!("{at}é")),
         }) };
@@ -260,14 +260,19 @@ proptest::proptest! {
             properties: properties.iter().map(|(at, what)| (name(*at, number), value(*what))).collect(),
             ..Event::default()
         }).collect();
-        // A map may have an entry twice on the wire, of which the last one counts.
+        // A map may have an entry twice on the wire, of which the last one counts; and an entry may have its value before its name, or twice.
         let mut request = AppendRequest { request_id: "r".into(), events: Vec::new(), validate_only: false };
         let mut message = request.encode_to_vec();
         for (number, event) in events.into_iter().enumerate() {
             let mut bytes = event.encode_to_vec();
             for (_, at, what) in again.iter().filter(|(to, _, _)| *to == number) {
-                let more = Event { properties: [(name(*at, number), value(*what))].into(), ..Event::default() };
-                bytes.extend(more.encode_to_vec());
+                let mut entry = Vec::new();
+                prost::encoding::message::encode(2, &value(*what), &mut entry);
+                prost::encoding::string::encode(1, &name(*at, number), &mut entry);
+                if *what % 2 == 0 {
+                    prost::encoding::message::encode(2, &value(*what), &mut entry);
+                }
+                prost::encoding::bytes::encode(6, &entry, &mut bytes);
             }
             request.events.push(Event::decode(bytes.as_slice()).unwrap());
             prost::encoding::bytes::encode(2, &bytes, &mut message);
