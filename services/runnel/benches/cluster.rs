@@ -29,12 +29,14 @@ use runnel_harness::{Deployment, Extra, Placement, Postgres};
 
 use self::{
     events::{EVENTS, Template},
-    load::{CALLS, CONNECTIONS, clients, load, quantile},
+    load::{CALLS, CONNECTIONS, clients, load, processor, quantile},
 };
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What compaction leaves in the journal where it keeps up, in megabytes.
+const SETTLED: f64 = 16.0;
 /// As one would set it for a database that takes writes all day.
 const SETTINGS: &str =
     "-c shared_buffers=1GB -c max_wal_size=8GB -c checkpoint_timeout=15min -c wal_buffers=64MB";
@@ -50,13 +52,11 @@ fn main() {
     runtime.block_on(run(seconds));
 }
 
-/// Seconds of processor time that a process took so far.
-fn processor(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: Vec<f64> =
-        behind_name.split_whitespace().skip(11).take(2).filter_map(|tick| tick.parse().ok()).collect();
-    ticks.iter().sum::<f64>() / 100.0
+/// Megabytes that wait for compaction.
+fn waiting(server: &Postgres, deployment: &Deployment) -> f64 {
+    let sum = "SELECT coalesce(sum(journal_bytes), 0) FROM heads";
+    let bytes = server.sql(deployment.database().unwrap(), sum).unwrap();
+    bytes.parse::<f64>().unwrap_or_default() / 1048576.0
 }
 
 /// Seconds of processor time of PostgreSQL's processes, those that ended included.
@@ -79,6 +79,7 @@ async fn run(seconds: f64) {
     let binary = std::env::var("RUNNEL_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_runnel").to_owned());
     let server = Arc::new(Postgres::start(SETTINGS).unwrap());
     let deployment = Deployment::start(Path::new(&binary), Placement::Split, Some(server.clone())).unwrap();
+    let deployment = Arc::new(deployment);
     let (write, _) = deployment.tenant("shop").await.unwrap();
     let (senders, next) = (clients(&deployment.endpoint, &write), Arc::new(AtomicU64::new(1)));
     println!(
@@ -97,14 +98,11 @@ async fn run(seconds: f64) {
     ];
     let going = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let watching = tokio::task::spawn_blocking({
-        let (server, database, going) =
-            (server.clone(), deployment.database().unwrap().to_owned(), going.clone());
+        let (server, deployment, going) = (server.clone(), deployment.clone(), going.clone());
         move || {
             let mut backlog = Vec::new();
             while going.load(Ordering::Relaxed) {
-                let bytes =
-                    server.sql(&database, "SELECT coalesce(sum(journal_bytes), 0) FROM heads").unwrap();
-                backlog.push(bytes.parse::<f64>().unwrap_or_default() / 1048576.0);
+                backlog.push(waiting(&server, &deployment));
                 std::thread::sleep(Duration::from_secs_f64((seconds / 30.0).clamp(0.2, 10.0)));
             }
             backlog
@@ -141,12 +139,20 @@ async fn run(seconds: f64) {
             (after[at] - before[at]) / millions
         );
     }
-    let mut half = load(&senders, &next, (seconds / 5.0).max(2.0), Some(full.rate() / 2.0)).await;
+    // What the full load left to compaction is not part of half the load.
+    let pace = Some(full.rate() / 2.0);
+    let settling = Stopwatch::start();
+    while waiting(&server, &deployment) > SETTLED && settling.elapsed().as_secs_f64() < seconds * 3.0 {
+        drop(load(&senders, &next, 1.0, pace).await);
+    }
+    let settled = settling.elapsed().as_secs_f64();
+    let mut half = load(&senders, &next, (seconds / 4.0).max(2.0), pace).await;
     println!(
-        "at half load         {:.0} events/s: ack p50 {:.1} ms, p99 {:.1} ms",
+        "at half load         {:.0} events/s, {settled:.0} s later: ack p50 {:.1} ms, p99 {:.1} ms; journal {:.0} MiB",
         half.rate(),
         quantile(&mut half.acks, 0.5),
-        quantile(&mut half.acks, 0.99)
+        quantile(&mut half.acks, 0.99),
+        waiting(&server, &deployment)
     );
     drop(deployment);
     without_compaction(&binary, &server, seconds).await;

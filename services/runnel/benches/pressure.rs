@@ -16,6 +16,8 @@ mod events;
 mod load;
 #[path = "pressure/overload.rs"]
 mod overload;
+#[path = "../tests/system/scrape.rs"]
+mod scrape;
 #[path = "pressure/stores.rs"]
 mod stores;
 #[path = "pressure/tenants.rs"]

@@ -219,6 +219,14 @@ async fn swap_in(
     swap: &Swap,
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
+    // Nobody sees these before the commit, and appends do not wait for them: the head is held for a few statements only.
+    for written in &swap.blocks {
+        if !take_draft(connection, tenant, written.id as i64).await? {
+            return Ok(false);
+        }
+        insert_block(connection, tenant, written, now_ms).await?;
+    }
+    note_findings(connection, tenant, &swap.dropped).await?;
     lock_head(connection, tenant).await?;
     point("drn.after_lock").await?;
     let live = match &swap.inputs {
@@ -230,14 +238,8 @@ async fn swap_in(
     if !live {
         return Ok(false);
     }
-    for written in &swap.blocks {
-        if !take_draft(connection, tenant, written.id as i64).await? {
-            return Ok(false);
-        }
-        insert_block(connection, tenant, written, now_ms).await?;
-    }
+    count_dropped(connection, tenant, &swap.dropped).await?;
     note(connection, tenant, false, now_ms + RETIRED_MS).await?;
-    note_dropped(connection, tenant, &swap.dropped).await?;
     point("drn.before_commit").await?;
     Ok(true)
 }
@@ -341,7 +343,8 @@ async fn retire_blocks(
     Ok(true)
 }
 
-async fn note_dropped(
+/// What became of the events that compaction dropped, by the batch that brought them.
+async fn note_findings(
     connection: &mut Connection,
     tenant: &TenantName,
     dropped: &Dropped,
@@ -373,6 +376,14 @@ async fn note_dropped(
         query.push(" ON CONFLICT (tenant_id, identity, content) DO NOTHING");
         query.build().persistent(false).execute(&mut *connection).await?;
     }
+    Ok(())
+}
+
+async fn count_dropped(
+    connection: &mut Connection,
+    tenant: &TenantName,
+    dropped: &Dropped,
+) -> Result<(), sqlx::Error> {
     let events = dropped.duplicates() + dropped.conflicts();
     if events > 0 {
         sqlx::query("UPDATE heads SET dropped_events = dropped_events + $1 WHERE tenant_id = $2")

@@ -10,6 +10,7 @@ use std::{
 
 use runnel_chassis::clock::Stopwatch;
 use runnel_client::{Client, RetryPolicy};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use super::events::{EVENTS, Template};
@@ -17,6 +18,15 @@ use super::events::{EVENTS, Template};
 /// Connections of the sender, and calls under way on each.
 pub(crate) const CONNECTIONS: u64 = 2;
 pub(crate) const CALLS: u64 = 8;
+/// Seconds of processor time that a process took so far.
+pub(crate) fn processor(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: Vec<f64> =
+        behind_name.split_whitespace().skip(11).take(2).filter_map(|tick| tick.parse().ok()).collect();
+    ticks.iter().sum::<f64>() / 100.0
+}
+
 /// A quantile of durations, in milliseconds.
 pub(crate) fn quantile(times: &mut [Duration], p: f64) -> f64 {
     times.sort_unstable();
@@ -51,13 +61,11 @@ pub(crate) async fn load(
             let (client, next) = (clients[(sender % CONNECTIONS) as usize].clone(), next.clone());
             tokio::spawn(async move {
                 let (mut template, mut acks, mut refused) = (Template::new(), Vec::new(), 0);
-                let each = pace
-                    .map(|pace| Duration::from_secs_f64((CONNECTIONS * CALLS * EVENTS as u64) as f64 / pace));
-                let mut ticks = tokio::time::interval(each.unwrap_or(Duration::from_secs(1)));
-                // Not all at once.
-                if let Some(each) = each {
-                    tokio::time::sleep(each.mul_f64(sender as f64 / (CONNECTIONS * CALLS) as f64)).await;
-                }
+                let round = (CONNECTIONS * CALLS * EVENTS as u64) as f64;
+                let each = pace.map_or(Duration::from_secs(1), |pace| Duration::from_secs_f64(round / pace));
+                // Not all at once, neither now nor later.
+                let first = each.mul_f64(sender as f64 / (CONNECTIONS * CALLS) as f64);
+                let mut ticks = tokio::time::interval_at(Instant::now() + first, each);
                 while watch.elapsed().as_secs_f64() < seconds {
                     if pace.is_some() {
                         ticks.tick().await;

@@ -13,7 +13,8 @@ use runnel_chassis::clock::Stopwatch;
 use crate::{
     World,
     events::{EVENTS, Template},
-    load::{clients, load, quantile},
+    load::{clients, load, processor, quantile},
+    scrape,
 };
 
 /// Calls of the sender that may be under way; who would send more stands still.
@@ -29,7 +30,7 @@ struct Calls {
 }
 
 pub(crate) async fn run(seconds: f64) {
-    let world = World::start(false, &[]).await;
+    let world = World::start(false, &[("RUNNEL_OPS_LISTEN", "127.0.0.1:0")]).await;
     let (senders, next) = (clients(&world.deployment.endpoint, &world.write), Arc::new(AtomicU64::new(1)));
     drop(load(&senders, &next, (seconds / 10.0).min(3.0), None).await);
     let mut able = load(&senders, &next, (seconds / 6.0).clamp(1.0, 20.0), None).await;
@@ -40,7 +41,9 @@ pub(crate) async fn run(seconds: f64) {
         Template::new().event_bytes()
     );
     let batches = able.rate() / EVENTS as f64;
+    let before = (services(&world), processor(std::process::id()));
     let mut three = at_pace(&world, &next, 3.0 * batches, seconds).await;
+    let spent = (services(&world) - before.0, processor(std::process::id()) - before.1);
     let goodput = three.accepted.len() as f64 / seconds / batches;
     println!(
         "three times as many  for {seconds:.0} s: {:.0} % of what it is able to; accepted p99 {:.1} ms, refused p50 {:.1} ms, p99 {:.1} ms; \
@@ -55,6 +58,13 @@ pub(crate) async fn run(seconds: f64) {
         world.peak("gateway"),
         world.peak("ingest")
     );
+    let (quick, all) = refused_at_the_gateway(&world);
+    println!(
+        "at the gateway       {:.2} % of {all} refusals within 5 ms; processors: {:.0} % the sender, {:.0} % gateway and ingest, the rest PostgreSQL",
+        100.0 * quick / all.max(1.0),
+        100.0 * spent.1 / seconds / cores(),
+        100.0 * spent.0 / seconds / cores()
+    );
     let calm = Stopwatch::start();
     let back = loop {
         let mut second = at_pace(&world, &next, batches / 2.0, 1.0).await;
@@ -64,6 +74,30 @@ pub(crate) async fn run(seconds: f64) {
         }
     };
     println!("back to usual        after {:.1} s at half load", back.as_secs_f64());
+}
+
+fn cores() -> f64 {
+    std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64)
+}
+
+/// Seconds of processor time that the gateway and ingest took so far.
+fn services(world: &World) -> f64 {
+    ["gateway", "ingest"].iter().map(|name| processor(world.deployment.processes[*name].id())).sum()
+}
+
+/// Calls that the gateway refused, by its own clock: those that took 5 ms at most, and all.
+fn refused_at_the_gateway(world: &World) -> (f64, f64) {
+    let ops = world.deployment.processes["gateway"].ops.clone().unwrap();
+    let numbers = scrape::numbers(&ops);
+    let refusals = |end: &str| -> f64 {
+        let bucket = |name: &&String| {
+            name.starts_with("runnel_rpc_duration_seconds_bucket")
+                && name.contains("RESOURCE_EXHAUSTED")
+                && name.ends_with(end)
+        };
+        numbers.keys().filter(bucket).map(|name| numbers[name]).sum()
+    };
+    (refusals("le=\"0.005\"}"), refusals("le=\"+Inf\"}"))
 }
 
 /// Sends batches at a pace, whatever becomes of earlier ones.
