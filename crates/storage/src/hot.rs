@@ -25,7 +25,7 @@ use runnel_model::TenantName;
 use tokio::time::Instant;
 
 pub use address::HotAddressError;
-pub use budgets::{Budgets, OverBudget};
+pub use budgets::{Budgets, Charge, OverBudget};
 pub use error::{HotError, Unsuitable};
 pub use sessions::{Claim, Holder, Seen, Sessions, ShardCount, Step, VisitorKey};
 

@@ -41,6 +41,12 @@ impl Bucket {
         }
     }
 
+    /// Puts back what was taken and not used.
+    pub(crate) fn give_back(&mut self, amount: u64, limit: Limit, now_ms: i64) {
+        self.refill(limit, now_ms);
+        self.milli = self.milli.saturating_add(amount.saturating_mul(MILLI)).min(limit.burst() * MILLI);
+    }
+
     /// Whether it has been full for a while, so that nothing is lost with it.
     pub(crate) fn is_idle(&self, limit: Limit, now_ms: i64) -> bool {
         let mut full = *self;

@@ -47,6 +47,25 @@ struct Pools {
     many: usize,
 }
 
+/// What a call takes of one budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge {
+    /// What is counted.
+    pub kind: &'static str,
+    /// How many tokens.
+    pub amount: u64,
+    /// What the tenant may use.
+    pub limit: Limit,
+}
+
+/// Where tokens came from, to which they go back when the call is refused for others.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Process,
+    Pool,
+    Alone,
+}
+
 /// More than the limit allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OverBudget {
@@ -74,21 +93,37 @@ impl Budgets {
         Budgets { inner: Arc::new(Inner { hot, patience, pools: Mutex::default() }) }
     }
 
-    /// Takes `amount` tokens of a kind from a tenant's budget, or none. Rarely waits, and never long.
+    /// Takes tokens of several kinds from a tenant's budgets: of each kind as many as are asked for, or none of any kind. Rarely waits, and never long. Says which
+    /// kind there was too little of.
     pub async fn take(
         &self,
         tenant: &TenantName,
-        kind: &'static str,
-        amount: u64,
-        limit: Limit,
+        charges: &[Charge],
         now_ms: i64,
-    ) -> Result<(), OverBudget> {
+    ) -> Result<(), (Charge, OverBudget)> {
+        let mut taken: Vec<(&Charge, Source)> = Vec::with_capacity(charges.len());
+        for charge in charges {
+            match self.take_one(tenant, *charge, now_ms).await {
+                Ok(source) => taken.push((charge, source)),
+                Err(over) => {
+                    taken
+                        .into_iter()
+                        .for_each(|(taken, source)| self.give_back(tenant, *taken, source, now_ms));
+                    return Err((*charge, over));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_one(&self, tenant: &TenantName, charge: Charge, now_ms: i64) -> Result<Source, OverBudget> {
+        let Charge { kind, amount, limit } = charge;
         if amount > limit.burst() {
             return Err(OverBudget::Never);
         }
         if let Backend::Process(process) = &*self.inner.hot.backend {
             let taken = process.take(tenant, kind, amount, limit, now_ms);
-            return taken.map_err(|ms| OverBudget::Wait { ms });
+            return taken.map(|()| Source::Process).map_err(|ms| OverBudget::Wait { ms });
         }
         let pool = self.pool(tenant, kind, limit, now_ms);
         let deadline = Instant::now() + self.inner.patience;
@@ -99,7 +134,7 @@ impl Budgets {
             match pool.take(amount, limit, now_ms) {
                 Turn::Taken { lease } => {
                     self.lease(&pool, tenant, kind, lease, limit, now_ms);
-                    return Ok(());
+                    return Ok(Source::Pool);
                 }
                 Turn::Refused { ms } => return Err(OverBudget::Wait { ms }),
                 Turn::Alone => break,
@@ -109,7 +144,21 @@ impl Budgets {
                 break;
             }
         }
-        pool.take_alone(amount, limit, now_ms).map_err(|ms| OverBudget::Wait { ms })
+        let alone = pool.take_alone(amount, limit, now_ms);
+        alone.map(|()| Source::Alone).map_err(|ms| OverBudget::Wait { ms })
+    }
+
+    fn give_back(&self, tenant: &TenantName, charge: Charge, source: Source, now_ms: i64) {
+        let Charge { kind, amount, limit } = charge;
+        match (source, &*self.inner.hot.backend) {
+            (Source::Process, Backend::Process(process)) => {
+                process.give_back(tenant, kind, amount, limit, now_ms);
+            }
+            (Source::Alone, _) => {
+                self.pool(tenant, kind, limit, now_ms).give_back_alone(amount, limit, now_ms)
+            }
+            (Source::Pool | Source::Process, _) => self.pool(tenant, kind, limit, now_ms).give_back(amount),
+        }
     }
 
     /// Pools in memory: those of tenants that sent something lately.

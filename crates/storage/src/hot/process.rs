@@ -75,6 +75,18 @@ impl Process {
         self.with_bucket(tenant, kind, limit, now_ms, |bucket| bucket.take(amount, limit, now_ms))
     }
 
+    /// Puts back what was taken and not used.
+    pub(crate) fn give_back(
+        &self,
+        tenant: &TenantName,
+        kind: &'static str,
+        amount: u64,
+        limit: Limit,
+        now_ms: i64,
+    ) {
+        self.with_bucket(tenant, kind, limit, now_ms, |bucket| bucket.give_back(amount, limit, now_ms));
+    }
+
     fn with_bucket<T>(
         &self,
         tenant: &TenantName,

@@ -3,11 +3,23 @@
 use std::time::Duration;
 
 use runnel_model::TenantName;
-use runnel_storage::hot::{Budgets, Hot, Limit, OverBudget};
+use runnel_storage::hot::{Budgets, Charge, Hot, Limit, OverBudget};
 
 use super::{Random, tenant};
 
 const NOW: i64 = 1_700_000_000_000;
+
+/// Takes tokens of one kind.
+pub(crate) async fn take(
+    budgets: &Budgets,
+    tenant: &TenantName,
+    kind: &'static str,
+    amount: u64,
+    limit: Limit,
+    now_ms: i64,
+) -> Result<(), OverBudget> {
+    budgets.take(tenant, &[Charge { kind, amount, limit }], now_ms).await.map_err(|(_, over)| over)
+}
 
 /// A bucket that lives through every millisecond. It keeps thousandths of tokens.
 struct Slow {
@@ -62,7 +74,7 @@ pub(crate) async fn processes_together_let_through_no_more_than_the_limit(hot: &
         for process in &processes {
             for _ in 0..random.below(4) {
                 let amount = 1 + random.below(20);
-                match process.take(&tenant, "events", amount, limit, NOW + at).await {
+                match take(process, &tenant, "events", amount, limit, NOW + at).await {
                     Ok(()) => gone += amount,
                     Err(OverBudget::Wait { ms }) => assert!((1..1_000).contains(&ms), "{ms}"),
                     Err(OverBudget::Never) => panic!("it fits the burst"),
@@ -79,14 +91,27 @@ pub(crate) async fn processes_together_let_through_no_more_than_the_limit(hot: &
 pub(crate) async fn more_than_ever_fits_is_refused_for_good(hot: &Hot) {
     let (budgets, tenant) = (Budgets::with_patience(hot.clone(), Duration::from_secs(10)), tenant());
     let limit = Limit::new(10, 100);
-    assert_eq!(budgets.take(&tenant, "bytes", 101, limit, NOW).await, Err(OverBudget::Never));
-    assert_eq!(budgets.take(&tenant, "bytes", 100, limit, NOW).await, Ok(()));
-    let Err(OverBudget::Wait { ms }) = budgets.take(&tenant, "bytes", 100, limit, NOW + 1).await else {
+    assert_eq!(take(&budgets, &tenant, "bytes", 101, limit, NOW).await, Err(OverBudget::Never));
+    assert_eq!(take(&budgets, &tenant, "bytes", 100, limit, NOW).await, Ok(()));
+    let Err(OverBudget::Wait { ms }) = take(&budgets, &tenant, "bytes", 100, limit, NOW + 1).await else {
         panic!()
     };
     assert!((9_000..=10_000).contains(&ms), "{ms}");
-    assert_eq!(budgets.take(&tenant, "events", 100, limit, NOW).await, Ok(()), "kinds are apart");
-    assert_eq!(budgets.take(&tenant, "bytes", 100, limit, NOW + 10_000).await, Ok(()));
+    assert_eq!(take(&budgets, &tenant, "events", 100, limit, NOW).await, Ok(()), "kinds are apart");
+    assert_eq!(take(&budgets, &tenant, "bytes", 100, limit, NOW + 10_000).await, Ok(()));
+}
+
+pub(crate) async fn a_call_that_is_refused_takes_nothing(hot: &Hot) {
+    let (budgets, tenant) = (Budgets::with_patience(hot.clone(), Duration::from_secs(10)), tenant());
+    let limit = Limit::new(1, 100);
+    let charge = |kind, amount| Charge { kind, amount, limit };
+    let both = |events, bytes| [charge("events", events), charge("bytes", bytes)];
+    assert_eq!(budgets.take(&tenant, &both(10, 90), NOW).await, Ok(()));
+    for _ in 0..5 {
+        let (over, _) = budgets.take(&tenant, &both(60, 20), NOW).await.unwrap_err();
+        assert_eq!(over, charge("bytes", 20), "it says of what there is too little");
+    }
+    assert_eq!(budgets.take(&tenant, &both(90, 10), NOW).await, Ok(()), "nothing was taken of the events");
 }
 
 pub(crate) async fn only_those_who_send_are_in_memory(hot: &Hot) {
@@ -95,7 +120,7 @@ pub(crate) async fn only_those_who_send_are_in_memory(hot: &Hot) {
     for round in 0..4 {
         for number in 0..3_000 {
             let tenant = TenantName::parse(&format!("many-{round}-{number}")).unwrap();
-            budgets.take(&tenant, "events", 1, limit, NOW + round * 60_000).await.unwrap();
+            take(&budgets, &tenant, "events", 1, limit, NOW + round * 60_000).await.unwrap();
         }
     }
     assert!(budgets.resident() <= 8_000, "{}", budgets.resident());

@@ -8,6 +8,7 @@ use runnel_storage::hot::{Budgets, Hot, HotError, HotOptions, Limit, Seen, Sessi
 use tokio::time::Instant;
 
 use super::{
+    budgets::take,
     patient,
     sessions::{NOW, seen},
     tenant,
@@ -290,7 +291,7 @@ async fn half_of_the_limit_goes_while_the_server_stands_still() {
     for at in 0..5_000 {
         for _ in 0..3 {
             calls += 1;
-            gone += u64::from(budgets.take(&name, "events", 1, limit, NOW + at).await.is_ok());
+            gone += u64::from(take(&budgets, &name, "events", 1, limit, NOW + at).await.is_ok());
         }
     }
     println!("{gone} of {calls} calls went, in {:?}", waiting.elapsed());

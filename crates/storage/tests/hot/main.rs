@@ -74,6 +74,7 @@ every_backend! {
         leases_equal_those_of_a_bucket_that_lives_through_every_millisecond,
         processes_together_let_through_no_more_than_the_limit,
         more_than_ever_fits_is_refused_for_good,
+        a_call_that_is_refused_takes_nothing,
         only_those_who_send_are_in_memory;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runnel_chassis::{Caller, Clock, Metrics};
 use runnel_contracts::refusal::{Reason, Refusal};
 use runnel_model::limits;
-use runnel_storage::hot::{Budgets, Limit, OverBudget};
+use runnel_storage::hot::{Budgets, Charge, Limit, OverBudget};
 
 use super::message::Message;
 use crate::methods::{Load, Method};
@@ -54,25 +54,26 @@ impl Charger {
             ("bytes", message.bytes as u64, bytes, limits::MESSAGE_BYTES as u64),
             ("questions", question, questions, 1),
         ];
-        // Any single call fits into a full bucket.
-        for (name, amount, rate, least) in charges {
-            if rate == 0 || amount == 0 {
-                continue;
-            }
-            let burst = rate.saturating_mul(BURST_SECONDS).max(least);
-            let taken =
-                self.budgets.take(&caller.tenant, name, amount, Limit::new(rate, burst), self.clock.now_ms());
-            if let Err(over) = taken.await {
-                let wait = match over {
-                    OverBudget::Wait { ms } => Duration::from_millis(ms),
-                    OverBudget::Never => PAUSE,
-                };
-                self.metrics.edge_throttled(name);
-                let text = format!("The tenant may use {rate} {name} a second; this call has {amount} more.");
-                return Err(Refusal::new(Reason::RateLimited, text).retry_after(wait));
-            }
-        }
-        Ok(())
+        let charges: Vec<Charge> = charges
+            .into_iter()
+            .filter(|(_, amount, rate, _)| *rate > 0 && *amount > 0)
+            .map(|(kind, amount, rate, least)| {
+                // Any single call fits into a full bucket.
+                let burst = rate.saturating_mul(BURST_SECONDS).max(least);
+                Charge { kind, amount, limit: Limit::new(rate, burst) }
+            })
+            .collect();
+        let taken = self.budgets.take(&caller.tenant, &charges, self.clock.now_ms()).await;
+        taken.map_err(|(Charge { kind, amount, limit }, over)| {
+            let wait = match over {
+                OverBudget::Wait { ms } => Duration::from_millis(ms),
+                OverBudget::Never => PAUSE,
+            };
+            self.metrics.edge_throttled(kind);
+            let text =
+                format!("The tenant may use {} {kind} a second; this call has {amount} more.", limit.rate());
+            Refusal::new(Reason::RateLimited, text).retry_after(wait)
+        })
     }
 
     /// Charges for a message as soon as there is enough.

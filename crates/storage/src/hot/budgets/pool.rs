@@ -105,6 +105,19 @@ impl Pool {
         self.state().own.take(amount, half, now_ms)
     }
 
+    /// Puts back what was taken and not used.
+    pub(super) fn give_back(&self, amount: u64) {
+        let mut state = self.state();
+        state.tokens = state.tokens.saturating_add(amount);
+        drop(state);
+        self.told.notify_waiters();
+    }
+
+    /// Puts back what was taken while nobody could say.
+    pub(super) fn give_back_alone(&self, amount: u64, limit: Limit, now_ms: i64) {
+        self.state().own.give_back(amount, limit, now_ms);
+    }
+
     /// A lease has ended; `None` when there was no answer.
     pub(super) fn leased(&self, lease: Option<Lease>, now_ms: i64) {
         let mut state = self.state();
