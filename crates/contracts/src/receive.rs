@@ -147,7 +147,7 @@ fn receive_counted(
         return Err(Refusal::field(Reason::BatchTooLong, "events", text));
     }
     received.batch.reserve(events, message.len());
-    let (mut intake, mut withheld) = (Intake::of(message, events), Intake::of(message, 0));
+    let (mut intake, mut withheld) = (Intake::of(message, events), None);
     let (mut fields, mut index) = (Fields::new(message), 0);
     while let Some((number, value)) = fields.next_field().map_err(|_| malformed())? {
         if number != field {
@@ -163,6 +163,7 @@ fn receive_counted(
             Err(refusal) => {
                 if matches!(refusal.reason, Reason::EventTimeInFuture | Reason::NamesTooMany) {
                     // At the end of time nothing is in the future.
+                    let withheld = withheld.get_or_insert_with(|| Intake::of(message, 1));
                     let verdict = withheld.admit(&mut received.withheld, wire, i64::MAX, &NoRoom::default());
                     received.withheld_copies +=
                         u32::from(verdict.is_ok_and(|verdict| verdict != Verdict::Accepted));

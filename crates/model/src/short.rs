@@ -5,11 +5,14 @@
 pub struct Short(u128);
 
 impl Short {
+    /// Most bytes of a text.
+    pub const MOST: usize = 15;
+
     /// The text as a number, or `None` when it is too long. `buffer` is what the text is a part of: whole words of it are read.
     #[inline]
     #[must_use]
     pub fn of(text: &[u8], buffer: &[u8]) -> Option<Short> {
-        if text.len() > 15 {
+        if text.len() > Short::MOST {
             return None;
         }
         let at = text.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr());

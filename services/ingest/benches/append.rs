@@ -9,6 +9,8 @@
 
 #[path = "../../runnel/benches/cluster/events.rs"]
 mod events;
+#[path = "../../runnel/benches/cluster/walk.rs"]
+mod walk;
 
 use std::hint::black_box;
 
@@ -17,13 +19,15 @@ use prost::Message;
 use runnel_chassis::clock::Stopwatch;
 use runnel_contracts::{
     proto::ingest::v1::AppendRequest,
-    protobuf::{Fields, Wire},
     receive::{NoRoom, Received, receive_append},
 };
 use runnel_model::{ContentSum, EventBatch, content_hashes};
 use runnel_storage::Admitted;
 
-use self::events::{EVENTS, Template};
+use self::{
+    events::{EVENTS, Template},
+    walk::walk,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -92,16 +96,4 @@ fn receive(bytes: &Bytes) -> Received {
 
 fn sum(batch: &EventBatch) -> ContentSum {
     ContentSum::of(&content_hashes(batch))
-}
-
-/// Looks at every field of a message and of the messages in it, as far as the contract nests them.
-fn walk(message: &[u8], depth: u32) -> u64 {
-    let (mut fields, mut seen) = (Fields::new(message), 0);
-    while let Ok(Some((_, value))) = fields.next_field() {
-        seen += 1;
-        if let (Wire::Bytes(inner), true) = (value, depth > 0) {
-            seen += walk(inner, depth - 1);
-        }
-    }
-    seen
 }

@@ -14,6 +14,8 @@ mod ceilings;
 mod events;
 #[path = "cluster/load.rs"]
 mod load;
+#[path = "cluster/walk.rs"]
+mod walk;
 
 use std::{
     path::Path,

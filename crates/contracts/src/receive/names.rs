@@ -26,8 +26,8 @@ pub(super) struct Names<'a> {
 /// A name that was checked.
 #[derive(Debug)]
 struct Name<'a> {
-    /// Zero where it is long.
-    short: Short,
+    /// None where it is long.
+    short: Option<Short>,
     text: &'a str,
     /// Its place in the batch's dictionary.
     code: u32,
@@ -60,12 +60,12 @@ impl<'a> Names<'a> {
         check: impl FnOnce(&'a [u8]) -> Result<&'a str, E>,
     ) -> Result<NameRef, E> {
         let Some(short) = Short::of(bytes, self.buffer) else {
-            return self.find_further(bytes, Short::default(), check);
+            return self.find_further(bytes, None, check);
         };
         let at = usize::from(self.places[short.place()]).wrapping_sub(1);
         match self.names.get(at) {
-            Some(name) if name.short == short => Ok(NameRef(at as u32)),
-            _ => self.find_further(bytes, short, check),
+            Some(name) if name.short == Some(short) => Ok(NameRef(at as u32)),
+            _ => self.find_further(bytes, Some(short), check),
         }
     }
 
@@ -74,10 +74,12 @@ impl<'a> Names<'a> {
     fn find_further<E>(
         &mut self,
         bytes: &'a [u8],
-        short: Short,
+        short: Option<Short>,
         check: impl FnOnce(&'a [u8]) -> Result<&'a str, E>,
     ) -> Result<NameRef, E> {
-        let first = if short == Short::default() { bytes.len() } else { short.place() };
+        // Long names differ at their ends.
+        let end = short.or_else(|| Short::of(&bytes[bytes.len().saturating_sub(Short::MOST)..], self.buffer));
+        let first = end.map_or(0, Short::place);
         for place in first..first + TRIED {
             let at = usize::from(self.places[place % PLACES]).wrapping_sub(1);
             match self.names.get(at) {

@@ -59,11 +59,13 @@ pub struct Charge {
 }
 
 /// Where tokens came from, to which they go back when the call is refused for others.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Source {
-    Process,
-    Pool,
-    Alone,
+    /// The tenant's one bucket, in this process.
+    Bucket,
+    Leased(Arc<Pool>),
+    /// What goes while nobody can say.
+    Alone(Arc<Pool>),
 }
 
 /// More than the limit allows.
@@ -123,7 +125,7 @@ impl Budgets {
         }
         if let Backend::Process(process) = &*self.inner.hot.backend {
             let taken = process.take(tenant, kind, amount, limit, now_ms);
-            return taken.map(|()| Source::Process).map_err(|ms| OverBudget::Wait { ms });
+            return taken.map(|()| Source::Bucket).map_err(|ms| OverBudget::Wait { ms });
         }
         let pool = self.pool(tenant, kind, limit, now_ms);
         let deadline = Instant::now() + self.inner.patience;
@@ -134,7 +136,7 @@ impl Budgets {
             match pool.take(amount, limit, now_ms) {
                 Turn::Taken { lease } => {
                     self.lease(&pool, tenant, kind, lease, limit, now_ms);
-                    return Ok(Source::Pool);
+                    return Ok(Source::Leased(pool.clone()));
                 }
                 Turn::Refused { ms } => return Err(OverBudget::Wait { ms }),
                 Turn::Alone => break,
@@ -145,19 +147,19 @@ impl Budgets {
             }
         }
         let alone = pool.take_alone(amount, limit, now_ms);
-        alone.map(|()| Source::Alone).map_err(|ms| OverBudget::Wait { ms })
+        alone.map(|()| Source::Alone(pool)).map_err(|ms| OverBudget::Wait { ms })
     }
 
     fn give_back(&self, tenant: &TenantName, charge: Charge, source: Source, now_ms: i64) {
         let Charge { kind, amount, limit } = charge;
-        match (source, &*self.inner.hot.backend) {
-            (Source::Process, Backend::Process(process)) => {
-                process.give_back(tenant, kind, amount, limit, now_ms);
+        match source {
+            Source::Leased(pool) => pool.give_back(amount),
+            Source::Alone(pool) => pool.give_back_alone(amount, limit, now_ms),
+            Source::Bucket => {
+                if let Backend::Process(process) = &*self.inner.hot.backend {
+                    process.give_back(tenant, kind, amount, limit, now_ms);
+                }
             }
-            (Source::Alone, _) => {
-                self.pool(tenant, kind, limit, now_ms).give_back_alone(amount, limit, now_ms)
-            }
-            (Source::Pool | Source::Process, _) => self.pool(tenant, kind, limit, now_ms).give_back(amount),
         }
     }
 

@@ -10,11 +10,13 @@ use runnel_client::proto::ingest::v1::{
 use runnel_contracts::{
     frame::Frame,
     frames::ingest_service_server::{IngestService, IngestServiceServer},
-    protobuf::{Fields, Wire, count_elements},
+    protobuf::count_elements,
     receive::{NoRoom, receive_append},
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::walk::walk;
 
 /// The servers, from the least work to the most.
 pub(crate) const KINDS: [(&str, &str); 4] = [
@@ -48,18 +50,6 @@ pub(crate) fn start(kind: &str) -> (std::process::Child, String) {
     let output = child.stdout.take().unwrap();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
     (child, line.trim().to_owned())
-}
-
-/// Looks at every field of a message and of the messages in it, as far as the contract nests them.
-fn walk(message: &[u8], depth: u32) -> u64 {
-    let (mut fields, mut seen) = (Fields::new(message), 0);
-    while let Ok(Some((_, value))) = fields.next_field() {
-        seen += 1;
-        if let (Wire::Bytes(inner), true) = (value, depth > 0) {
-            seen += walk(inner, depth - 1);
-        }
-    }
-    seen
 }
 
 #[tonic::async_trait]
