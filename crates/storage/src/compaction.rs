@@ -7,7 +7,7 @@ use std::{
     error::Error,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tracing::{Instrument, debug, warn};
 
 use crate::{
-    BlockRef, FetchError, MergeError, Unavailable,
+    Backlog, BlockRef, FetchError, MergeError, Unavailable,
     backend::{Backend, Inputs, JournalInput, Purpose::Compaction, Swap, WrittenBlock},
     compute::compute_behind,
     listing,
@@ -43,6 +43,16 @@ pub struct CompactOptions {
     pub fan_in: usize,
     /// Blocks that hold this many events are left alone, and merges stay below it.
     pub block_events: u64,
+}
+
+impl CompactOptions {
+    /// Whether a round may find journal rows that are due. `false` is certain.
+    pub fn may_be_due(&self, waiting: &Backlog, now_ms: i64) -> bool {
+        self.force
+            || waiting.bytes >= self.trigger_bytes
+            || waiting.events >= STEP_ROWS as u64
+            || now_ms.saturating_sub(waiting.oldest_ms) >= self.trigger_age_ms
+    }
 }
 
 impl Default for CompactOptions {
@@ -113,6 +123,8 @@ pub enum CompactError {
 
 /// When so many stored bytes of a tenant wait, merging does not stand behind answering any more.
 const URGENT_BYTES: u64 = 96 << 20;
+/// When so many do, or more rows than are listed, two steps of half the size go on at a time. Below, half of the machine is left to those who ask and append.
+const PRESSING_BYTES: u64 = 256 << 20;
 /// Most journal rows of one step.
 const STEP_ROWS: usize = 10_000;
 /// Most bytes before compression of one step's journal rows: bounds what compaction holds in memory.
@@ -139,8 +151,8 @@ pub(crate) async fn compact(
     now_ms: i64,
 ) -> Result<CompactionReport, CompactError> {
     let (backend, merges) = (backend.clone(), merges.clone());
-    let urgent = AtomicBool::new(options.force);
-    let round = Round { backend, merges, tenant: tenant.clone(), options, now_ms, urgent };
+    let waiting = AtomicU64::new(0);
+    let round = Round { backend, merges, tenant: tenant.clone(), options, now_ms, waiting };
     let task = tokio::spawn(round.run());
     task.await.unwrap_or(Err(CompactError::Unavailable(Unavailable::Stopped)))
 }
@@ -151,8 +163,8 @@ struct Round {
     tenant: TenantName,
     options: CompactOptions,
     now_ms: i64,
-    /// Whether more waits than should, so that merging gets as much of the processor as everything else.
-    urgent: AtomicBool,
+    /// Stored bytes of journal rows that wait; the most that can be where not all are listed.
+    waiting: AtomicU64,
 }
 
 impl Round {
@@ -170,10 +182,8 @@ impl Round {
 
     async fn all_due(&self) -> Result<CompactionReport, CompactError> {
         let mut report = CompactionReport::default();
-        // Whoever waits for all of it gets two at a time; otherwise half of the machine is left to those who ask and append.
-        let at_a_time = if self.options.force { MERGES_AT_A_TIME } else { 1 };
         loop {
-            let steps = self.due_rows(at_a_time).await?;
+            let steps = self.due_rows().await?;
             if steps.is_empty() {
                 break;
             }
@@ -191,7 +201,7 @@ impl Round {
         }
         let bound = report.events + self.options.step_events;
         loop {
-            let merges = self.due_blocks(&report, at_a_time).await?;
+            let merges = self.due_blocks(&report).await?;
             if merges.is_empty() || (!self.options.force && report.events >= bound) {
                 break;
             }
@@ -204,29 +214,37 @@ impl Round {
                 report.add(done?);
             }
         }
-        report.more = !self.due_rows(1).await?.is_empty() || !self.due_blocks(&report, 1).await?.is_empty();
+        report.more = !self.due_rows().await?.is_empty() || !self.due_blocks(&report).await?.is_empty();
         Ok(report)
     }
 
-    /// The rows of the next steps, at most so many; none when none is due.
-    async fn due_rows(&self, steps: usize) -> Result<Vec<Vec<JournalInput>>, Unavailable> {
+    /// Whether so much waits, or somebody for all of it.
+    fn waits(&self, bytes: u64) -> bool {
+        self.options.force || self.waiting.load(Ordering::Relaxed) >= bytes
+    }
+
+    /// The rows of the steps that go on at a time next; none when none is due.
+    async fn due_rows(&self) -> Result<Vec<Vec<JournalInput>>, Unavailable> {
         let mut rows = self.backend.journal_inputs(&self.tenant, STEP_ROWS).await?;
         let bytes: u64 = rows.iter().map(|row| row.bytes).sum();
         let oldest = rows.first().map_or(self.now_ms, |row| row.created_ms);
         let aged = self.now_ms.saturating_sub(oldest) >= self.options.trigger_age_ms;
-        let urgent = self.options.force || bytes >= URGENT_BYTES || rows.len() == STEP_ROWS;
-        self.urgent.store(urgent, Ordering::Relaxed);
+        let waiting = if rows.len() == STEP_ROWS { u64::MAX } else { bytes };
+        self.waiting.store(waiting, Ordering::Relaxed);
         if !(self.options.force || aged || bytes >= self.options.trigger_bytes || rows.len() == STEP_ROWS) {
             return Ok(Vec::new());
         }
+        let at_a_time = if self.waits(PRESSING_BYTES) { MERGES_AT_A_TIME } else { 1 };
+        // Who waits for all of it has the memory; a service stays within what one step takes.
+        let share = if self.options.force { 1 } else { at_a_time as u64 };
         let mut due = Vec::new();
-        while due.len() < steps && !rows.is_empty() {
+        while due.len() < at_a_time && !rows.is_empty() {
             let (mut bytes, mut raw, mut events) = (0, 0, 0);
             let fit = rows.iter().take_while(|row| {
                 (bytes, raw, events) = (bytes + row.bytes, raw + row.raw_bytes, events + row.events);
-                bytes <= self.options.step_bytes
-                    && raw <= STEP_RAW_BYTES
-                    && events <= self.options.step_events
+                bytes <= self.options.step_bytes / share
+                    && raw <= STEP_RAW_BYTES / share
+                    && events <= self.options.step_events / share
             });
             let behind = rows.split_off(fit.count().max(1));
             due.push(std::mem::replace(&mut rows, behind));
@@ -234,16 +252,13 @@ impl Round {
         Ok(due)
     }
 
-    /// The inputs of the next merges, at most so many.
-    async fn due_blocks(
-        &self,
-        report: &CompactionReport,
-        merges: usize,
-    ) -> Result<Vec<Vec<BlockRef>>, Unavailable> {
+    /// The inputs of the merges that go on at a time next.
+    async fn due_blocks(&self, report: &CompactionReport) -> Result<Vec<Vec<BlockRef>>, Unavailable> {
         let listing = self.backend.list(Compaction, &self.tenant, 0).await?;
         let mut taken = report.damaged.clone();
+        let at_a_time = if self.options.force { MERGES_AT_A_TIME } else { 1 };
         let mut due = Vec::new();
-        while due.len() < merges
+        while due.len() < at_a_time
             && let Some(inputs) = plan::next_merge(&listing.blocks, &taken, &self.options)
         {
             taken.extend(inputs.iter().map(|input| input.id));
@@ -410,7 +425,7 @@ impl Round {
         merge: impl FnOnce() -> Result<Merged, MergeError> + Send + 'static,
     ) -> Result<Result<Merged, MergeError>, Unavailable> {
         let _turn = self.merges.0.acquire().await.map_err(|_| Unavailable::Stopped)?;
-        match compute_behind(self.urgent.load(Ordering::Relaxed), merge).await {
+        match compute_behind(self.waits(URGENT_BYTES), merge).await {
             Ok(result) => Ok(result.unwrap_or(Err(MergeError::Stopped))),
             Err(_) => Err(Unavailable::Stopped),
         }

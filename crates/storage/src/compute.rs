@@ -21,13 +21,21 @@ pub fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 static TURNS: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
 
-/// Runs work as [`compute`] does, of which much comes at once and every piece is short: no more pieces at a time than there are processors, in the order in which they
-/// came. More would only take turns with each other, each on a thread whose memory is cold.
+/// Of so many bytes, work is done where they are: about a millisecond of reading, for which others on the thread can wait, and less than it takes to bring the bytes to
+/// the caches of another thread.
+const AT_ONCE: usize = 256 << 10;
+
+/// Runs work on so many bytes, of which much comes at once and every piece is short. Small pieces run in the task itself, larger ones as [`compute`] does: no more of
+/// them at a time than there are processors, in the order in which they came. More would only take turns with each other.
 pub async fn compute_in_turn<T: Send + 'static>(
+    bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {
     if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
         return compute(work).await;
+    }
+    if bytes <= AT_ONCE {
+        return Ok(work());
     }
     let turn = TURNS.acquire().await;
     compute(move || {

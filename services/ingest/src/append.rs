@@ -24,19 +24,19 @@ pub(crate) async fn append(
     message: Bytes,
     now_ms: i64,
 ) -> Result<AppendResponse, Refusal> {
-    let bytes = message.len() as u64;
+    let bytes = message.len();
     store_received(ingest, tenant, now_ms, bytes, move |no_room| receive_append(&message, now_ms, no_room))
         .await
 }
 
-/// Decodes on a thread for computing, then writes. The work goes on when the caller goes away, so that a cancelled call leaves nothing half done.
+/// Decodes, then writes. The work goes on when the caller goes away, so that a cancelled call leaves nothing half done.
 ///
 /// A batch that brings names which there is no room for is decoded once more, without the events that bring them. `bytes` is the size of what was received.
 pub(crate) async fn store_received(
     ingest: &Ingest,
     tenant: &TenantName,
     now_ms: i64,
-    bytes: u64,
+    bytes: usize,
     receive: impl Fn(&NoRoom) -> Result<Received, Refusal> + Send + 'static,
 ) -> Result<AppendResponse, Refusal> {
     let (store, names, tenant) = (ingest.store.clone(), ingest.names.clone(), tenant.clone());
@@ -45,7 +45,7 @@ pub(crate) async fn store_received(
     let work = async move {
         let known = names.at_hand(&tenant);
         let span = Span::current();
-        let receiving = compute_in_turn(move || {
+        let receiving = compute_in_turn(bytes, move || {
             let _receiving = tracing::info_span!(parent: span, "receive").entered();
             let received = receive(&NoRoom::default())?;
             let new = known.lacks(&received.batch);
@@ -58,7 +58,7 @@ pub(crate) async fn store_received(
             Step::Judged(judged) => judged,
             Step::NewNames(received, receive) => {
                 let no_room = names.claim(&store, &tenant, &received).await?;
-                let admitting = compute_in_turn(move || match no_room.is_empty() {
+                let admitting = compute_in_turn(bytes, move || match no_room.is_empty() {
                     true => admit(received),
                     false => admit(receive(&no_room)?),
                 });
@@ -71,7 +71,7 @@ pub(crate) async fn store_received(
             None => outcome,
         };
         if counts && !outcome.repeated {
-            metrics.ingested(&outcome, bytes);
+            metrics.ingested(&outcome, bytes as u64);
         }
         let span = Span::current();
         span.record("accepted", outcome.accepted).record("sequence", outcome.sequence);

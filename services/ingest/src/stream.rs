@@ -97,7 +97,7 @@ fn start(
     batch: bytes::Bytes,
 ) -> JoinHandle<Result<AppendResponse, Refusal>> {
     let (ingest, tenant, now_ms) = (ingest.clone(), tenant.clone(), ingest.clock.now_ms());
-    let bytes = batch.len() as u64;
+    let bytes = batch.len();
     let work = async move {
         let receive = move |no_room: &NoRoom| {
             let mut received = Received::named(request_id.clone());

@@ -40,8 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What compaction leaves in the journal where it keeps up, in megabytes.
 const SETTLED: f64 = 16.0;
 /// As one would set it for a database that takes writes all day.
-const SETTINGS: &str =
-    "-c shared_buffers=1GB -c max_wal_size=8GB -c checkpoint_timeout=15min -c wal_buffers=64MB";
+const SETTINGS: &str = "-c shared_buffers=1GB -c min_wal_size=8GB -c max_wal_size=8GB -c checkpoint_timeout=15min -c wal_buffers=64MB";
 
 fn main() {
     let words: Vec<String> = std::env::args().collect();
@@ -59,6 +58,13 @@ fn waiting(server: &Postgres, deployment: &Deployment) -> f64 {
     let sum = "SELECT coalesce(sum(journal_bytes), 0) FROM heads";
     let bytes = server.sql(deployment.database().unwrap(), sum).unwrap();
     bytes.parse::<f64>().unwrap_or_default() / 1048576.0
+}
+
+/// Leaves as many segments to write the log into as a database has that has run for a while. A new one is filled with zeros first, for which commits wait.
+fn fill_log(server: &Postgres, segments: usize) {
+    let one = "SELECT pg_logical_emit_message(false, '', ''); SELECT pg_switch_wal();";
+    let script = format!("{}CHECKPOINT;", one.repeat(segments));
+    server.script("postgres", script.as_bytes()).unwrap();
 }
 
 /// Seconds of processor time of PostgreSQL's processes, those that ended included.
@@ -80,6 +86,7 @@ fn postgres_processor(server: &Postgres) -> f64 {
 async fn run(seconds: f64) {
     let binary = std::env::var("RUNNEL_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_runnel").to_owned());
     let server = Arc::new(Postgres::start(SETTINGS).unwrap());
+    fill_log(&server, (seconds * 10.0).min(520.0) as usize);
     let deployment = Deployment::start(Path::new(&binary), Placement::Split, Some(server.clone())).unwrap();
     let deployment = Arc::new(deployment);
     let (write, _) = deployment.tenant("shop").await.unwrap();
@@ -128,6 +135,9 @@ async fn run(seconds: f64) {
         quantile(&mut full.acks, 0.99),
         full.refused
     );
+    if let Some(refusal) = &full.refusal {
+        println!("one of them said     {refusal}");
+    }
     let most = backlog.iter().copied().fold(0.0, f64::max);
     println!(
         "compaction           journal at most {most:.0} MiB, {:.0} MiB at the end",
@@ -148,7 +158,7 @@ async fn run(seconds: f64) {
         drop(load(&senders, &next, 1.0, pace).await);
     }
     let settled = settling.elapsed().as_secs_f64();
-    let mut half = load(&senders, &next, (seconds / 4.0).max(2.0), pace).await;
+    let mut half = load(&senders, &next, (seconds / 2.0).clamp(2.0, 75.0), pace).await;
     println!(
         "at half load         {:.0} events/s, {settled:.0} s later: ack p50 {:.1} ms, p99 {:.1} ms; journal {:.0} MiB",
         half.rate(),

@@ -226,7 +226,7 @@ async fn swap_in(
     swap: &Swap,
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
-    // Nobody sees these before the commit, and appends do not wait for them: the head is held for a few statements only.
+    // Nobody sees these before the commit, and appends do not wait for them: the head is held for the counts only.
     for written in &swap.blocks {
         if !take_draft(connection, tenant, written.id as i64).await? {
             return Ok(false);
@@ -234,16 +234,19 @@ async fn swap_in(
         insert_block(connection, tenant, written, now_ms).await?;
     }
     note_findings(connection, tenant, &swap.dropped).await?;
-    lock_head(connection, tenant).await?;
-    point("drn.after_lock").await?;
     let live = match &swap.inputs {
-        Inputs::Rows { first, last, rows, bytes, events } => {
-            retire_rows(connection, tenant, (*first, *last), (*rows, *bytes, *events), now_ms).await?
+        Inputs::Rows { first, last, rows, .. } => {
+            retire_rows(connection, tenant, (*first, *last), *rows, now_ms).await?
         }
         Inputs::Blocks(ids) => retire_blocks(connection, tenant, ids, now_ms).await?,
     };
     if !live {
         return Ok(false);
+    }
+    lock_head(connection, tenant).await?;
+    point("drn.after_lock").await?;
+    if let Inputs::Rows { bytes, events, .. } = &swap.inputs {
+        take_from_backlog(connection, tenant, *bytes as i64, *events as i64).await?;
     }
     count_dropped(connection, tenant, &swap.dropped).await?;
     note(connection, tenant, false, now_ms + RETIRED_MS).await?;
@@ -283,7 +286,7 @@ async fn retire_rows(
     connection: &mut Connection,
     tenant: &TenantName,
     (first, last): (u64, u64),
-    (rows, bytes, events): (u64, u64, u64),
+    rows: u64,
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
     let retired = sqlx::query(
@@ -296,14 +299,10 @@ async fn retire_rows(
     .bind(last as i64)
     .execute(&mut *connection)
     .await?;
-    if retired.rows_affected() != rows {
-        return Ok(false);
-    }
-    take_from_backlog(connection, tenant, bytes as i64, events as i64).await?;
-    Ok(true)
+    Ok(retired.rows_affected() == rows)
 }
 
-/// Journal rows of a tenant are not live any more.
+/// Journal rows of a tenant are not live any more. Whoever says so holds the rows before the head.
 async fn take_from_backlog(
     connection: &mut Connection,
     tenant: &TenantName,
@@ -409,7 +408,6 @@ async fn quarantine(
     reason: &str,
     now_ms: Option<i64>,
 ) -> Result<bool, sqlx::Error> {
-    lock_head(connection, tenant).await?;
     let row: Option<(i64, i64)> = sqlx::query_as(
         "UPDATE journal SET quarantined_ms = COALESCE($1, created_ms), reason = $2 WHERE tenant_id = $3 AND sequence = $4 \
          AND retired_ms IS NULL AND quarantined_ms IS NULL RETURNING bytes, events",

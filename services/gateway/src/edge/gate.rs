@@ -152,7 +152,8 @@ impl Gate {
         Err(Refusal::new(Reason::CallsTooMany, text).retry_after(AGAIN))
     }
 
-    /// Looks at as many answers as may be inside: narrows when one in sixteen was late, else widens.
+    /// Looks at as many answers as may be inside: narrows when one in sixteen was late, else widens. A gate that is not a quarter full, of which one tenant can fill
+    /// half, does neither: it is not what made answers late, and quick ones tell nothing about a wider one.
     fn adapt(&self, took: Duration) {
         let Inner { width, limit, answers, late, inside, .. } = &*self.0;
         let Some(target) = width.target else { return };
@@ -163,15 +164,10 @@ impl Gate {
         }
         answers.store(0, Ordering::Release);
         late.store(0, Ordering::Release);
-        // A gate that is never half full tells nothing about a wider one.
-        let full = inside.load(Ordering::Acquire) * 2 >= now;
-        let next = if slow * 16 >= now {
-            now * 3 / 4
-        } else if full {
-            now + 1 + now / 16
-        } else {
-            now
-        };
+        if inside.load(Ordering::Acquire) * 4 < now {
+            return;
+        }
+        let next = if slow * 16 >= now { now * 3 / 4 } else { now + 1 + now / 16 };
         limit.store(next.clamp(width.least, width.most), Ordering::Release);
     }
 }
@@ -258,8 +254,13 @@ mod tests {
         for _ in 0..1_000 {
             gate.adapt(Duration::from_millis(101));
         }
+        assert_eq!(limit(), 16, "with nothing inside");
+        let mut inside: Vec<_> = (0..8).map_while(|_| gate.enter().ok()).collect();
+        for _ in 0..1_000 {
+            gate.adapt(Duration::from_millis(101));
+        }
         assert_eq!(limit(), 4);
-        let mut inside = Vec::new();
+        inside.clear();
         for _ in 0..10_000 {
             inside.extend(gate.enter().ok());
             gate.adapt(Duration::from_millis(1));

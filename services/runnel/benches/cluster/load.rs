@@ -39,6 +39,8 @@ pub(crate) struct Load {
     pub(crate) seconds: f64,
     pub(crate) acks: Vec<Duration>,
     pub(crate) refused: u64,
+    /// What one of them said.
+    pub(crate) refusal: Option<String>,
 }
 
 impl Load {
@@ -60,7 +62,7 @@ pub(crate) async fn load(
         .map(|sender| {
             let (client, next) = (clients[(sender % CONNECTIONS) as usize].clone(), next.clone());
             tokio::spawn(async move {
-                let (mut template, mut acks, mut refused) = (Template::new(), Vec::new(), 0);
+                let (mut template, mut acks, mut refused) = (Template::new(), Vec::new(), Vec::new());
                 let round = (CONNECTIONS * CALLS * EVENTS as u64) as f64;
                 let each = pace.map_or(Duration::from_secs(1), |pace| Duration::from_secs_f64(round / pace));
                 // Not all at once, neither now nor later.
@@ -74,20 +76,21 @@ pub(crate) async fn load(
                     let sent = Stopwatch::start();
                     match client.append_encoded(batch, &id).await {
                         Ok(_) => acks.push(sent.elapsed()),
-                        Err(_) => refused += 1,
+                        Err(error) => refused.push(error.to_string()),
                     }
                 }
                 (acks, refused)
             })
         })
         .collect();
-    let (mut acks, mut refused) = (Vec::new(), 0);
+    let (mut acks, mut refused) = (Vec::new(), Vec::new());
     for sender in senders {
         let (more, failed) = sender.await.unwrap();
         acks.extend(more);
-        refused += failed;
+        refused.extend(failed);
     }
-    Load { events: acks.len() as u64 * EVENTS as u64, seconds: watch.elapsed().as_secs_f64(), acks, refused }
+    let (events, seconds) = (acks.len() as u64 * EVENTS as u64, watch.elapsed().as_secs_f64());
+    Load { events, seconds, acks, refused: refused.len() as u64, refusal: refused.pop() }
 }
 
 /// Clients with a connection each.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use runnel_chassis::clock::Stopwatch;
 
 use crate::{
@@ -27,13 +28,16 @@ struct Calls {
     refused: Vec<Duration>,
     /// Those that the sender itself could not send in time.
     unsent: u64,
+    /// Batches that were refused, to be sent again as they are.
+    again: Vec<(Bytes, String)>,
 }
 
 pub(crate) async fn run(seconds: f64) {
     let world = World::start(false, &[("RUNNEL_OPS_LISTEN", "127.0.0.1:0")]).await;
     let (senders, next) = (clients(&world.deployment.endpoint, &world.write), Arc::new(AtomicU64::new(1)));
     drop(load(&senders, &next, (seconds / 10.0).min(3.0), None).await);
-    let mut able = load(&senders, &next, (seconds / 6.0).clamp(1.0, 20.0), None).await;
+    let mut able = load(&senders, &next, (seconds / 3.0).clamp(1.0, 60.0), None).await;
+    assert_eq!(able.refusal, None, "without overload");
     let usual = quantile(&mut able.acks, 0.99);
     println!(
         "able to              {:.0} events/s of {:.0} bytes, {EVENTS} in a batch; ack p99 {usual:.1} ms",
@@ -114,15 +118,19 @@ async fn at_pace(world: &World, next: &Arc<AtomicU64>, batches: f64, seconds: f6
                 calls.lock().unwrap().unsent += 1;
                 continue;
             };
-            let (batch, id) = template.batch(next.fetch_add(1, Ordering::Relaxed));
+            let again = calls.lock().unwrap().again.pop();
+            let (batch, id) = again.unwrap_or_else(|| template.batch(next.fetch_add(1, Ordering::Relaxed)));
             let (client, calls) = (senders[sent as usize % senders.len()].clone(), calls.clone());
             tasks.spawn(async move {
                 let took = Stopwatch::start();
-                let done = client.append_encoded(batch, &id).await;
+                let done = client.append_encoded(batch.clone(), &id).await;
                 let mut calls = calls.lock().unwrap();
                 match done {
                     Ok(_) => calls.accepted.push(took.elapsed()),
-                    Err(_) => calls.refused.push(took.elapsed()),
+                    Err(_) => {
+                        calls.refused.push(took.elapsed());
+                        calls.again.push((batch, id));
+                    }
                 }
                 drop(place);
             });
