@@ -200,7 +200,8 @@ impl Round {
             }
         }
         let bound = report.events + self.options.step_events;
-        loop {
+        // Blocks can wait until the journal does not.
+        while self.options.force || !self.waits(URGENT_BYTES) {
             let merges = self.due_blocks(&report).await?;
             if merges.is_empty() || (!self.options.force && report.events >= bound) {
                 break;
