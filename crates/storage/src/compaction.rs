@@ -163,7 +163,7 @@ struct Round {
     tenant: TenantName,
     options: CompactOptions,
     now_ms: i64,
-    /// Stored bytes of journal rows that wait; the most that can be where not all are listed.
+    /// Stored bytes of journal rows that wait; the most that can be where not all are listed, or somebody waits for all of it.
     waiting: AtomicU64,
 }
 
@@ -219,9 +219,9 @@ impl Round {
         Ok(report)
     }
 
-    /// Whether so much waits, or somebody for all of it.
+    /// Whether so much waits.
     fn waits(&self, bytes: u64) -> bool {
-        self.options.force || self.waiting.load(Ordering::Relaxed) >= bytes
+        self.waiting.load(Ordering::Relaxed) >= bytes
     }
 
     /// The rows of the steps that go on at a time next; none when none is due.
@@ -230,7 +230,7 @@ impl Round {
         let bytes: u64 = rows.iter().map(|row| row.bytes).sum();
         let oldest = rows.first().map_or(self.now_ms, |row| row.created_ms);
         let aged = self.now_ms.saturating_sub(oldest) >= self.options.trigger_age_ms;
-        let waiting = if rows.len() == STEP_ROWS { u64::MAX } else { bytes };
+        let waiting = if self.options.force || rows.len() == STEP_ROWS { u64::MAX } else { bytes };
         self.waiting.store(waiting, Ordering::Relaxed);
         if !(self.options.force || aged || bytes >= self.options.trigger_bytes || rows.len() == STEP_ROWS) {
             return Ok(Vec::new());

@@ -16,6 +16,7 @@ pub async fn run(store: Store, clock: Clock, options: CompactOptions, metrics: M
     let mut swept_ms = clock.now_ms();
     let mut unfinished: HashSet<TenantName> = HashSet::new();
     loop {
+        let mut more = false;
         match store.backlog().await {
             Ok(backlog) => {
                 measure(&backlog, clock.now_ms(), &metrics);
@@ -27,6 +28,7 @@ pub async fn run(store: Store, clock: Clock, options: CompactOptions, metrics: M
                                 tracing::debug!(?report, "compacted");
                             }
                             if report.more {
+                                more = true;
                                 unfinished.insert(tenant);
                             }
                         }
@@ -48,7 +50,7 @@ pub async fn run(store: Store, clock: Clock, options: CompactOptions, metrics: M
                 tracing::error!(fault = causes(&fault), "the janitor failed");
             }
         }
-        if unfinished.is_empty() {
+        if !more {
             tokio::time::sleep(REST).await;
         }
     }
