@@ -58,9 +58,15 @@ impl State {
         self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_stalled(&self, now: Instant) -> bool {
-        let silent = !self.heard.load(Ordering::Relaxed) && now.duration_since(self.since) > SILENT;
-        silent || self.untaken().values().any(|since| now.duration_since(*since) > TAKEN)
+    /// Why the connection has to end, if it has to.
+    fn is_over(&self, now: Instant, oldest: Duration) -> Option<&'static str> {
+        let age = now.duration_since(self.since);
+        if age > oldest {
+            return Some("is too old");
+        }
+        let silent = !self.heard.load(Ordering::Relaxed) && age > SILENT;
+        let untaken = || self.untaken().values().any(|since| now.duration_since(*since) > TAKEN);
+        (silent || untaken()).then_some("has a peer that says or takes nothing")
     }
 
     fn close(&self) {
@@ -88,15 +94,15 @@ impl Connections {
         Connection { io, handle: Handle(state), _slot: slot }
     }
 
-    /// Closes stalled connections, for as long as it is polled.
-    pub(crate) async fn watch(self) {
+    /// Closes connections that are stalled or older than allowed, for as long as it is polled.
+    pub(crate) async fn watch(self, oldest: Duration) {
         loop {
             tokio::time::sleep(LOOK).await;
             let now = Instant::now();
             self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|state| {
                 let Some(state) = state.upgrade() else { return false };
-                if state.is_stalled(now) {
-                    tracing::debug!("a connection whose peer takes nothing is closed");
+                if let Some(why) = state.is_over(now, oldest) {
+                    tracing::debug!(why, "a connection is closed");
                     state.close();
                 }
                 true
@@ -150,11 +156,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Connection<I> {
 }
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Connection<I> {
+    // A connection that cannot be written to is not read from either, so that each of these has to notice that it was closed.
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.open(cx)?;
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.open(cx)?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -170,6 +179,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Connection<I> {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.open(cx)?;
         Pin::new(&mut self.io).poll_write_vectored(cx, buffers)
     }
 

@@ -33,6 +33,7 @@ use crate::{
     Upstream,
     context::tenant_of,
     observe::{causes, inject},
+    serve::{GATEWAY_AHEAD, GATEWAY_ALL_AHEAD},
 };
 
 /// How often names are looked up again.
@@ -212,8 +213,8 @@ fn endpoint(pool: &Pool, address: SocketAddr) -> Result<Endpoint, Box<dyn Error 
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(16 << 20))
+        .initial_stream_window_size(GATEWAY_AHEAD)
+        .initial_connection_window_size(GATEWAY_ALL_AHEAD))
 }
 
 /// Connects to a process until that works or the name does not have it any more.
@@ -278,16 +279,48 @@ impl Service<Request<Body>> for Network {
             span.record("server.address", address.ip().to_string()).record("server.port", address.port());
             match channel.call(request).await {
                 Ok(response) => Ok(response),
-                Err(error) => {
-                    pool.reconnect(address, &error);
-                    Ok(gone(
-                        pool.name,
-                        "The connection was lost; whether the call was carried out is unknown.",
-                    ))
-                }
+                Err(error) => Ok(match What::of(&error) {
+                    What::TimeOver => {
+                        let text = "The call's time was over before it was done; whether it was carried out is unknown.";
+                        Status::from(Refusal::new(Reason::DeadlinePassed, text)).into_http()
+                    }
+                    What::Call => {
+                        tracing::debug!(error = causes(&error), %address, "a call was cut off");
+                        gone(pool.name, "The call was cut off; whether it was carried out is unknown.")
+                    }
+                    What::Connection => {
+                        pool.reconnect(address, &error);
+                        gone(
+                            pool.name,
+                            "The connection was lost; whether the call was carried out is unknown.",
+                        )
+                    }
+                }),
             }
         };
         Box::pin(sent.instrument(span))
+    }
+}
+
+/// What a failed call tells of. Only a lost connection concerns the other calls on it.
+enum What {
+    TimeOver,
+    Call,
+    Connection,
+}
+
+impl What {
+    fn of(error: &tonic::transport::Error) -> What {
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        for cause in causes {
+            if cause.is::<tonic::TimeoutExpired>() {
+                return What::TimeOver;
+            }
+            if cause.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset) {
+                return What::Call;
+            }
+        }
+        What::Connection
     }
 }
 
@@ -295,4 +328,157 @@ fn gone(name: &str, what: &str) -> Response<Body> {
     let refusal =
         Refusal::new(Reason::ServiceUnavailable, format!("The {name} service does not answer. {what}"));
     Status::from(refusal.retry_after(Duration::from_secs(1))).into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use runnel_model::TenantName;
+    use tokio::{sync::oneshot, task::JoinHandle};
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        Caller, ContextSigner,
+        seal::Seal,
+        serve::{self, ServeOptions, listen},
+    };
+
+    /// A process: it answers with its number, keeps what it was told of the time that is left, and rests when it is asked to.
+    struct Process {
+        address: SocketAddr,
+        told: Arc<Mutex<Vec<HeaderMap>>>,
+        stop: oneshot::Sender<()>,
+        serving: JoinHandle<()>,
+    }
+
+    impl Process {
+        async fn start(number: &'static str) -> Process {
+            let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let told = Arc::new(Mutex::new(Vec::new()));
+            let keep = told.clone();
+            let service = Upstream::from_fn(move |request: Request<Body>| {
+                let keep = keep.clone();
+                async move {
+                    keep.lock().unwrap().push(request.headers().clone());
+                    if request.uri().path() == "/rest" {
+                        tokio::time::sleep(Duration::from_secs(60)).await;
+                    }
+                    let mut response = Status::ok("").into_http();
+                    response.headers_mut().insert("process", number.parse().unwrap());
+                    response
+                }
+            });
+            let options = ServeOptions { gateways: true, ..ServeOptions::default() };
+            let (stop, stopped) = oneshot::channel::<()>();
+            let serving = tokio::spawn(async move {
+                serve::serve(listener, service, options, async { drop(stopped.await) }).await.unwrap();
+            });
+            Process { address, told, stop, serving }
+        }
+    }
+
+    /// The service whose name has these addresses.
+    fn network(addresses: &[SocketAddr]) -> Network {
+        let (peers, changed) = (Mutex::default(), tokio::sync::Notify::new());
+        let pool = Pool { name: "test", host: "none".to_owned(), port: 1, tls: None, peers, changed };
+        let network = Network { pool: Arc::new(pool) };
+        found(&network, addresses);
+        network
+    }
+
+    fn found(network: &Network, addresses: &[SocketAddr]) {
+        for address in network.pool.replace(addresses) {
+            tokio::spawn(connect(Arc::downgrade(&network.pool), address));
+        }
+    }
+
+    async fn until(mut holds: impl FnMut() -> bool) {
+        let waiting = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap();
+    }
+
+    fn connected(network: &Network) -> usize {
+        network.pool.peers().values().flatten().count()
+    }
+
+    async fn call(network: &Network, path: &str, timeout: &str, tenant: &str, body: Body) -> Response<Body> {
+        let mut request = Request::post(path).version(http::Version::HTTP_2).body(body).unwrap();
+        let signer = ContextSigner::new(Seal::new([7; 32]));
+        let caller = Caller { tenant: TenantName::parse(tenant).unwrap(), key_id: "k".to_owned() };
+        signer.sign(&caller, 1, request.headers_mut());
+        request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        network.clone().upstream().answer(request).await
+    }
+
+    async fn answered_by(network: &Network, tenant: &str) -> String {
+        let response = call(network, "/answer", "10S", tenant, Body::empty()).await;
+        response.headers().get("process").map_or_else(String::new, |at| at.to_str().unwrap().to_owned())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_tenant_stays_with_its_process_until_that_is_gone() {
+        let (first, second) = (Process::start("1").await, Process::start("2").await);
+        let network = network(&[first.address, second.address]);
+        until(|| connected(&network) == 2).await;
+        let tenants: Vec<String> = (0..40).map(|number| format!("tenant-{number}")).collect();
+        let mut homes = Vec::new();
+        for tenant in &tenants {
+            homes.push(answered_by(&network, tenant).await);
+            assert_eq!(answered_by(&network, tenant).await, homes[homes.len() - 1]);
+        }
+        let of_the_first = homes.iter().filter(|home| *home == "1").count();
+        assert!((5..=35).contains(&of_the_first), "{of_the_first} of 40");
+
+        first.stop.send(()).unwrap();
+        first.serving.await.unwrap();
+        // A call that was sent when the process went is not sent again; the next one goes to the other process. Those of the other never notice.
+        for (tenant, home) in tenants.iter().zip(&homes) {
+            let mut by = answered_by(&network, tenant).await;
+            while home == "1" && by.is_empty() {
+                by = answered_by(&network, tenant).await;
+            }
+            assert_eq!(by, "2");
+        }
+
+        // A name that has a third process and the second no more.
+        let third = Process::start("3").await;
+        found(&network, &[third.address]);
+        until(|| connected(&network) == 1).await;
+        for tenant in &tenants {
+            assert_eq!(answered_by(&network, tenant).await, "3");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_call_that_fails_takes_the_connection_from_no_other() {
+        let process = Process::start("1").await;
+        let network = network(&[process.address]);
+        until(|| connected(&network) == 1).await;
+        let late = call(&network, "/rest", "50m", "shop", Body::empty()).await;
+        // Whichever of the two notices first.
+        let code = Status::from_header_map(late.headers()).unwrap().code();
+        assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code:?}");
+        assert_eq!(
+            process.told.lock().unwrap()[0]["grpc-timeout"],
+            "50m",
+            "the time that is left goes along"
+        );
+        for _ in 0..3 {
+            let broken: Result<Frame<Bytes>, Status> = Err(Status::internal("the client sent nonsense"));
+            let body = Body::new(StreamBody::new(tokio_stream::iter([broken])));
+            let cut = call(&network, "/rest", "10S", "shop", body).await;
+            assert_eq!(Status::from_header_map(cut.headers()).unwrap().code(), Code::Unavailable);
+            assert_eq!(connected(&network), 1);
+        }
+        assert_eq!(answered_by(&network, "shop").await, "1");
+    }
 }

@@ -27,16 +27,23 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(20);
 /// Most connections at a time. Further ones wait to be accepted.
 const CONNECTIONS: usize = 10_000;
-/// Most calls of a connection at a time.
+/// Most calls of a client's connection at a time.
 const STREAMS: u32 = 256;
+/// Most calls of a gateway's connection at a time, which carries the calls of all tenants. A gateway has no more under way.
+pub const GATEWAY_STREAMS: u32 = 4_096;
+/// Streams of a connection that may be reset for the peer's faults before it is closed.
+const FAULTS: usize = 16_384;
 /// Largest headers of a call, in bytes.
 const HEADERS: u32 = 16 * 1024;
 /// Largest piece of a message that a peer may send, in bytes: larger pieces are less work, smaller ones less memory.
 const PIECE: u32 = 64 * 1024;
-/// Bytes that a peer may send ahead, for a call and for all calls of a connection.
+/// Bytes that a client may send ahead, for a call and for all calls of a connection.
 const AHEAD: u32 = 1 << 20;
 const ALL_AHEAD: u32 = 4 << 20;
-/// How old a connection gets, so that clients find new processes, and how long its calls may then take.
+/// The same between a gateway and a service, in both directions. Calls that nobody reads from take no room from any other.
+pub(crate) const GATEWAY_AHEAD: u32 = 128 << 10;
+pub(crate) const GATEWAY_ALL_AHEAD: u32 = GATEWAY_AHEAD * GATEWAY_STREAMS;
+/// How old a connection gets, so that clients find new processes, and how long the calls that it then has may take.
 const AGE: Duration = Duration::from_secs(600);
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -47,6 +54,8 @@ pub struct ServeOptions {
     pub tls: Option<TlsFiles>,
     /// Browsers connect: HTTP/1.1 is spoken as well.
     pub browsers: bool,
+    /// Only gateways connect: a connection carries the calls of many clients.
+    pub gateways: bool,
 }
 
 /// What keeps a server from serving.
@@ -147,22 +156,28 @@ pub async fn serve(
     });
     let routes = Routes::from(axum::Router::new().fallback_service(fallback));
     let (stopping, mut stopped) = tokio::sync::watch::channel(false);
+    let (streams, ahead, all_ahead) = match options.gateways {
+        true => (GATEWAY_STREAMS, GATEWAY_AHEAD, GATEWAY_ALL_AHEAD),
+        false => (STREAMS, AHEAD, ALL_AHEAD),
+    };
+    let age = age();
     let server = Server::builder()
         .accept_http1(options.browsers)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .http2_max_header_list_size(Some(HEADERS))
         .max_frame_size(Some(PIECE))
-        .initial_stream_window_size(Some(AHEAD))
-        .initial_connection_window_size(Some(ALL_AHEAD))
-        .max_concurrent_streams(Some(STREAMS))
-        .max_connection_age(age())
-        .max_connection_age_grace(GRACE)
+        .initial_stream_window_size(Some(ahead))
+        .initial_connection_window_size(Some(all_ahead))
+        .max_concurrent_streams(Some(streams))
+        .http2_max_local_error_reset_streams(Some(FAULTS))
+        // With a grace of its own the server would not announce the end and cut every call. The longest age is kept by who watches connections.
+        .max_connection_age(age)
         .add_routes(routes)
         .serve_with_incoming_shutdown(accept(listener, tls, connections.clone()), async move {
             drop(stopped.wait_for(|stopping| *stopping).await);
         });
-    let watching = connections.watch();
+    let watching = connections.watch(age + GRACE);
     tokio::pin!(server);
     tokio::pin!(watching);
     tokio::select! {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use runnel_model::{ContentSum, EventBatch, content_hashes, limits};
 
-use self::intake::Intake;
+use self::intake::{Brought, Intake};
 use crate::{
     proto::ingest::v1::{EventVerdict, Verdict},
     protobuf::{Fields, Wire, count_elements},
@@ -148,13 +148,14 @@ fn receive_counted(
     }
     received.batch.reserve(events, message.len());
     let (mut intake, mut withheld) = (Intake::of(message, events), None);
+    let (mut brought, mut brought_withheld) = (Brought::default(), Brought::default());
     let (mut fields, mut index) = (Fields::new(message), 0);
     while let Some((number, value)) = fields.next_field().map_err(|_| malformed())? {
         if number != field {
             continue;
         }
         let Wire::Bytes(wire) = value else { return Err(malformed()) };
-        match intake.admit(&mut received.batch, wire, now_ms, no_room) {
+        match intake.admit(&mut received.batch, wire, now_ms, no_room, &mut brought) {
             Ok(Verdict::Accepted) => {}
             Ok(verdict) => {
                 let verdict = verdict as i32;
@@ -164,7 +165,13 @@ fn receive_counted(
                 if matches!(refusal.reason, Reason::EventTimeInFuture | Reason::NamesTooMany) {
                     // At the end of time nothing is in the future.
                     let withheld = withheld.get_or_insert_with(|| Intake::of(message, 1));
-                    let verdict = withheld.admit(&mut received.withheld, wire, i64::MAX, &NoRoom::default());
+                    let verdict = withheld.admit(
+                        &mut received.withheld,
+                        wire,
+                        i64::MAX,
+                        &NoRoom::default(),
+                        &mut brought_withheld,
+                    );
                     received.withheld_copies +=
                         u32::from(verdict.is_ok_and(|verdict| verdict != Verdict::Accepted));
                 }

@@ -42,7 +42,10 @@ fn tables(statement: &str) -> BTreeSet<String> {
 }
 
 fn tables_of_tenants() -> BTreeSet<String> {
-    let schema = include_str!("../src/postgres/migrations/1.sql");
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/postgres/migrations");
+    let files =
+        fs::read_dir(migrations).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    let schema: String = files.collect();
     let created = schema.lines().filter_map(|line| line.strip_prefix("CREATE TABLE "));
     let names =
         created.filter(|line| !line.contains("PARTITION OF")).map(|line| line.split(' ').next().unwrap());

@@ -97,6 +97,8 @@ impl Edge {
                 clock.clone(),
                 metrics.clone(),
             ),
+            keys: keys.clone(),
+            clock: clock.clone(),
         };
         let dispatch = Upstream::from_fn({
             let clock = clock.clone();
@@ -168,6 +170,10 @@ async fn known(_: (), mut request: Request<Body>, next: Upstream) -> Response<Bo
     next.answer(request).await
 }
 
+/// Marks a call whose caller was let in for a key, which may be revoked while the call goes on.
+#[derive(Clone, Copy, Debug)]
+struct ByKey;
+
 /// Finds out who calls.
 async fn authenticated(
     (keys, clock): (Keys, Clock),
@@ -193,6 +199,7 @@ async fn authenticated(
                 );
             }
             request.headers_mut().remove(header::AUTHORIZATION);
+            request.extensions_mut().insert(ByKey);
             request.extensions_mut().insert(caller);
             next.answer(request).await
         }

@@ -156,11 +156,8 @@ impl Keys {
         };
         let invalid = || Refusal::new(Reason::KeyInvalid, "The key is not valid.");
         let key = text.strip_prefix("Bearer ").and_then(ApiKey::parse).ok_or_else(invalid)?;
-        let load = self.store.get_key(&key.id);
-        let record = self.records.try_get_with(key.id.clone(), load).await;
-        let record = record.map_err(|fault| crate::admin::unavailable(&fault))?.ok_or_else(invalid)?;
-        let alive = record.revoked_ms.is_none() && record.expires_ms.is_none_or(|expires| now_ms < expires);
-        if !self.pepper.holds(key.text.as_bytes(), &record.hash) || !alive {
+        let record = self.alive(&key.id, now_ms).await?.ok_or_else(invalid)?;
+        if !self.pepper.holds(key.text.as_bytes(), &record.hash) {
             return Err(invalid());
         }
         if let Needs::Key(kind) = needs
@@ -174,6 +171,21 @@ impl Keys {
             return Err(Refusal::new(Reason::ScopeMissing, text));
         }
         Ok(Caller { tenant: record.tenant, key_id: record.id })
+    }
+
+    /// Whether the key of a caller who was let in is still alive.
+    pub async fn still(&self, caller: &Caller, now_ms: i64) -> Result<(), Refusal> {
+        let over = || Refusal::new(Reason::KeyInvalid, "The key is not valid any more.");
+        self.alive(&caller.key_id, now_ms).await?.map(|_| ()).ok_or_else(over)
+    }
+
+    /// The record of a key that is neither revoked nor expired.
+    async fn alive(&self, id: &str, now_ms: i64) -> Result<Option<KeyRecord>, Refusal> {
+        let record = self.records.try_get_with(id.to_owned(), self.store.get_key(id)).await;
+        let record = record.map_err(|fault| crate::admin::unavailable(&fault))?;
+        Ok(record.filter(|record| {
+            record.revoked_ms.is_none() && record.expires_ms.is_none_or(|expires| now_ms < expires)
+        }))
     }
 }
 

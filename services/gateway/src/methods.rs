@@ -41,6 +41,8 @@ pub enum Load {
     Control,
     /// Asks whether somebody is there, without a key.
     Probe,
+    /// Waits for changes for as long as the client likes, without a key.
+    Watch,
 }
 
 /// Whether a call may be sent again by the gateway when its answer is lost.
@@ -93,7 +95,7 @@ const TABLE: &[Method] = table! {
     "runnel.ingest.v1.IngestService" {
         "Append" Ingest Write Append Never;
         "AppendStream" Ingest Write Stream Never;
-        "GetIngestReport" Ingest Write Control Safe;
+        "GetIngestReport" Ingest Write Question Safe;
     }
     "runnel.catalog.v1.CatalogService" {
         "ListEventNames" Funnel Read Question Safe;
@@ -121,11 +123,11 @@ const TABLE: &[Method] = table! {
     }
     "grpc.health.v1.Health" {
         "Check" Health Nothing Probe Safe;
-        "Watch" Health Nothing Probe Never;
+        "Watch" Health Nothing Watch Never;
     }
     // Both versions of reflection are absent unless they are switched on.
-    "grpc.reflection.v1.ServerReflection" { "ServerReflectionInfo" Reflection Nothing Probe Never; }
-    "grpc.reflection.v1alpha.ServerReflection" { "ServerReflectionInfo" Reflection Nothing Probe Never; }
+    "grpc.reflection.v1.ServerReflection" { "ServerReflectionInfo" Reflection Nothing Watch Never; }
+    "grpc.reflection.v1alpha.ServerReflection" { "ServerReflectionInfo" Reflection Nothing Watch Never; }
 };
 
 /// A method, or `None` when there is no such method.

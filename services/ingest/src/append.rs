@@ -162,7 +162,7 @@ pub(crate) fn unavailable(fault: &Unavailable) -> Refusal {
     .retry_after(Duration::from_secs(1))
 }
 
-fn stopped() -> Refusal {
+pub(crate) fn stopped() -> Refusal {
     Refusal::new(Reason::ShuttingDown, "The server is stopping.").retry_after(Duration::from_secs(1))
 }
 

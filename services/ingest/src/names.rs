@@ -29,6 +29,8 @@ pub(crate) struct Known {
     events: HashSet<String>,
     properties: HashSet<String>,
     bytes: usize,
+    /// The tenant has as many of a kind as it may, and all of them are known.
+    full: HashSet<NameKind>,
 }
 
 /// Names of a batch that are not known yet.
@@ -53,9 +55,11 @@ impl Names {
             new = known.lacks(&received.batch);
         }
         let keep = !received.validate_only;
-        let claim = async |kind, names: &Vec<String>, limit| match names.is_empty() {
-            true => Ok(Vec::new()),
-            false => store.claim_names(tenant, kind, names.clone(), limit, keep).await,
+        let claim = async |kind, names: &Vec<String>, limit| {
+            if names.is_empty() || known.full.contains(&kind) {
+                return Ok(names.clone());
+            }
+            store.claim_names(tenant, kind, names.clone(), limit, keep).await
         };
         let events = claim(NameKind::Event, &new.events, limits::EVENT_NAMES).await;
         let properties = claim(NameKind::Property, &new.properties, limits::PROPERTY_NAMES).await;
@@ -63,7 +67,18 @@ impl Names {
             events: events.map_err(|fault| unavailable(&fault))?.into_iter().collect(),
             properties: properties.map_err(|fault| unavailable(&fault))?.into_iter().collect(),
         };
-        if keep {
+        let full = [
+            (NameKind::Event, no_room.events.is_empty()),
+            (NameKind::Property, no_room.properties.is_empty()),
+        ];
+        let full = full.into_iter().filter(|(kind, room)| !room && !known.full.contains(kind));
+        let full: Vec<NameKind> = full.map(|(kind, _)| kind).collect();
+        if keep && !full.is_empty() {
+            // Names are never given back: when all that there are are known, the store need not be asked about any other.
+            let mut all = Known::read(store, tenant).await?;
+            all.full = known.full.iter().copied().chain(full).collect();
+            self.keep(tenant, all);
+        } else if keep {
             let mut more = Known::clone(&known);
             let events = new.events.into_iter().filter(|name| !no_room.events.contains(name));
             events.for_each(|name| more.add(NameKind::Event, name));

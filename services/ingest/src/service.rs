@@ -1,6 +1,6 @@
 //! `IngestService` as a tonic server over undecoded frames.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use prost::Message;
 use runnel_chassis::{Caller, Clock, ContextSigner, Metrics};
@@ -14,10 +14,15 @@ use runnel_contracts::{
 };
 use runnel_model::limits;
 use runnel_storage::{Notice, Store};
+use tokio::sync::Semaphore;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{append::append, names::Names, report, stream};
+use crate::{
+    append::{append, stopped},
+    names::Names,
+    report, stream,
+};
 
 /// Answers `IngestService`.
 #[derive(Clone, Debug)]
@@ -27,7 +32,15 @@ pub struct Ingest {
     pub(crate) signer: ContextSigner,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    /// Reports that may be made at a time: each reads all of a tenant and keeps some 128 MB of it.
+    reports: Arc<Semaphore>,
+    /// Bytes of streamed batches that may be under way. Who has none is not read from.
+    pub(crate) streamed: Arc<Semaphore>,
 }
+
+/// See [`Ingest`].
+const REPORTS: usize = 2;
+pub(crate) const STREAMED_BYTES: usize = 128 << 20;
 
 impl Ingest {
     /// An ingest service over a store. What it does and what the store's commits do is measured.
@@ -38,7 +51,9 @@ impl Ingest {
             Notice::Commit { outcome, took, .. } => told.committed(outcome.name(), took),
             Notice::Quarantined => told.quarantined(),
         });
-        Ingest { store, names: Names::default(), signer, clock, metrics }
+        let (reports, streamed) = (Semaphore::new(REPORTS), Semaphore::new(STREAMED_BYTES));
+        let (reports, streamed) = (Arc::new(reports), Arc::new(streamed));
+        Ingest { store, names: Names::default(), signer, clock, metrics, reports, streamed }
     }
 
     /// The service as a tonic server.
@@ -85,6 +100,7 @@ impl IngestService for Ingest {
         let asked = GetIngestReportRequest::decode(message).map_err(|_| {
             Refusal::new(Reason::MessageMalformed, "The message is not a GetIngestReportRequest.")
         })?;
+        let _turn = self.reports.acquire().await.map_err(|_| stopped())?;
         Ok(Response::new(report::report(&self.store, &caller.tenant, &asked.request_id).await?))
     }
 }

@@ -11,12 +11,18 @@ use runnel_contracts::{
     refusal::{Reason, Refusal},
 };
 use runnel_model::{TenantName, limits};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinHandle,
+};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 use tracing::Instrument;
 
-use crate::{append::store_received, service::Ingest};
+use crate::{
+    append::{stopped, store_received},
+    service::{Ingest, STREAMED_BYTES},
+};
 
 /// A batch under way, in the order of the stream.
 struct Underway {
@@ -78,7 +84,9 @@ async fn read(
                     ));
                 }
                 last = Some(sequence);
-                let work = start(&ingest, &tenant, format!("{id}#{sequence}"), batch);
+                let share = batch.len().min(STREAMED_BYTES) as u32;
+                let share = ingest.streamed.clone().acquire_many_owned(share).await.map_err(|_| stopped())?;
+                let work = start(&ingest, &tenant, format!("{id}#{sequence}"), batch, share);
                 if started.send(Underway { sequence, work }).await.is_err() {
                     return Ok(());
                 }
@@ -95,6 +103,7 @@ fn start(
     tenant: &TenantName,
     request_id: String,
     batch: bytes::Bytes,
+    share: OwnedSemaphorePermit,
 ) -> JoinHandle<Result<AppendResponse, Refusal>> {
     let (ingest, tenant, now_ms) = (ingest.clone(), tenant.clone(), ingest.clock.now_ms());
     let bytes = batch.len();
@@ -104,7 +113,9 @@ fn start(
             receive_events(&batch, EVENTS, now_ms, no_room, &mut received)?;
             Ok(received)
         };
-        store_received(&ingest, &tenant, now_ms, bytes, receive).await
+        let outcome = store_received(&ingest, &tenant, now_ms, bytes, receive).await;
+        drop(share);
+        outcome
     };
     tokio::spawn(work.in_current_span())
 }

@@ -29,9 +29,18 @@ pub(crate) struct ListenArgs {
 }
 
 impl ListenArgs {
-    /// How the server serves.
-    pub(crate) fn options(&self, browsers: bool) -> ServeOptions {
-        let tls = match (&self.tls_cert, &self.tls_key) {
+    /// How a server serves whose callers are clients, with browsers among them or without.
+    pub(crate) fn for_clients(&self, browsers: bool) -> ServeOptions {
+        ServeOptions { tls: self.tls(), browsers, gateways: false }
+    }
+
+    /// How a server serves whose callers are gateways.
+    pub(crate) fn for_gateways(&self) -> ServeOptions {
+        ServeOptions { tls: self.tls(), browsers: false, gateways: true }
+    }
+
+    fn tls(&self) -> Option<TlsFiles> {
+        match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles {
                 certificate: certificate.clone(),
                 key: key.clone(),
@@ -39,8 +48,7 @@ impl ListenArgs {
                 client_name: self.tls_client_name.clone(),
             }),
             _ => None,
-        };
-        ServeOptions { tls, browsers }
+        }
     }
 }
 

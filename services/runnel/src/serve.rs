@@ -46,7 +46,7 @@ pub(crate) struct ServeArgs {
 /// Serves until asked to stop.
 pub(crate) async fn run(args: ServeArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
     let edge = args.edge.options(args.redis.open().await?)?;
-    let serving = args.listen.options(edge.origins.any());
+    let serving = args.listen.for_clients(edge.origins.any());
     let mut lifecycle = Lifecycle::begin(&args.ops, &metrics).await?;
     let listener = listen(args.listen.listen).await?;
     let address = listener.local_addr()?;

@@ -1,12 +1,15 @@
 //! `runnel gateway`, `ingest`, `funnel`, `segmentation`: one service a process, over a shared database; and `migrate`.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use anyhow::Context;
 use clap::Args;
 use runnel_chassis::{
     Clock, ContextSigner, Metrics, Network, Observe, Upstream,
-    serve::{listen, serve},
+    serve::{ServeOptions, listen, serve},
 };
 use runnel_gateway::{Edge, Keys, Routes};
 use runnel_journeys::{Journeys, JourneysOptions};
@@ -112,12 +115,12 @@ async fn run(
     lifecycle: &Lifecycle,
     operator_key: Option<String>,
     service: Upstream,
-    browsers: bool,
+    options: ServeOptions,
 ) -> anyhow::Result<()> {
     let listener = listen(common.listen.listen).await?;
     let stop = lifecycle.serving();
     render::listening(output, listener.local_addr()?, lifecycle.ops, operator_key);
-    Ok(serve(listener, parts::cancellable(service), common.listen.options(browsers), stop).await?)
+    Ok(serve(listener, parts::cancellable(service), options, stop).await?)
 }
 
 fn signer(common: &CommonArgs) -> anyhow::Result<ContextSigner> {
@@ -148,8 +151,12 @@ pub(crate) async fn gateway(args: GatewayArgs, output: Output, metrics: Metrics)
     let funnel = Network::new("funnel", &args.funnel, args.peer.tls())?;
     let segmentation = Network::new("segmentation", &args.segmentation, args.peer.tls())?;
     // Without its database the gateway still answers best: that the store does not answer, and when to try again.
+    // Whether the services answer is seen once, at the start: later on one of them that is gone must not take away the others.
     for (what, service) in [("ingest", ingest.clone()), ("funnel", funnel.clone())] {
-        lifecycle.readiness().needs(what, move || service.is_connected());
+        let seen = AtomicBool::new(false);
+        lifecycle.readiness().needs(what, move || {
+            seen.load(Ordering::Relaxed) || (service.is_connected() && !seen.swap(true, Ordering::Relaxed))
+        });
     }
     let store = args.postgres.open().await?;
     let keys = Keys::new(store.clone(), pepper);
@@ -162,10 +169,10 @@ pub(crate) async fn gateway(args: GatewayArgs, output: Output, metrics: Metrics)
         health: lifecycle.health(),
         reflection: if args.edge.reflection { Some(parts::reflection()?) } else { None },
     };
-    let browsers = edge.origins.any();
+    let options = args.common.listen.for_clients(edge.origins.any());
     let edge = Edge::new(routes, keys, signer, clock, &metrics, edge).service();
     let edge = Upstream::new(Observe::new("gateway", &metrics).layer(edge));
-    let served = run(&args.common, output, &lifecycle, operator_key, edge, browsers).await;
+    let served = run(&args.common, output, &lifecycle, operator_key, edge, options).await;
     store.close().await;
     served
 }
@@ -179,7 +186,8 @@ pub(crate) async fn ingest(args: IngestArgs, output: Output, metrics: Metrics) -
     let service = parts::ingest(store.clone(), signer, clock.clone(), &metrics);
     let options = args.compaction.options();
     let compaction = tokio::spawn(runnel_ingest::compact::run(store.clone(), clock, options, metrics));
-    let served = run(&args.common, output, &lifecycle, None, with_health(service, &lifecycle), false).await;
+    let (service, options) = (with_health(service, &lifecycle), args.common.listen.for_gateways());
+    let served = run(&args.common, output, &lifecycle, None, service, options).await;
     compaction.abort();
     drop(compaction.await);
     store.close().await;
@@ -195,7 +203,8 @@ pub(crate) async fn funnel(args: FunnelArgs, output: Output, metrics: Metrics) -
     let journeys = journeys(&store, args.memory_mb)?;
     parts::watch_journeys(&journeys, &metrics);
     let service = parts::funnel(journeys, signer, clock, &metrics);
-    let served = run(&args.common, output, &lifecycle, None, with_health(service, &lifecycle), false).await;
+    let (service, options) = (with_health(service, &lifecycle), args.common.listen.for_gateways());
+    let served = run(&args.common, output, &lifecycle, None, service, options).await;
     store.close().await;
     served
 }
@@ -217,7 +226,8 @@ pub(crate) async fn segmentation(
     let options = SegmentationOptions::default();
     let segmentation = Segmentation::new(journeys, hot, signer, clock, metrics.clone(), options);
     let service = with_health(parts::segmentation(&segmentation, &metrics), &lifecycle);
-    let served = run(&args.common, output, &lifecycle, None, service, false).await;
+    let options = args.common.listen.for_gateways();
+    let served = run(&args.common, output, &lifecycle, None, service, options).await;
     segmentation.close().await;
     store.close().await;
     served

@@ -64,8 +64,8 @@ impl Ending {
 fn of_the_server(reason: Reason, code: Code) -> bool {
     match reason {
         Reason::StoreFull => true,
-        // A server that stops is meant to.
-        Reason::ShuttingDown => false,
+        // A server that stops is meant to, and who does not send is not sent for.
+        Reason::ShuttingDown | Reason::RequestStalled => false,
         _ => is_fault(code),
     }
 }

@@ -1,5 +1,7 @@
 //! Events of a message on their way into a batch: each identity once.
 
+use std::collections::HashSet;
+
 use hashbrown::HashTable;
 use runnel_model::{
     ColumnKey, Dictionary, EventBatch, EventRef, ValueRef, content_hashes, derived_event_id, limits,
@@ -10,7 +12,10 @@ use super::{
     NoRoom,
     event::{Cell, Dense, Property, Scratch},
 };
-use crate::{proto::ingest::v1::Verdict, refusal::Refusal};
+use crate::{
+    proto::ingest::v1::Verdict,
+    refusal::{Reason, Refusal},
+};
 
 /// What is known of the events that a batch has, all of which came through here.
 pub(super) struct Intake<'a> {
@@ -38,10 +43,12 @@ impl<'a> Intake<'a> {
         wire: &'a [u8],
         now_ms: i64,
         no_room: &NoRoom,
+        brought: &mut Brought,
     ) -> Result<Verdict, Refusal> {
         let dense = self.scratch.read(wire, now_ms, &batch.strings)?;
+        let Scratch { properties, names, .. } = &self.scratch;
+        brought.check(batch, || properties.iter().map(|property| names.text(property.name)))?;
         if !no_room.is_empty() {
-            let Scratch { properties, names, .. } = &self.scratch;
             let properties = properties.iter().map(|property| names.text(property.name));
             no_room.check(names.text(dense.name), properties)?;
         }
@@ -86,6 +93,53 @@ impl<'a> Intake<'a> {
     }
 }
 
+/// The property names that a batch brings. A batch may not bring more than a tenant may have: each is a column, and has to be asked for in the store.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    /// Names of the columns that were looked at, once there are many.
+    names: HashSet<String>,
+    looked_at: usize,
+}
+
+impl Brought {
+    /// Refuses an event that brings one name too many.
+    #[inline]
+    fn check<'n, N: Iterator<Item = &'n str>>(
+        &mut self,
+        batch: &EventBatch,
+        properties: impl Fn() -> N,
+    ) -> Result<(), Refusal> {
+        match batch.columns.len() + limits::PROPERTIES > limits::PROPERTY_NAMES {
+            false => Ok(()),
+            true => self.check_many(batch, properties),
+        }
+    }
+
+    #[cold]
+    fn check_many<'n, N: Iterator<Item = &'n str>>(
+        &mut self,
+        batch: &EventBatch,
+        properties: impl Fn() -> N,
+    ) -> Result<(), Refusal> {
+        for column in &batch.columns[self.looked_at..] {
+            if let ColumnKey::Property(name) = column.key {
+                self.names.insert(batch.strings.get(name).to_owned());
+            }
+        }
+        self.looked_at = batch.columns.len();
+        let new: HashSet<&str> = properties().filter(|name| !self.names.contains(*name)).collect();
+        if self.names.len() + new.len() <= limits::PROPERTY_NAMES {
+            return Ok(());
+        }
+        let text = format!(
+            "A batch brings at most {} property names; with this event it would be {}.",
+            limits::PROPERTY_NAMES,
+            self.names.len() + new.len()
+        );
+        Err(Refusal::field(Reason::PropertiesTooMany, "properties", text))
+    }
+}
+
 /// The id of an event that has none.
 fn derived_id<'a>(dense: &Dense<'a>, scratch: &Scratch<'a>, strings: &'a Dictionary) -> String {
     let value = |cell: Cell<'a>| match cell {
@@ -111,7 +165,8 @@ fn derived_id<'a>(dense: &Dense<'a>, scratch: &Scratch<'a>, strings: &'a Diction
 /// The content hash of an event's bytes that were read before.
 fn content(wire: &[u8], now_ms: i64) -> Option<u128> {
     let mut batch = EventBatch::default();
-    Intake::of(wire, 1).admit(&mut batch, wire, now_ms, &NoRoom::default()).ok()?;
+    let mut intake = Intake::of(wire, 1);
+    intake.admit(&mut batch, wire, now_ms, &NoRoom::default(), &mut Brought::default()).ok()?;
     content_hashes(&batch).first().copied()
 }
 

@@ -120,6 +120,25 @@ fn an_identity_stands_once_and_the_first_wins() {
 }
 
 #[test]
+fn a_batch_brings_as_many_property_names_as_a_tenant_may_have() {
+    let with = |number: usize| Event {
+        properties: [(format!("p{number}"), text("x"))].into(),
+        ..event(&format!("e{number}"))
+    };
+    let events: Vec<Event> = (0..5_000).map(with).chain([with(0), with(7_000)]).collect();
+    let received = receive(events);
+    assert_eq!(received.batch.len(), limits::PROPERTY_NAMES);
+    assert_eq!(received.batch.columns.len(), limits::PROPERTY_NAMES);
+    let refused: Vec<_> = received.verdicts.iter().filter(|found| !found.reason.is_empty()).collect();
+    assert_eq!(refused.len(), 5_001 - limits::PROPERTY_NAMES);
+    assert!(
+        refused.iter().all(|found| (&*found.reason, &*found.field) == ("PROPERTIES_TOO_MANY", "properties"))
+    );
+    let text = "A batch brings at most 1024 property names; with this event it would be 1025.";
+    assert!(refused[0].message.starts_with(text), "{}", refused[0].message);
+}
+
+#[test]
 fn every_field_becomes_a_column() {
     let mut full = event("1");
     full.properties = [

@@ -18,8 +18,12 @@ use crate::{
 /// A future that borrows the connection.
 pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
-/// How often a follower of a tenant looks for a new number.
+/// How often a follower of a tenant looks for a new number; with many of them less often, so that all together do not take the connections from questions.
 const POLL: Duration = Duration::from_millis(20);
+const POLL_EACH: Duration = Duration::from_millis(2);
+
+/// How long closing may take.
+const CLOSES: Duration = Duration::from_secs(3);
 
 /// Connections by what they are for, so that none of these can starve another.
 #[derive(Debug, Clone)]
@@ -47,6 +51,8 @@ pub(crate) struct Database {
     pub(super) pools: Pools,
     pub(super) queues: Queues,
     watchers: Arc<Watchers>,
+    /// Those who wait for a tenant's next number.
+    following: Arc<()>,
     pub(crate) notices: Notices,
     /// One compaction of a tenant at a time in this process.
     pub(super) compacting: Turns,
@@ -57,28 +63,30 @@ impl Database {
     pub(super) fn new(pools: Pools, backlog_bytes: u64) -> Database {
         let (watchers, notices) = (Arc::new(Watchers::default()), Notices::default());
         let queues = Queues::new(backlog_bytes, watchers.clone(), notices.clone());
-        Database { pools, queues, watchers, notices, compacting: Turns::default() }
+        Database { pools, queues, watchers, following: Arc::default(), notices, compacting: Turns::default() }
     }
 
     pub(crate) async fn close(&self) {
         self.queues.close();
         self.watchers.clear();
         let Pools { ingest, compaction, query, admin } = &self.pools;
-        for pool in [ingest, compaction, query, admin] {
-            pool.connections.close().await;
-        }
+        let closing = [ingest, compaction, query, admin].map(|pool| pool.connections.close());
+        // A database that hangs keeps no process from ending; what it did not confirm was not acknowledged.
+        drop(tokio::time::timeout(CLOSES, futures_util::future::join_all(closing)).await);
     }
 
     pub(crate) async fn wait_beyond(&self, tenant: &TenantName, sequence: u64) -> Result<u64, Unavailable> {
         // This process is told at once of what it commits itself; for what others commit it looks.
         let mut follower = self.watchers.follow(tenant);
+        let waiting = self.following.clone();
         loop {
             let newest = self.newest(tenant).await?;
             if newest > sequence {
                 return Ok(newest);
             }
             let told = follower.wait_for(|&newest| newest > sequence);
-            match tokio::time::timeout(POLL, told).await {
+            let pause = POLL.max(POLL_EACH * Arc::strong_count(&waiting) as u32);
+            match tokio::time::timeout(pause, told).await {
                 Ok(Ok(newest)) => return Ok(*newest),
                 Ok(Err(_)) => return Err(Unavailable::Closed),
                 Err(_) => {}

@@ -132,10 +132,6 @@ impl<T: Column> QueryScalar<T> {
     pub(crate) async fn fetch_all(self, connection: &mut Connection) -> Result<Vec<T>, Error> {
         Ok(self.0.fetch_all(connection).await?.into_iter().map(|(value,)| value).collect())
     }
-
-    pub(crate) async fn fetch_one(self, connection: &mut Connection) -> Result<T, Error> {
-        self.0.fetch_one(connection).await.map(|(value,)| value)
-    }
 }
 
 /// Puts a statement together piece by piece.

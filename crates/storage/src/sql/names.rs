@@ -1,8 +1,16 @@
 //! Names that tenants have used.
 
+use std::collections::HashSet;
+
 use runnel_model::TenantName;
 
-use super::{Database, failure::unavailable, head::lock_head, sqlx};
+use super::{
+    Database, Dialect,
+    failure::unavailable,
+    head::lock_head,
+    rows::TOGETHER,
+    sqlx::{self, QueryBuilder},
+};
 use crate::{NameKind, Unavailable, backend::Purpose::Ingest};
 
 impl Database {
@@ -36,33 +44,26 @@ impl Database {
                 if keep {
                     lock_head(connection, &owner).await.map_err(unavailable)?;
                 }
-                let count =
-                    sqlx::query_scalar("SELECT COUNT(*) FROM names WHERE tenant_id = $1 AND kind = $2");
-                let count = count.bind(owner.as_str()).bind(kind as i64).fetch_one(&mut *connection).await;
-                let mut count: i64 = count.map_err(unavailable)?;
-                let mut no_room = Vec::new();
-                for name in names {
-                    let there = sqlx::query_scalar(
-                        "SELECT COUNT(*) FROM names WHERE tenant_id = $1 AND kind = $2 AND name = $3",
-                    );
-                    let there = there.bind(owner.as_str()).bind(kind as i64).bind(&name);
-                    let there: i64 = there.fetch_one(&mut *connection).await.map_err(unavailable)?;
-                    if there > 0 {
-                        continue;
-                    }
-                    if count as usize >= limit {
-                        no_room.push(name);
-                        continue;
-                    }
-                    count += 1;
-                    if keep {
-                        sqlx::query("INSERT INTO names (tenant_id, kind, name) VALUES ($1, $2, $3)")
-                            .bind(owner.as_str())
-                            .bind(kind as i64)
-                            .bind(&name)
-                            .execute(&mut *connection)
-                            .await
-                            .map_err(unavailable)?;
+                // However many there are, all are read at once: a statement for each name would hold up everybody else.
+                let there: Vec<String> =
+                    sqlx::query_scalar("SELECT name FROM names WHERE tenant_id = $1 AND kind = $2")
+                        .bind(owner.as_str())
+                        .bind(kind as i64)
+                        .fetch_all(&mut *connection)
+                        .await
+                        .map_err(unavailable)?;
+                let room = limit.saturating_sub(there.len());
+                let there: HashSet<String> = there.into_iter().collect();
+                let mut new: Vec<String> = names.into_iter().filter(|name| !there.contains(name)).collect();
+                let no_room = new.split_off(room.min(new.len()));
+                if keep {
+                    for some in new.chunks(TOGETHER) {
+                        let mut rows: QueryBuilder<Dialect> =
+                            QueryBuilder::new("INSERT INTO names (tenant_id, kind, name) ");
+                        rows.push_values(some, |mut row, name| {
+                            row.push_bind(owner.as_str()).push_bind(kind as i64).push_bind(name.as_str());
+                        });
+                        rows.build().execute(&mut *connection).await.map_err(unavailable)?;
                     }
                 }
                 Ok(no_room)

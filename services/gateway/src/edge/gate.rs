@@ -7,14 +7,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use http::{Request, Response};
-use runnel_chassis::{Caller, Metrics, Upstream};
+use runnel_chassis::{Caller, Metrics, Upstream, serve::GATEWAY_STREAMS};
 use runnel_contracts::refusal::{Reason, Refusal};
 use runnel_model::TenantName;
 use tokio::time::Instant;
@@ -23,11 +23,22 @@ use tonic::body::Body;
 use super::{body::hold, method_of, refuse};
 use crate::methods::Load;
 
+/// Most calls of each kind under way.
+const APPENDS: usize = 512;
+const STREAMS: usize = 2_048;
+const QUESTIONS: usize = 256;
+const CONTROLS: usize = 256;
+const PROBES: usize = 256;
+const WATCHES: usize = 64;
+// All of them fit into one connection to a service.
+const _: () =
+    assert!(APPENDS + STREAMS + QUESTIONS + CONTROLS + PROBES + WATCHES <= GATEWAY_STREAMS as usize);
+
 /// When a refused call may be tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Lets a call in if the server has room for it.
-pub(super) async fn shed(gates: Gates, request: Request<Body>, next: Upstream) -> Response<Body> {
+pub(super) async fn shed(gates: Gates, mut request: Request<Body>, next: Upstream) -> Response<Body> {
     let Some(method) = method_of(&request) else { return next.answer(request).await };
     let mut place = match gates.of(method.load).enter() {
         Ok(place) => place,
@@ -36,11 +47,10 @@ pub(super) async fn shed(gates: Gates, request: Request<Body>, next: Upstream) -
             return refuse(refusal);
         }
     };
+    request.extensions_mut().insert(place.passed.clone());
     let response = next.answer(request).await;
     // What was refused tells nothing about how long an answer takes.
-    if !response.headers().contains_key("grpc-status") {
-        place.answered();
-    }
+    place.refused = response.headers().contains_key("grpc-status");
     hold(response, place)
 }
 
@@ -70,27 +80,36 @@ struct Width {
 /// The gates, one a kind of load.
 #[derive(Clone, Debug)]
 pub(super) struct Gates {
-    gates: Arc<[Gate; 5]>,
+    gates: Arc<[Gate; 6]>,
     metrics: Metrics,
 }
 
 impl Gates {
     pub(super) fn new(metrics: Metrics) -> Gates {
         let fixed = |most| Gate::new(Width { least: most, most, target: None });
-        let appends = Width { least: 32, most: 512, target: Some(Duration::from_millis(100)) };
-        let gates = Arc::new([Gate::new(appends), fixed(2_048), fixed(256), fixed(256), fixed(256)]);
+        let appends = Width { least: 32, most: APPENDS, target: Some(Duration::from_millis(100)) };
+        let gates = [
+            Gate::new(appends),
+            fixed(STREAMS),
+            fixed(QUESTIONS),
+            fixed(CONTROLS),
+            fixed(PROBES),
+            fixed(WATCHES),
+        ];
+        let gates = Arc::new(gates);
         Gates { gates, metrics }
     }
 
     /// The gate of a kind of load.
     pub(super) fn of(&self, load: Load) -> &Gate {
-        let [append, stream, question, control, probe] = &*self.gates;
+        let [append, stream, question, control, probe, watch] = &*self.gates;
         match load {
             Load::Append => append,
             Load::Stream => stream,
             Load::Question => question,
             Load::Control => control,
             Load::Probe => probe,
+            Load::Watch => watch,
         }
     }
 }
@@ -127,7 +146,7 @@ impl Gate {
     /// Lets a call in, if there is room for one more.
     pub(super) fn enter(&self) -> Result<Place, Refusal> {
         let inside = self.0.inside.fetch_add(1, Ordering::AcqRel);
-        let place = Place { gate: self.clone(), since: Instant::now(), answered: false };
+        let place = Place { gate: self.clone(), passed: Passed::default(), refused: false };
         let limit = self.0.limit.load(Ordering::Acquire);
         if inside < limit {
             return Ok(place);
@@ -172,26 +191,31 @@ impl Gate {
     }
 }
 
+/// When a call's message was whole and went on to the service, if it did. How long its sender took before is not the service's time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Passed(Arc<OnceLock<Instant>>);
+
+impl Passed {
+    /// Notes that the message goes on now.
+    pub(super) fn note(&self) {
+        self.0.get_or_init(Instant::now);
+    }
+}
+
 /// A call that was let in.
 #[derive(Debug)]
 pub(super) struct Place {
     gate: Gate,
-    since: Instant,
-    answered: bool,
-}
-
-impl Place {
-    /// Notes that the call was answered, so that its time counts.
-    pub(super) fn answered(&mut self) {
-        self.answered = true;
-    }
+    passed: Passed,
+    refused: bool,
 }
 
 impl Drop for Place {
+    /// A call that was given up while it waited for the service counts as one that was answered now.
     fn drop(&mut self) {
         self.gate.0.inside.fetch_sub(1, Ordering::AcqRel);
-        if self.answered {
-            self.gate.adapt(self.since.elapsed());
+        if let (Some(passed), false) = (self.passed.0.get(), self.refused) {
+            self.gate.adapt(passed.elapsed());
         }
     }
 }

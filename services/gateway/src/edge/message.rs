@@ -2,11 +2,11 @@
 //! Nothing is decoded: a message's bytes are walked over as they arrive and passed on as they are, or, when they were compressed, decompressed.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     convert::Infallible,
     io::Read,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,14 +19,15 @@ use runnel_contracts::{
     refusal::{Reason, Refusal},
     weigh::{self, WeighError},
 };
-use runnel_model::limits;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use runnel_model::{TenantName, limits};
 use tonic::body::Body;
 
-use crate::methods::{Load, Method};
+use crate::methods::{Load, Method, Needs};
 
 /// A message must have arrived this long after its first byte, or after the call when it is the call's only one.
 const ARRIVES: Duration = Duration::from_secs(10);
+/// The longest message of a call without a key.
+const STRANGERS_BYTES: usize = 4 * 1024;
 /// A flag and a length.
 const PREFIX: usize = 5;
 /// What a piece takes beside its bytes, so that many small ones are not free.
@@ -35,28 +36,75 @@ const PIECE: usize = 64;
 const WINDOW_LOG: u32 = 22;
 const _: () = assert!(limits::MESSAGE_BYTES <= 1 << WINDOW_LOG);
 
-/// Room for the bytes of messages that are on their way through, for all calls together.
+/// Room for the bytes of messages that are on their way through, for all calls together; one tenant can have half of it.
 #[derive(Clone, Debug)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct Room(Arc<RoomInner>);
+
+#[derive(Debug)]
+struct RoomInner {
+    bytes: usize,
+    taken: Mutex<Taken>,
+}
+
+/// Bytes that are taken: in all, and by each tenant that has any. Strangers are together what one tenant is.
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    tenants: HashMap<Option<TenantName>, usize>,
+}
 
 impl Room {
     /// Room for so many bytes.
     pub(super) fn new(bytes: usize) -> Room {
-        Room(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+        Room(Arc::new(RoomInner { bytes, taken: Mutex::default() }))
     }
 
-    fn take(&self, bytes: usize, held: &mut Option<OwnedSemaphorePermit>) -> Result<(), Refusal> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        match Arc::clone(&self.0).try_acquire_many_owned(bytes) {
-            Ok(more) => {
-                match held {
-                    Some(held) => held.merge(more),
-                    None => *held = Some(more),
-                }
-                Ok(())
+    fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A part of the room for a message of a tenant, without a byte yet.
+    fn part(&self, tenant: Option<TenantName>) -> Part {
+        Part { room: self.clone(), tenant, bytes: 0 }
+    }
+}
+
+/// Bytes of the room that a message has until this is dropped.
+#[derive(Debug)]
+pub(super) struct Part {
+    room: Room,
+    tenant: Option<TenantName>,
+    bytes: usize,
+}
+
+impl Part {
+    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let most = self.room.0.bytes;
+        let mut taken = self.room.taken();
+        let own = taken.tenants.get(&self.tenant).copied().unwrap_or(0) + bytes;
+        let (reason, text) = if taken.all + bytes > most {
+            (Reason::Overloaded, "The server has no room for the message.")
+        } else if own > most / 2 {
+            (Reason::CallsTooMany, "The tenant's messages take half of the server's room already.")
+        } else {
+            taken.all += bytes;
+            taken.tenants.insert(self.tenant.clone(), own);
+            self.bytes += bytes;
+            return Ok(());
+        };
+        Err(Refusal::new(reason, text).retry_after(Duration::from_millis(500)))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let mut taken = self.room.taken();
+        taken.all -= self.bytes;
+        if let Some(own) = taken.tenants.get_mut(&self.tenant) {
+            *own -= self.bytes;
+            if *own == 0 {
+                taken.tenants.remove(&self.tenant);
             }
-            Err(_) => Err(Refusal::new(Reason::Overloaded, "The server has no room for the message.")
-                .retry_after(Duration::from_millis(500))),
         }
     }
 }
@@ -91,8 +139,8 @@ pub(super) struct Message {
     pub(super) bytes: usize,
     /// Events in it, of methods that take events.
     pub(super) events: usize,
-    /// Kept until the message was passed on and answered.
-    pub(super) room: Option<OwnedSemaphorePermit>,
+    /// Kept until the message was passed on; of a call with one message, until it was answered.
+    pub(super) room: Part,
 }
 
 /// Reads the messages of a request's body.
@@ -104,11 +152,26 @@ pub(super) struct Messages {
     method: &'static Method,
     encoding: Encoding,
     room: Room,
+    tenant: Option<TenantName>,
 }
 
 impl Messages {
-    pub(super) fn new(body: Body, method: &'static Method, encoding: Encoding, room: Room) -> Messages {
-        Messages { body, rest: Bytes::new(), method, encoding, room }
+    pub(super) fn new(
+        body: Body,
+        method: &'static Method,
+        encoding: Encoding,
+        room: Room,
+        tenant: Option<TenantName>,
+    ) -> Messages {
+        Messages { body, rest: Bytes::new(), method, encoding, room, tenant }
+    }
+
+    /// The longest message that the method takes.
+    fn longest(&self) -> usize {
+        match self.method.needs {
+            Needs::Nothing => STRANGERS_BYTES,
+            Needs::Key(_) => limits::MESSAGE_BYTES,
+        }
     }
 
     /// The call's only message.
@@ -149,7 +212,7 @@ impl Messages {
     }
 
     async fn read(&mut self) -> Result<Option<Message>, Refusal> {
-        let (mut prefix, mut held) = (BytesMut::with_capacity(PREFIX), None);
+        let (mut prefix, mut held) = (BytesMut::with_capacity(PREFIX), self.room.part(self.tenant.clone()));
         while prefix.len() < PREFIX {
             let Some(mut piece) = self.piece().await? else {
                 let cut = || malformed("The request ends inside a message.");
@@ -160,8 +223,8 @@ impl Messages {
         }
         let prefix = prefix.freeze();
         let (flag, length) = (prefix[0], (&prefix[1..]).get_u32() as usize);
-        if length > limits::MESSAGE_BYTES {
-            return Err(too_large(length));
+        if length > self.longest() {
+            return Err(too_large(length, self.longest()));
         }
         let mut counter = Counter::new(self.method);
         let (mut pieces, mut missing) = (VecDeque::from([prefix]), length);
@@ -171,7 +234,7 @@ impl Messages {
             };
             let own = piece.split_to(piece.len().min(missing));
             self.rest = piece;
-            self.room.take(own.len() + PIECE, &mut held)?;
+            held.grow(own.len() + PIECE)?;
             missing -= own.len();
             if flag == 0 {
                 counter.feed(&own)?;
@@ -200,7 +263,7 @@ impl Messages {
     fn decompress(
         &self,
         mut pieces: Pieces,
-        held: &mut Option<OwnedSemaphorePermit>,
+        held: &mut Part,
         counter: &mut Counter,
     ) -> Result<Bytes, Refusal> {
         pieces.0.pop_front();
@@ -220,12 +283,12 @@ impl Messages {
         let (mut whole, mut fault) = (Vec::new(), Ok(()));
         loop {
             let (before, step) = (whole.len(), 64 * 1024);
-            self.room.take(step, held)?;
+            held.grow(step)?;
             let read = reader.by_ref().take(step as u64).read_to_end(&mut whole).map_err(damaged)?;
-            if whole.len() > limits::MESSAGE_BYTES {
+            if whole.len() > self.longest() {
                 let text = format!(
                     "A message has at most {} bytes; this one has more when it is decompressed.",
-                    limits::MESSAGE_BYTES
+                    self.longest()
                 );
                 return Err(Refusal::new(Reason::MessageTooLarge, text));
             }
@@ -256,7 +319,7 @@ impl Counter {
             Load::Append => Counter::Events(ElementCounter::new(None, 2)),
             // AppendStreamRequest.batch.events
             Load::Stream => Counter::Events(ElementCounter::new(Some(2), 2)),
-            Load::Question | Load::Control | Load::Probe => Counter::Elements,
+            Load::Question | Load::Control | Load::Probe | Load::Watch => Counter::Elements,
         }
     }
 
@@ -314,8 +377,8 @@ fn stalled() -> Refusal {
     Refusal::new(Reason::RequestStalled, format!("A message must arrive within {} s.", ARRIVES.as_secs()))
 }
 
-fn too_large(length: usize) -> Refusal {
-    let text = format!("A message has at most {} bytes; this one has {length}.", limits::MESSAGE_BYTES);
+fn too_large(length: usize, most: usize) -> Refusal {
+    let text = format!("A message has at most {most} bytes; this one has {length}.");
     Refusal::new(Reason::MessageTooLarge, text)
 }
 

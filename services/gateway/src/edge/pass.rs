@@ -1,27 +1,42 @@
 //! Passes a call's messages on: each is read whole and checked, and the tenant is charged for it, before the service behind sees a byte of it.
 
-use http::{Request, Response, header::HeaderName};
+use std::time::Duration;
+
+use http::{
+    Request, Response,
+    header::{CONTENT_LENGTH, HeaderName},
+};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use runnel_chassis::{Caller, Upstream};
+use runnel_chassis::{Caller, Clock, Upstream};
 use runnel_contracts::refusal::Refusal;
+use tokio::time::Instant;
 use tonic::{Status, body::Body};
 
 use super::{
+    ByKey,
     body::{Fault, hold, told},
     budget::Charger,
+    gate::Passed,
     message::{Encoding, Message, Messages, Pieces, Room},
     method_of, refuse,
 };
-use crate::methods::{Load, Method};
+use crate::{
+    keys::Keys,
+    methods::{Load, Method},
+};
 
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// How often the key of a stream is looked at again. A stream may be open for long after its key was revoked.
+const KEY_AGAIN: Duration = Duration::from_secs(15);
 
 /// What checking and charging needs.
 #[derive(Clone, Debug)]
 pub(super) struct Passing {
     pub(super) room: Room,
     pub(super) charger: Charger,
+    pub(super) keys: Keys,
+    pub(super) clock: Clock,
 }
 
 /// The message of a call that has only one, for who wants to send it again.
@@ -35,11 +50,13 @@ pub(super) async fn pass(passing: Passing, mut request: Request<Body>, next: Ups
         Ok(encoding) => encoding,
         Err(refusal) => return refuse(refusal),
     };
-    // What is passed on is not compressed.
+    // What is passed on is not compressed, and so may be longer.
     request.headers_mut().remove(ENCODING);
+    request.headers_mut().remove(CONTENT_LENGTH);
     let (mut parts, body) = request.into_parts();
-    let messages = Messages::new(body, method, encoding, passing.room.clone());
     let caller = parts.extensions.get::<Caller>().cloned();
+    let tenant = caller.as_ref().map(|caller| caller.tenant.clone());
+    let messages = Messages::new(body, method, encoding, passing.room.clone(), tenant);
     if streams(method) {
         return stream(passing, Request::from_parts(parts, messages), caller, next).await;
     }
@@ -52,6 +69,9 @@ pub(super) async fn pass(passing: Passing, mut request: Request<Body>, next: Ups
     };
     match checked.await {
         Ok(Message { pieces, room, .. }) => {
+            if let Some(passed) = parts.extensions.get::<Passed>() {
+                passed.note();
+            }
             parts.extensions.insert(Whole(pieces.clone()));
             hold(next.answer(Request::from_parts(parts, Body::new(pieces))).await, room)
         }
@@ -69,14 +89,30 @@ struct Flow {
     messages: Messages,
     /// The rest of the message that is being passed on.
     message: Option<Message>,
-    charger: Charger,
+    passing: Passing,
     caller: Option<Caller>,
+    /// When the caller's key was last looked at, of a caller who has one.
+    known: Option<Instant>,
     method: &'static Method,
     fault: Fault,
 }
 
 impl Flow {
-    /// The next piece. A tenant whose budget is used up waits, and its client with it, by flow control.
+    /// The next message. A tenant whose budget is used up waits, and its client with it, by flow control.
+    async fn next(&mut self) -> Result<Option<Message>, Refusal> {
+        let Some(message) = self.messages.next().await? else { return Ok(None) };
+        if let Some(caller) = &self.caller {
+            let Passing { charger, keys, clock, .. } = &self.passing;
+            charger.wait(caller, self.method, &message).await;
+            if self.known.is_some_and(|known| known.elapsed() >= KEY_AGAIN) {
+                keys.still(caller, clock.now_ms()).await?;
+                self.known = Some(Instant::now());
+            }
+        }
+        Ok(Some(message))
+    }
+
+    /// The next piece.
     async fn step(mut self) -> Option<(Result<Frame<bytes::Bytes>, Status>, Flow)> {
         if self.fault.get().is_some() {
             return None;
@@ -85,14 +121,11 @@ impl Flow {
             if let Some(piece) = self.message.as_mut().and_then(|message| message.pieces.pop()) {
                 return Some((Ok(Frame::data(piece)), self));
             }
-            match self.messages.next().await {
+            // What was passed on takes no room any more, however long the next message is in coming.
+            self.message = None;
+            match self.next().await {
                 Ok(None) => return None,
-                Ok(Some(message)) => {
-                    if let Some(caller) = &self.caller {
-                        self.charger.wait(caller, self.method, &message).await;
-                    }
-                    self.message = Some(message);
-                }
+                Ok(message) => self.message = message,
                 Err(refusal) => {
                     let status = Status::from(refusal.clone());
                     drop(self.fault.set(refusal));
@@ -113,9 +146,10 @@ async fn stream(
     let Some(method) = request.extensions().get::<&'static Method>().copied() else {
         return refuse(super::unknown());
     };
+    let known = request.extensions().get::<ByKey>().map(|_| Instant::now());
     let request = request.map(|messages| {
         let fault = Fault::clone(&fault);
-        let flow = Flow { messages, message: None, charger: passing.charger, caller, method, fault };
+        let flow = Flow { messages, message: None, passing, caller, known, method, fault };
         Body::new(StreamBody::new(futures_util::stream::unfold(flow, Flow::step)))
     });
     let response = next.answer(request).await;

@@ -89,7 +89,56 @@ pub(super) async fn reads(allowance: Allowance, request: Request<Body>, next: Up
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use runnel_contracts::refusal::Refusal;
+
     use super::*;
+    use crate::methods;
+
+    /// A service that is lost so many times before it answers.
+    fn lost_at_first(times: usize) -> (Upstream, Arc<AtomicUsize>) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let service = Upstream::from_fn({
+            let calls = calls.clone();
+            move |_| {
+                let call = calls.fetch_add(1, Ordering::Relaxed);
+                let status = match call < times {
+                    true => Status::from(Refusal::new(Reason::ServiceUnavailable, "gone")),
+                    false => Status::ok(""),
+                };
+                async move { status.into_http() }
+            }
+        });
+        (service, calls)
+    }
+
+    async fn sent(path: &str, times: usize, allowance: Allowance) -> (usize, Code) {
+        let (service, calls) = lost_at_first(times);
+        let mut request = Request::post(path).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(methods::find(path).unwrap());
+        request.extensions_mut().insert(Whole(super::super::message::Pieces::default()));
+        let answer = reads(allowance, request, service).await;
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        (calls.load(Ordering::Relaxed), status.code())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_reads_is_sent_again_and_what_writes_never() {
+        let fresh = Allowance::default;
+        let query = "/runnel.funnel.v1.FunnelService/QueryFunnel";
+        assert_eq!(sent(query, 1, fresh()).await, (2, Code::Ok));
+        assert_eq!(sent(query, 2, fresh()).await, (3, Code::Ok));
+        assert_eq!(sent(query, 9, fresh()).await, (3, Code::Unavailable));
+        for write in
+            ["/runnel.ingest.v1.IngestService/Append", "/runnel.funnel.v1.FunnelService/DefineFunnel"]
+        {
+            assert_eq!(sent(write, 1, fresh()).await, (1, Code::Unavailable));
+        }
+        let spent = fresh();
+        while spent.spend() {}
+        assert_eq!(sent(query, 1, spent).await, (1, Code::Unavailable), "an outage is not made worse");
+    }
 
     #[test]
     fn repeats_are_at_most_a_tenth() {

@@ -9,18 +9,26 @@ use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
 use runnel::node::{Node, NodeOptions};
 use runnel_chassis::{Clock, Upstream, serve};
-use runnel_client::proto::{
-    event::v1::Event,
-    funnel::v1::{FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request::Funnel},
-    ingest::v1::{
-        AppendRequest, AppendResponse, AppendStreamRequest,
-        append_stream_request::{Batch, Message as Asked, Open},
+use runnel_client::{
+    Client,
+    proto::{
+        event::v1::Event,
+        funnel::v1::{FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request::Funnel},
+        ingest::v1::{
+            AppendRequest, AppendResponse, AppendStreamRequest, AppendStreamResponse,
+            append_stream_request::{Batch, Message as Asked, Open},
+            append_stream_response::Message as Answered,
+        },
     },
 };
 use runnel_gateway::{Allowances, EdgeOptions, Origins};
 use runnel_model::TenantName;
 use runnel_storage::KeyKind;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt;
 
@@ -165,7 +173,7 @@ impl World {
         }
         let listener = serve::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let options = serve::ServeOptions { tls: None, browsers };
+        let options = serve::ServeOptions { browsers, ..Default::default() };
         tokio::spawn(serve::serve(listener, node.edge(), options, std::future::pending()));
         let [write, read, other] = keys.try_into().unwrap();
         World { node, address, write, read, other, _folder: folder }
@@ -337,6 +345,66 @@ async fn streams_are_bounded_message_by_message() {
         let huge = [good, vec![Bytes::from_static(&[0, 0xff, 0, 0, 0])]].concat();
         assert_eq!(target.call(request(), huge, true).await.reason(), "MESSAGE_TOO_LARGE", "{place}");
     }
+}
+
+/// A stream that was opened and sent one batch, whose client goes on saying nothing until it is told what to send.
+async fn idle_stream(
+    world: &World,
+    id: &str,
+    events: Vec<Event>,
+) -> (mpsc::Sender<AppendStreamRequest>, tonic::Streaming<AppendStreamResponse>) {
+    let (say, said) = mpsc::channel(4);
+    let client = Client::connect(&format!("http://{}", world.address), &world.write).await.unwrap();
+    let open = Asked::Open(Open { stream_id: id.to_owned() });
+    for message in [open, Asked::Batch(Batch { sequence: 1, events })] {
+        say.send(AppendStreamRequest { message: Some(message) }).await.unwrap();
+    }
+    let answers = client.ingest().append_stream(ReceiverStream::new(said)).await.unwrap();
+    let mut answers = answers.into_inner();
+    answers.message().await.unwrap().unwrap();
+    let Some(Answered::Ack(_)) = answers.message().await.unwrap().unwrap().message else { panic!("no ack") };
+    (say, answers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_wait_take_no_room_and_strangers_little() {
+    let world = World::start(EdgeOptions { room_bytes: 1 << 20, ..EdgeOptions::default() }).await;
+    let mut streams = Vec::new();
+    for number in 0..8 {
+        streams.push(idle_stream(&world, &format!("s{number}"), events(5_000, 5_000 * number)).await);
+    }
+    for (place, target) in world.targets().await {
+        let append =
+            target.call(world.request(APPEND, &world.write, &[]), vec![framed(0, &batch(9_000, 0))], false);
+        assert_eq!(accepted(&append.await), 9_000, "{place}");
+        let check = world.request("/grpc.health.v1.Health/Check", "", &[]);
+        let answer = target.call(check, vec![framed(0, &[0; 5_000])], false).await;
+        assert_eq!(answer.reason(), "MESSAGE_TOO_LARGE", "{place}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_its_key_is_revoked() {
+    let world = World::start(EdgeOptions::default()).await;
+    let (say, mut answers) = idle_stream(&world, "s", events(1, 0)).await;
+    let id = world.write.split('_').nth(2).unwrap();
+    let shop = TenantName::parse("shop").unwrap();
+    world.node.keys().revoke(&shop, id, world.node.clock().now_ms()).await.unwrap().unwrap();
+    let watch = std::time::Instant::now();
+    let ended = async {
+        for sequence in 2.. {
+            let batch = Asked::Batch(Batch { sequence, events: events(1, sequence as usize) });
+            let sent = say.send(AppendStreamRequest { message: Some(batch) }).await;
+            match answers.message().await {
+                Ok(Some(_)) if sent.is_ok() => tokio::time::sleep(Duration::from_millis(500)).await,
+                Ok(_) => panic!("the stream ended well"),
+                Err(status) => return status,
+            }
+        }
+        unreachable!("batches have no end")
+    };
+    let status = tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();
+    assert_eq!(status.get_details_error_info().unwrap().reason, "KEY_INVALID", "after {:?}", watch.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

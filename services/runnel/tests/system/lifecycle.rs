@@ -8,9 +8,13 @@ use std::{
     time::Duration,
 };
 
-use runnel_client::Client;
+use runnel_client::{
+    Client,
+    proto::ingest::v1::{AppendStreamRequest, append_stream_request, append_stream_request::Open},
+};
 use runnel_harness::{Deployment, Extra, Placement, Postgres};
 use tokio::time::{sleep, timeout};
+use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -122,13 +126,19 @@ async fn a_server_without_its_database_is_alive_and_not_ready_until_it_is_back()
         until(ops, "/readyz", 200).await;
     }
 
-    // A service that is gone is what the gateway needs.
+    // A service that is gone takes none of the others away.
     let endpoint = all.endpoint.clone();
     all.processes.get_mut("funnel").unwrap().kill().unwrap();
     assert!(reader.funnel().query_funnel(question()).await.is_err());
-    assert_eq!(until(&gateway, "/readyz", 503).await, "not yet or not any more: funnel\n");
+    assert_eq!(get(&gateway, "/readyz").0, 200, "there is more than one service behind it");
+    writer.append(batch(3), None).await.unwrap();
     all.processes.get_mut("funnel").unwrap().restart().unwrap();
-    until(&gateway, "/readyz", 200).await;
+    let found_again = async {
+        while reader.funnel().query_funnel(question()).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, found_again).await.unwrap();
 
     assert_eq!(health(&endpoint).await, ServingStatus::Serving);
     let process = all.processes.get_mut("gateway").unwrap();
@@ -139,6 +149,31 @@ async fn a_server_without_its_database_is_alive_and_not_ready_until_it_is_back()
     writer.append(batch(2), None).await.expect("calls that still come are answered");
     assert!(process.wait().unwrap(), "it ends well");
     assert!(TcpStream::connect(&gateway).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_ends_in_time_although_its_clients_stay() {
+    let mut all = deployment(Placement::Folder);
+    let (write, _) = all.tenant("shop").await.unwrap();
+    // A stream that its client keeps open and says nothing on, and a connection on which nobody ever answers.
+    let client = Client::connect(&all.endpoint, &write).await.unwrap();
+    let open = append_stream_request::Message::Open(Open { stream_id: "s".to_owned() });
+    let said =
+        tokio_stream::iter([AppendStreamRequest { message: Some(open) }]).chain(tokio_stream::pending());
+    let mut answers = client.ingest().append_stream(said).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    let mut silent = TcpStream::connect(all.endpoint.trim_start_matches("http://")).unwrap();
+    std::io::Write::write_all(&mut silent, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+
+    let process = all.processes.get_mut("serve").unwrap();
+    process.signal("TERM").unwrap();
+    let ended = async {
+        while !process.has_ended().unwrap() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(25), ended).await.expect("it ends within 25 s");
+    assert!(process.wait().unwrap(), "it ends well");
 }
 
 #[tokio::test(flavor = "multi_thread")]

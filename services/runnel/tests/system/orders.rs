@@ -16,9 +16,10 @@ use runnel_client::{
         query::v1::{Selector, selector::Column},
     },
 };
+use runnel_harness::Deployment;
 use runnel_model::TenantName;
 
-use crate::server::Random;
+use crate::{places::everywhere, server::Random};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -87,6 +88,42 @@ fn comparable(mut answer: QueryFunnelResponse) -> QueryFunnelResponse {
     answer.provenance = None;
     answer
 }
+
+/// The same events sent to three tenants, each time in another order and in other batches, some of them again, by two senders at once.
+async fn any_delivery_gives_the_same_answer(deployment: Deployment) {
+    let mut random = Random(7);
+    let events: Vec<Event> = (0..600).map(|at| event(&mut random, at)).collect();
+    let mut answers = Vec::new();
+    for name in ["first", "second", "third"] {
+        let (write, read) = deployment.tenant(name).await.unwrap();
+        let writer = Client::connect(&deployment.endpoint, &write).await.unwrap();
+        let reader = Client::connect(&deployment.endpoint, &read).await.unwrap();
+        let senders = [random.below(u64::MAX), random.below(u64::MAX)].map(|seed| {
+            let (events, writer, mut random) = (events.clone(), writer.clone(), Random(seed));
+            async move {
+                let mut rest = events;
+                for at in (1..rest.len()).rev() {
+                    rest.swap(at, random.below(at as u64 + 1) as usize);
+                }
+                while !rest.is_empty() {
+                    let count = (1 + random.below(150) as usize).min(rest.len());
+                    writer.append(rest.drain(..count).collect(), None).await.unwrap();
+                }
+            }
+        });
+        let [one, other] = senders;
+        tokio::join!(one, other, async { drop(reader.funnel().query_funnel(question()).await) });
+        let checked =
+            reader.funnel().verify(VerifyRequest { query: Some(question()) }).await.unwrap().into_inner();
+        assert!(checked.holds, "{name}: {:?}", checked.checks);
+        answers.push(comparable(checked.answer.unwrap()));
+    }
+    assert!(answers[0].totals.as_ref().unwrap().entered > 0);
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0], answers[2]);
+}
+
+everywhere!(any_delivery_gives_the_same_answer);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn order_batching_duplication_and_lateness_change_nothing() {
