@@ -81,7 +81,8 @@ impl Armed {
         if let Some(path) = &*LOG
             && let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path)
         {
-            drop(writeln!(file, "{} {:?}", self.name, self.action));
+            // In one piece: several processes write to one file.
+            drop(file.write_all(format!("{} {:?}\n", self.name, self.action).as_bytes()));
         }
     }
 }

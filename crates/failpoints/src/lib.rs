@@ -48,6 +48,7 @@ pub const NAMES: &[&str] = &[
     "qry.after_fetch",
     // Open sessions on their way to the hot store.
     "hot.before_write",
+    "hot.before_watermark",
     "hot.mid_rebuild",
     // The schema.
     "mig.before_ddl",

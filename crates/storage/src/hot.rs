@@ -136,6 +136,8 @@ pub struct Lease {
     pub granted: u64,
     /// In how many milliseconds the rest will be there if nobody else takes it; of more than a full bucket holds, a full bucket.
     pub wait_ms: u64,
+    /// How many processes leased from the bucket within the last minute, with this one.
+    pub sharers: u64,
 }
 
 /// How long a command may take if nothing else is said.

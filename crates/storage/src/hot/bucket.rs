@@ -26,7 +26,7 @@ impl Bucket {
         let granted = want.min(self.milli / MILLI);
         self.milli -= granted * MILLI;
         let missing = want.min(limit.burst()).saturating_sub(granted);
-        Lease { granted, wait_ms: self.until(missing, limit) }
+        Lease { granted, wait_ms: self.until(missing, limit), sharers: 1 }
     }
 
     /// Takes all tokens or none. Otherwise, how many milliseconds it takes until they are there.
@@ -59,7 +59,8 @@ impl Bucket {
         (tokens.saturating_mul(MILLI)).saturating_sub(self.milli).div_ceil(limit.rate())
     }
 
-    fn refill(&mut self, limit: Limit, now_ms: i64) {
+    /// Lets time pass. It holds no more than the limit's burst then.
+    pub(crate) fn refill(&mut self, limit: Limit, now_ms: i64) {
         let most = limit.burst() * MILLI;
         if self.at_ms.saturating_sub(now_ms) > AHEAD_MS {
             self.at_ms = now_ms;

@@ -1,25 +1,33 @@
 //! Rate limits for every call, without asking the hot store on every call.
 //!
 //! A process leases about a tenth of a second's tokens at a time and spends them from its own pool. All that is spent was taken from the tenant's one bucket, so
-//! any number of processes together let through no more than the limit. While the hot store does not answer, each process lets through half of the limit by a
-//! bucket of its own: losing the store makes the limit stricter, not void.
+//! any number of processes together let through no more than the limit.
+//!
+//! While the hot store does not answer, each process lets through its part of half of the limit by a bucket of its own. The store tells with every lease how many
+//! processes share a bucket, and what it told last is what the half is divided by: losing the store makes the limit stricter, not void, however many processes
+//! lose it. Not counted are processes that started while it was away: such a one takes half of the limit for its part. A process that lost it alone lets through
+//! its part beside the limit that the others go on to share, and when the store comes back, its bucket has filled up meanwhile.
 
 mod pool;
+mod sharers;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use runnel_model::TenantName;
 use tokio::time::Instant;
 
-use self::pool::{Pool, Turn};
-use super::{Backend, Hot, Limit};
+use self::{
+    pool::{Pool, Turn},
+    sharers::Sharers,
+};
+use super::{Backend, DEADLINE, Hot, Lease, Limit};
 
-/// How long a call waits for tokens that are being leased.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a call waits for tokens that are being leased: longer than the store may take, so that what it waits for is an answer, or that there is none.
+const PATIENCE: Duration = DEADLINE.saturating_mul(2);
 /// A pool that was not used for this long is given up, in milliseconds.
 const IDLE_MS: i64 = 10_000;
 /// Pools are looked through for idle ones when there are this many more than twice those of the last time.
@@ -38,6 +46,7 @@ struct Inner {
     hot: Hot,
     patience: Duration,
     pools: Mutex<Pools>,
+    sharers: Mutex<Sharers>,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +74,11 @@ enum Source {
     Bucket,
     Leased(Arc<Pool>),
     /// What goes while nobody can say.
-    Alone(Arc<Pool>),
+    Alone {
+        pool: Arc<Pool>,
+        /// How many processes shared the budget then.
+        sharers: u64,
+    },
 }
 
 /// More than the limit allows.
@@ -89,10 +102,11 @@ impl Budgets {
         Budgets::with_patience(hot, PATIENCE)
     }
 
-    /// As [`new`](Budgets::new), with another time that a call may wait for the hot store before it is answered from half of the limit.
+    /// As [`new`](Budgets::new), with another time that a call may wait for the hot store before that counts as not answering.
     #[must_use]
     pub fn with_patience(hot: Hot, patience: Duration) -> Budgets {
-        Budgets { inner: Arc::new(Inner { hot, patience, pools: Mutex::default() }) }
+        let sharers = Mutex::new(Sharers::new(Instant::now()));
+        Budgets { inner: Arc::new(Inner { hot, patience, pools: Mutex::default(), sharers }) }
     }
 
     /// Takes tokens of several kinds from a tenant's budgets: of each kind as many as are asked for, or none of any kind. Rarely waits, and never long. Says which
@@ -139,22 +153,29 @@ impl Budgets {
                     return Ok(Source::Leased(pool.clone()));
                 }
                 Turn::Refused { ms } => return Err(OverBudget::Wait { ms }),
-                Turn::Alone => break,
+                Turn::Alone { lease } => {
+                    self.lease(&pool, tenant, kind, lease, limit, now_ms);
+                    break;
+                }
                 Turn::Wait { lease } => self.lease(&pool, tenant, kind, lease, limit, now_ms),
             }
             if tokio::time::timeout_at(deadline, told).await.is_err() {
+                pool.overdue(limit, now_ms);
                 break;
             }
         }
-        let alone = pool.take_alone(amount, limit, now_ms);
-        alone.map(|()| Source::Alone(pool)).map_err(|ms| OverBudget::Wait { ms })
+        let sharers = self.sharers().most();
+        match pool.take_alone(amount, limit, sharers, now_ms) {
+            Ok(()) => Ok(Source::Alone { pool, sharers }),
+            Err(ms) => Err(OverBudget::Wait { ms }),
+        }
     }
 
     fn give_back(&self, tenant: &TenantName, charge: Charge, source: Source, now_ms: i64) {
         let Charge { kind, amount, limit } = charge;
         match source {
             Source::Leased(pool) => pool.give_back(amount),
-            Source::Alone(pool) => pool.give_back_alone(amount, limit, now_ms),
+            Source::Alone { pool, sharers } => pool.give_back_alone(amount, limit, sharers, now_ms),
             Source::Bucket => {
                 if let Backend::Process(process) = &*self.inner.hot.backend {
                     process.give_back(tenant, kind, amount, limit, now_ms);
@@ -167,6 +188,10 @@ impl Budgets {
     #[must_use]
     pub fn resident(&self) -> usize {
         self.inner.pools.lock().unwrap_or_else(PoisonError::into_inner).all.len()
+    }
+
+    fn sharers(&self) -> MutexGuard<'_, Sharers> {
+        self.inner.sharers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pool(&self, tenant: &TenantName, kind: &'static str, limit: Limit, now_ms: i64) -> Arc<Pool> {
@@ -198,9 +223,13 @@ impl Budgets {
         now_ms: i64,
     ) {
         let Some(want) = want else { return };
-        let (hot, pool, tenant) = (self.inner.hot.clone(), pool.clone(), tenant.clone());
+        let (budgets, pool, tenant) = (self.clone(), pool.clone(), tenant.clone());
         tokio::spawn(async move {
-            pool.leased(hot.lease(&tenant, kind, want, limit, now_ms).await.ok(), now_ms);
+            let lease = budgets.inner.hot.lease(&tenant, kind, want, limit, now_ms).await.ok();
+            if let Some(Lease { sharers, .. }) = lease {
+                budgets.sharers().told(sharers, Instant::now());
+            }
+            pool.leased(lease, limit, now_ms);
         });
     }
 }

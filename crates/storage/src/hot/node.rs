@@ -208,14 +208,15 @@ impl Attempt<'_> {
                 }
                 false
             }
-            Err(HotError::Refused { source, .. }) => {
+            // Who refuses over a connection answers. Who refuses to connect would be connected to anew by every call.
+            Err(HotError::Refused { source, .. }) if self.link.is_some() => {
                 state.breaker.succeeded(admission, now);
                 source.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
             }
             Err(error) => {
                 let opened = state.breaker.failed(admission, now);
                 if opened {
-                    tracing::warn!(at = %node.host, %error, "the hot store does not answer; going on without it");
+                    tracing::warn!(at = %node.host, %error, "the hot store cannot be used; going on without it");
                 }
                 opened || matches!(error, HotError::Unreachable { .. })
             }

@@ -144,10 +144,11 @@ impl Process {
         place: &Place,
         shard: usize,
         step: Step,
+        into: Option<u64>,
         seen: &[Seen],
         now_ms: i64,
     ) -> Result<ShardCount, HotError> {
-        self.with_shard(place, shard, now_ms, |shard| shard.apply(step, seen, now_ms))
+        self.with_shard(place, shard, now_ms, |shard| shard.apply(step, into, seen, now_ms))
     }
 
     pub(crate) fn reset(

@@ -34,6 +34,8 @@ static RESET: LazyLock<Script> = LazyLock::new(|| Script::new(&[SHARD, include_s
 /// What the scripts on a shard have in common.
 const SHARD: &str = include_str!("scripts/shard.lua");
 
+/// Who leased from a bucket within this time shares it, in milliseconds.
+const SHARED_MS: u64 = 60_000;
 /// A command may take as long again for every so many events that it carries.
 const EVENTS: usize = 250;
 
@@ -49,6 +51,8 @@ enum Placed {
 pub(crate) struct Servers {
     placed: Placed,
     deadline: Duration,
+    /// Tells this process from others that lease from the same buckets.
+    holder: Holder,
     failures: AtomicU64,
 }
 
@@ -67,7 +71,7 @@ impl Servers {
             }
             None => Placed::Cluster(Cluster::new(address, rules)),
         };
-        Ok(Servers { placed, deadline, failures: AtomicU64::new(0) })
+        Ok(Servers { placed, deadline, holder: Holder::random(), failures: AtomicU64::new(0) })
     }
 
     /// Connects, and looks whether the servers are fit.
@@ -87,13 +91,14 @@ impl Servers {
         now_ms: i64,
     ) -> Result<Lease, HotError> {
         let shard = bucket_shard(tenant, kind);
-        let run = LEASE.on([shard.key(&format!("budget:{kind}"))]);
+        let run = LEASE.on(["budget", "sharers"].map(|family| shard.key(&format!("{family}:{kind}"))));
         let run = run.with(want.min(Limit::MOST)).with(limit.rate()).with(limit.burst());
-        let told = self.run(&shard, run.with(now_ms).with(bucket::AHEAD_MS), self.deadline).await?;
+        let run = run.with(now_ms).with(bucket::AHEAD_MS).with(self.holder.0).with(SHARED_MS);
+        let told = self.run(&shard, run, self.deadline).await?;
         let Value::Array(told) = &told else { return Err(HotError::Unexpected) };
         match told[..] {
-            [Value::Int(granted), Value::Int(wait_ms)] => {
-                Ok(Lease { granted: whole(granted)?, wait_ms: whole(wait_ms)? })
+            [Value::Int(granted), Value::Int(wait_ms), Value::Int(sharers)] => {
+                Ok(Lease { granted: whole(granted)?, wait_ms: whole(wait_ms)?, sharers: whole(sharers)? })
             }
             _ => Err(HotError::Unexpected),
         }
@@ -129,12 +134,14 @@ impl Servers {
         place: &Place,
         shard: usize,
         step: Step,
+        into: Option<u64>,
         seen: &[Seen],
         now_ms: i64,
     ) -> Result<ShardCount, HotError> {
         let (shard, run) = on_shard(&APPLY, place, shard, now_ms);
-        let run = with_seen(run.with(step.epoch).with(step.from).with(step.to), seen);
-        counted(self.run(&shard, run, self.patience(seen)).await?)
+        let run = run.with(step.epoch).with(step.from).with(step.to);
+        let run = run.with(into.map_or_else(String::new, |filling| filling.to_string()));
+        counted(self.run(&shard, with_seen(run, seen), self.patience(seen)).await?)
     }
 
     pub(crate) async fn reset(
@@ -254,9 +261,13 @@ fn told(value: Value) -> Result<(Vec<u8>, Vec<i64>), HotError> {
 fn counted(value: Value) -> Result<ShardCount, HotError> {
     let (word, numbers) = told(value)?;
     match (&word[..], &numbers[..]) {
-        (b"ok", &[open, sequence, as_of_ms, epoch]) => {
-            Ok(ShardCount { open: whole(open)?, sequence: whole(sequence)?, as_of_ms, epoch: whole(epoch)? })
-        }
+        (b"ok", &[open, sequence, as_of_ms, epoch, filling]) => Ok(ShardCount {
+            open: whole(open)?,
+            sequence: whole(sequence)?,
+            as_of_ms,
+            epoch: whole(epoch)?,
+            filling: whole(filling)?,
+        }),
         (b"fenced", &[epoch]) => Err(HotError::Fenced { epoch: whole(epoch)? }),
         (b"lost", _) => Err(HotError::Lost),
         _ => Err(HotError::Unexpected),

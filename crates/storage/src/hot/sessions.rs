@@ -10,7 +10,9 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 use futures_util::future::join_all;
+use runnel_failpoints::hit;
 use runnel_model::{SHARDS, TenantName, limits::SESSION_GAP_MS};
+use tokio::task::yield_now;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Backend, Hot, HotError};
@@ -88,6 +90,8 @@ pub struct ShardCount {
     pub as_of_ms: i64,
     /// The epoch of who wrote last.
     pub epoch: u64,
+    /// The word of the filling that it has grown from.
+    pub(crate) filling: u64,
 }
 
 /// A tenant's open sessions.
@@ -108,7 +112,7 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part<'a> {
     pub(crate) epoch: u64,
-    /// Tells fillings apart.
+    /// Tells fillings apart. Scripts have numbers of 53 bits.
     pub(crate) word: u64,
     pub(crate) first: bool,
     pub(crate) last: bool,
@@ -146,8 +150,8 @@ impl Sessions {
         }
     }
 
-    /// Adds events to a shard, which is complete up to `step.to` then. [`HotError::Lost`] when it is not complete up to `step.from`; [`HotError::Fenced`] when an
-    /// owner with a higher epoch wrote to it. With events of other shards its counts are wrong.
+    /// Adds events to a shard, which is complete up to `step.to` then. [`HotError::Lost`] when it is not complete up to `step.from`, or was filled anew meanwhile;
+    /// [`HotError::Fenced`] when an owner with a higher epoch wrote to it. With events of other shards its counts are wrong.
     pub async fn apply(
         &self,
         shard: usize,
@@ -155,19 +159,27 @@ impl Sessions {
         seen: &[Seen],
         now_ms: i64,
     ) -> Result<ShardCount, HotError> {
-        let mut parts = seen.chunks(PART).peekable();
+        let (mut into, mut parts) = (None, seen.chunks(PART).peekable());
         loop {
             let part = parts.next().unwrap_or_default();
             let last = parts.peek().is_none();
-            // Only with the last part is everything there.
+            if last {
+                hit("hot.before_watermark").await.map_err(|_| HotError::Lost)?;
+            }
+            // Only with the last part is everything there, and only if a filling has not thrown away the parts before.
             let step = if last { step } else { Step { to: step.from, ..step } };
             let applied = match &*self.hot.backend {
-                Backend::Process(process) => process.apply(&self.place, shard, step, part, now_ms),
-                Backend::Servers(servers) => servers.apply(&self.place, shard, step, part, now_ms).await,
+                Backend::Process(process) => process.apply(&self.place, shard, step, into, part, now_ms),
+                Backend::Servers(servers) => {
+                    servers.apply(&self.place, shard, step, into, part, now_ms).await
+                }
             }?;
             if last {
                 return Ok(applied);
             }
+            into = Some(applied.filling);
+            // In the process a part waits for nothing; others get in between as they do on a server.
+            yield_now().await;
         }
     }
 
@@ -180,11 +192,14 @@ impl Sessions {
         seen: &[Seen],
         now_ms: i64,
     ) -> Result<ShardCount, HotError> {
-        let word = RandomState::new().hash_one(epoch);
+        let word = RandomState::new().hash_one(epoch) >> 11;
         let (mut first, mut parts) = (true, seen.chunks(PART).peekable());
         loop {
             let seen = parts.next().unwrap_or_default();
             let last = parts.peek().is_none();
+            if last && !first {
+                hit("hot.before_watermark").await.map_err(|_| HotError::Lost)?;
+            }
             let part = Part { epoch, word, first, last, sequence, seen };
             let done = match &*self.hot.backend {
                 Backend::Process(process) => process.reset(&self.place, shard, part, now_ms),
@@ -194,6 +209,7 @@ impl Sessions {
                 return Ok(done);
             }
             first = false;
+            yield_now().await;
         }
     }
 

@@ -88,6 +88,22 @@ pub(crate) async fn processes_together_let_through_no_more_than_the_limit(hot: &
     assert!(gone * 10 >= most * 8, "{gone} of {most}: what is allowed is let through");
 }
 
+pub(crate) async fn a_limit_is_kept_and_refuses_nobody_for_long_when_clocks_jump(hot: &Hot) {
+    const HOUR: i64 = 3_600_000;
+    let (budgets, tenant) = (Budgets::with_patience(hot.clone(), Duration::from_secs(10)), tenant());
+    let limit = Limit::new(1_000, 100);
+    for jump in [0, -HOUR, 0, 365 * 24 * HOUR, 0, -NOW, 0] {
+        let mut gone = 0;
+        for at in 0..1_000 {
+            for _ in 0..2 {
+                let taken = take(&budgets, &tenant, "events", 1, limit, NOW + jump + at).await;
+                gone += u64::from(taken.is_ok());
+            }
+        }
+        assert!((800..=1_200).contains(&gone), "{gone} in the second after {jump} ms");
+    }
+}
+
 pub(crate) async fn more_than_ever_fits_is_refused_for_good(hot: &Hot) {
     let (budgets, tenant) = (Budgets::with_patience(hot.clone(), Duration::from_secs(10)), tenant());
     let limit = Limit::new(10, 100);

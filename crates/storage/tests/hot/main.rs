@@ -64,6 +64,7 @@ every_backend! {
         any_order_of_the_same_events_counts_the_same,
         a_shard_that_is_not_there_is_lost,
         a_step_that_was_missed_is_noticed,
+        a_step_of_which_a_filling_threw_away_a_part_is_lost,
         an_older_owner_is_fenced,
         one_process_owns_a_tenant_at_a_time,
         time_does_not_go_back,
@@ -73,6 +74,7 @@ every_backend! {
     budgets:
         leases_equal_those_of_a_bucket_that_lives_through_every_millisecond,
         processes_together_let_through_no_more_than_the_limit,
+        a_limit_is_kept_and_refuses_nobody_for_long_when_clocks_jump,
         more_than_ever_fits_is_refused_for_good,
         a_call_that_is_refused_takes_nothing,
         only_those_who_send_are_in_memory;

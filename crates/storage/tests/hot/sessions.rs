@@ -2,10 +2,13 @@
 
 use std::{
     collections::HashSet,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -121,6 +124,38 @@ pub(crate) async fn a_step_that_was_missed_is_noticed(hot: &Hot) {
         let count = sessions.apply(1, step(from, to), &[seen(1, NOW)], NOW).await.unwrap();
         assert_eq!((count.open, count.sequence), (open, sequence));
     }
+}
+
+pub(crate) async fn a_step_of_which_a_filling_threw_away_a_part_is_lost(hot: &Hot) {
+    let sessions = filled(hot, 10).await;
+    let events: Vec<Seen> = (0..5_000).map(|visitor| seen(visitor, NOW)).collect();
+    // A server knows the script from then on, so that one look at the next step sends its first part, and nothing else.
+    sessions.apply(6, step(10, 11), &[], NOW).await.unwrap();
+    let mut applying = pin!(sessions.apply(6, step(11, 20), &events, NOW));
+    assert!(poll_fn(|context| Poll::Ready(applying.as_mut().poll(context).is_pending())).await);
+    while sessions.count(6, NOW).await.unwrap().open == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The same owner fills the shard with what the journal had up to a number in the midst of the step: the step's last events, say.
+    sessions.reset(6, 1, 15, &events[4_500..], NOW).await.unwrap();
+    let applied = applying.await;
+    assert!(matches!(applied, Err(HotError::Lost)), "{applied:?}");
+    let count = sessions.count(6, NOW).await.unwrap();
+    assert_eq!((count.open, count.sequence), (500, 15));
+    let count = sessions.apply(6, step(15, 20), &events[..4_500], NOW).await.unwrap();
+    assert_eq!((count.open, count.sequence), (5_000, 20));
+    // So it is when the shard was lost between two parts.
+    let more: Vec<Seen> = (5_000..8_000).map(|visitor| seen(visitor, NOW)).collect();
+    let mut applying = pin!(sessions.apply(6, step(20, 30), &more, NOW));
+    assert!(poll_fn(|context| Poll::Ready(applying.as_mut().poll(context).is_pending())).await);
+    while sessions.count(6, NOW).await.unwrap().open == 5_000 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    sessions.forget().await.unwrap();
+    sessions.reset(6, 1, 20, &events, NOW).await.unwrap();
+    assert!(matches!(applying.await, Err(HotError::Lost)));
+    let count = sessions.count(6, NOW).await.unwrap();
+    assert_eq!((count.open, count.sequence), (5_000, 20));
 }
 
 pub(crate) async fn an_older_owner_is_fenced(hot: &Hot) {

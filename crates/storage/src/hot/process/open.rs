@@ -7,12 +7,13 @@ use crate::hot::{
     sessions::{AHEAD_MS, GAP_MS, Part, Seen, ShardCount, Step, VisitorKey},
 };
 
-/// A shard: who wrote last, up to which number it is complete, and the sessions.
+/// A shard: who wrote last, which filling it has grown from, up to which number it is complete, and the sessions.
 #[derive(Debug)]
 pub(super) struct Shard {
     epoch: u64,
-    /// `None` while it is being filled by what has this word.
-    sequence: Result<u64, u64>,
+    filling: u64,
+    /// `None` while it is being filled.
+    sequence: Option<u64>,
     clock_ms: i64,
     /// Last event of every visitor with an open session, and the same by time.
     open: HashMap<VisitorKey, i64>,
@@ -36,32 +37,41 @@ impl Shard {
         if part.first {
             *place = Some(Shard {
                 epoch: part.epoch,
-                sequence: Err(part.word),
+                filling: part.word,
+                sequence: None,
                 clock_ms: now_ms,
                 open: HashMap::new(),
                 by_time: BTreeSet::new(),
                 later: BTreeSet::new(),
             });
         }
-        let shard = place.as_mut().filter(|shard| shard.sequence == Err(part.word)).ok_or(HotError::Lost)?;
+        let is_its = |shard: &&mut Shard| shard.filling == part.word && shard.sequence.is_none();
+        let shard = place.as_mut().filter(is_its).ok_or(HotError::Lost)?;
         shard.note(part.seen);
         if part.last {
-            shard.sequence = Ok(part.sequence);
+            shard.sequence = Some(part.sequence);
         }
         Ok(shard.settle(part.sequence))
     }
 
-    pub(super) fn apply(&mut self, step: Step, seen: &[Seen], now_ms: i64) -> Result<ShardCount, HotError> {
+    /// Takes one part of a step, of which the parts before went into a filling.
+    pub(super) fn apply(
+        &mut self,
+        step: Step,
+        into: Option<u64>,
+        seen: &[Seen],
+        now_ms: i64,
+    ) -> Result<ShardCount, HotError> {
         if self.epoch > step.epoch {
             return Err(HotError::Fenced { epoch: self.epoch });
         }
         let sequence = self.at(now_ms)?;
-        if sequence < step.from {
+        if sequence < step.from || into.is_some_and(|filling| filling != self.filling) {
             return Err(HotError::Lost);
         }
         let sequence = sequence.max(step.to);
         self.note(seen);
-        (self.epoch, self.sequence) = (step.epoch, Ok(sequence));
+        (self.epoch, self.sequence) = (step.epoch, Some(sequence));
         Ok(self.settle(sequence))
     }
 
@@ -72,7 +82,7 @@ impl Shard {
 
     /// Lets the clock advance. The number up to which the shard is complete.
     fn at(&mut self, now_ms: i64) -> Result<u64, HotError> {
-        let sequence = self.sequence.map_err(|_| HotError::Lost)?;
+        let sequence = self.sequence.ok_or(HotError::Lost)?;
         if self.clock_ms.saturating_sub(now_ms) > AHEAD_MS {
             return Err(HotError::Lost);
         }
@@ -111,6 +121,6 @@ impl Shard {
             self.open.remove(&visitor);
         }
         let open = self.open.len() as u64;
-        ShardCount { open, sequence, as_of_ms: self.clock_ms, epoch: self.epoch }
+        ShardCount { open, sequence, as_of_ms: self.clock_ms, epoch: self.epoch, filling: self.filling }
     }
 }

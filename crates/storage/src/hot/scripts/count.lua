@@ -1,3 +1,3 @@
-local epoch, sequence, clock = marked()
+local epoch, sequence, clock, filling = marked()
 if not sequence then return {'lost'} end
-return settle(epoch, sequence, clock)
+return settle(epoch, sequence, clock, filling)

@@ -1,21 +1,21 @@
 -- A shard of open sessions. KEYS: the marker, the open sessions, and events that are still to come. ARGV of every script: now, the longest gap of a session,
 -- how long the keys are kept and how far a clock may run ahead, all in ms.
 --
--- The marker is a hash: the epoch of the owner, the sequence number up to which everything is in, and the latest clock that looked. The sets hold visitors by
--- the time of their last event, and visitors with a time by that time. Each set also holds "-" at the end of time, so that it is never empty: a set that is not
--- there was lost. All three live and expire together.
+-- The marker is a hash: the epoch of the owner, the word of the filling that all this has grown from, the sequence number up to which everything is in, and the
+-- latest clock that looked. The sets hold visitors by the time of their last event, and visitors with a time by that time. Each set also holds "-" at the end of
+-- time, so that it is never empty: a set that is not there was lost. All three live and expire together.
 local marker, open, later = KEYS[1], KEYS[2], KEYS[3]
 local now, gap, kept, ahead = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local function text(number) return string.format('%.0f', number) end
 
--- Epoch, sequence and clock; no sequence where the shard is not there, or not whole.
+-- Epoch, sequence, clock and filling; the epoch alone where the shard is not there, or not whole.
 local function marked()
-    local found = redis.call('HMGET', marker, 'epoch', 'sequence', 'clock')
-    local epoch, sequence, clock = tonumber(found[1]), tonumber(found[2]), tonumber(found[3])
-    local whole = sequence and clock and clock - now <= ahead
+    local found = redis.call('HMGET', marker, 'epoch', 'sequence', 'clock', 'filling')
+    local epoch, sequence, clock, filling = tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), tonumber(found[4])
+    local whole = sequence and clock and filling and clock - now <= ahead
         and redis.call('ZSCORE', open, '-') and redis.call('ZSCORE', later, '-')
     if not whole then return epoch end
-    return epoch, sequence, math.max(clock, now)
+    return epoch, sequence, math.max(clock, now), filling
 end
 
 -- Adds pairs to a set, a thousand at a time.
@@ -44,7 +44,7 @@ local function note(first, clock)
 end
 
 -- Lets the clock advance: events that are due open or extend sessions, sessions without events for longer than the gap end. Gives what is open.
-local function settle(epoch, sequence, clock)
+local function settle(epoch, sequence, clock, filling)
     local due = redis.call('ZRANGEBYSCORE', later, '-inf', text(clock), 'WITHSCORES')
     if #due > 0 then
         local past = {}
@@ -57,5 +57,5 @@ local function settle(epoch, sequence, clock)
     redis.call('ZREMRANGEBYSCORE', open, '-inf', '(' .. text(clock - gap))
     redis.call('HSET', marker, 'epoch', text(epoch), 'sequence', text(sequence), 'clock', text(clock))
     for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, kept) end
-    return {'ok', redis.call('ZCARD', open) - 1, sequence, clock, epoch}
+    return {'ok', redis.call('ZCARD', open) - 1, sequence, clock, epoch, filling}
 end
