@@ -192,12 +192,20 @@ impl Journeys {
                     Some(Refreshed::Done(loaded)) => {
                         let loaded = Arc::new(loaded);
                         slot.put(Some(loaded.clone()));
+                        self.evict(tenant);
                         return Ok(loaded);
                     }
                     Some(Refreshed::NeedsIdentities) => identities = true,
+                    Some(Refreshed::Foreign) => {
+                        tracing::warn!("the store went back to an earlier state; its events are read anew");
+                        identities = false;
+                    }
                 }
             }
-            wanted.extend(current.columns.iter().map(|(selector, _)| selector.clone()));
+            // A tenant that takes most of the memory keeps only what it was asked about last.
+            if current.memory() <= self.inner.options.budget_bytes / 2 {
+                wanted.extend(current.columns.iter().map(|(selector, _)| selector.clone()));
+            }
         }
         self.inner.loads.fetch_add(1, Ordering::Relaxed);
         let loaded = Arc::new(load(store, tenant, &wanted, identities, pool.clone()).await?);
@@ -259,5 +267,50 @@ impl Journeys {
             }
             *slot.followed.lock().unwrap_or_else(PoisonError::into_inner) = false;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use runnel_model::{EventBatch, EventRef};
+    use runnel_storage::{Admitted, EmbeddedOptions};
+
+    use super::*;
+
+    async fn append(store: &Store, tenant: &TenantName, visitor: &str) {
+        let mut batch = EventBatch::default();
+        let (name, event_id) = ("purchase", visitor);
+        batch.push(&EventRef {
+            visitor,
+            time_ms: 1,
+            name,
+            event_id,
+            sequence: 0,
+            fields: &[],
+            properties: &[],
+        });
+        store.append(tenant, Admitted::new(batch, None, Bytes::new()).unwrap(), 1).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn journeys_of_a_store_that_went_back_are_loaded_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let tenant = TenantName::parse("shop").unwrap();
+        let mut kept = Vec::new();
+        for (name, visitors) in [("ahead", &["a", "b", "c"][..]), ("restored", &["a", "d"])] {
+            let path = folder.path().join(name);
+            let store = Store::open_embedded(&path, EmbeddedOptions::default()).await.unwrap();
+            store.create_tenant(&tenant, 1).await.unwrap();
+            for visitor in visitors {
+                append(&store, &tenant, visitor).await;
+            }
+            kept.push(Journeys::new(store, JourneysOptions::default()).unwrap());
+        }
+        let ahead = kept[0].at(&tenant, &BTreeSet::new()).await.unwrap();
+        kept[1].slot(&tenant).put(Some(ahead));
+        let found = kept[1].at(&tenant, &BTreeSet::new()).await.unwrap();
+        assert_eq!((found.sequence, found.events()), (2, 2));
+        assert!(found.find("d").is_some() && found.find("c").is_none());
     }
 }

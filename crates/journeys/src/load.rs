@@ -1,6 +1,6 @@
 //! Loads a tenant's journeys from the store, and brings them up to date.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
 use rayon::prelude::*;
 use runnel_failpoints::hit;
@@ -231,6 +231,8 @@ pub(crate) enum Refreshed {
     Done(Loaded),
     /// Copies are possible whose ids are not resident: everything must be loaded with identities.
     NeedsIdentities,
+    /// The store's newest number is lower than theirs: it is a copy from another time, of which they tell nothing.
+    Foreign,
 }
 
 /// Adds what was committed since.
@@ -241,8 +243,10 @@ pub(crate) async fn refresh(
     pool: Arc<rayon::ThreadPool>,
 ) -> Result<Option<Refreshed>, LoadError> {
     let fetched = fetch(store, tenant, loaded.sequence).await?;
-    if fetched.sequence <= loaded.sequence {
-        return Ok(None);
+    match fetched.sequence.cmp(&loaded.sequence) {
+        Ordering::Less => return Ok(Some(Refreshed::Foreign)),
+        Ordering::Equal => return Ok(None),
+        Ordering::Greater => {}
     }
     let loaded = loaded.clone();
     let work = move || apply(&loaded, &fetched);

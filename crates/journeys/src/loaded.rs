@@ -101,7 +101,8 @@ impl Loaded {
     /// Bytes held in memory, approximately.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.runs().map(|(run, _)| run.memory()).sum()
+        let values: usize = self.columns.iter().map(|(_, dictionary)| dictionary.memory()).sum();
+        self.runs().map(|(run, _)| run.memory()).sum::<usize>() + values
     }
 
     /// Bytes of kinds and times.

@@ -16,6 +16,7 @@ struct Inner {
     values: Vec<Value>,
     codes: HashMap<Value, u32>,
     text_codes: HashMap<String, u32>,
+    text_bytes: usize,
 }
 
 impl ValueDictionary {
@@ -48,6 +49,12 @@ impl ValueDictionary {
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner).values.len()
     }
 
+    /// Bytes held in memory, approximately: each value stands among the values and among the codes.
+    pub fn memory(&self) -> usize {
+        let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        2 * inner.text_bytes + inner.values.len() * (2 * size_of::<Value>() + size_of::<u64>())
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -62,6 +69,7 @@ impl Inner {
             }
             let code = self.add(value.into());
             self.text_codes.insert(text.to_owned(), code);
+            self.text_bytes += text.len();
             return code;
         }
         let value = Value::from(value);
