@@ -1,67 +1,36 @@
-//! Senders and a reader that go on whatever breaks, and check whatever they are told.
+//! Senders and readers of two tenants that go on whatever breaks, and check whatever they are told.
+
+mod batches;
 
 use std::{
+    ops::Add,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use runnel_client::{
-    Client, Refusal, RetryPolicy,
-    proto::{event::v1::Event, segmentation::v1::CountOpenSessionsRequest},
-};
+use runnel_chassis::Clock;
+use runnel_client::{Client, RetryPolicy};
+use runnel_harness::{Deployment, HarnessError};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
 use tonic::transport::Channel;
 
-use crate::checker::{Ledger, Random, STEPS, Seen, allowed};
+use self::batches::{Batch, Batches};
+use crate::checker::{Ledger, Random, Seen};
 
-/// Senders at a time.
-const SENDERS: u64 = 4;
+/// The tenants, and how many senders each has at a time. What comes to the smaller one from the larger shows.
+const TENANTS: [(&str, u64); 2] = [("shop", 3), ("other", 1)];
 /// How long a call may take before its sender gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take until everything is acknowledged once nothing breaks any more.
 const RECOVERY: Duration = Duration::from_secs(60);
-
-/// The first instant of all events, in milliseconds since 1970.
-const START_MS: i64 = 1_700_000_000_000;
-
-/// The batch of a number: some visitors, each with a first event, and two thirds of them with further ones behind it.
-fn batch(number: u64) -> Vec<Event> {
-    let visitors = 1 + Random(number).below(60);
-    let event = |visitor: u64, step: usize| Event {
-        event_id: format!("{}-{number}-{visitor}", STEPS[step]),
-        visitor_id: format!("v-{number}-{visitor}"),
-        time_ms: Some(START_MS + (number * 1_000 + visitor) as i64 + step as i64 * 500),
-        name: STEPS[step].into(),
-        ..Event::default()
-    };
-    let steps = |visitor: u64| 0..=((number + visitor) % 3) as usize;
-    (0..visitors).flat_map(|visitor| steps(visitor).map(move |step| event(visitor, step))).collect()
-}
-
-/// The numbers of batches: the next one, and those that had no answer.
-#[derive(Debug, Default)]
-struct Batches {
-    next: AtomicU64,
-    again: Mutex<Vec<u64>>,
-}
-
-impl Batches {
-    /// The next batch to send: one without an answer, or a new one.
-    fn next(&self, new: bool) -> Option<u64> {
-        let again = self.again.lock().unwrap().pop();
-        again.or_else(|| new.then(|| self.next.fetch_add(1, Ordering::SeqCst)))
-    }
-
-    fn again(&self, number: u64) {
-        self.again.lock().unwrap().push(number);
-    }
-}
+/// Every so many reads there is one of everything that shows whose events are.
+const OWNERS_EVERY: u64 = 8;
 
 /// What a load came to.
 #[derive(Debug, Default, Clone, Copy)]
@@ -72,10 +41,60 @@ pub struct Tally {
     pub unsure: u64,
     /// Reads that were checked while things broke.
     pub reads: u64,
+    /// Visitors whose steps lie in different batches.
+    pub across: u64,
+    /// Counts of open sessions that were checked while things broke, and were not 0.
+    pub sessions: u64,
+    /// Reads that were looked through for what is another tenant's.
+    pub owners: u64,
+}
+
+impl Add for Tally {
+    type Output = Tally;
+
+    fn add(self, other: Tally) -> Tally {
+        Tally {
+            batches: self.batches + other.batches,
+            unsure: self.unsure + other.unsure,
+            reads: self.reads + other.reads,
+            across: self.across + other.across,
+            sessions: self.sessions + other.sessions,
+            owners: self.owners + other.owners,
+        }
+    }
+}
+
+/// The keys of a tenant: for writing, for reading.
+type Keys = (String, String);
+
+/// Makes the tenants.
+pub(crate) async fn tenants(deployment: &Deployment) -> Result<[Keys; TENANTS.len()], HarnessError> {
+    let [(first, _), (second, _)] = TENANTS;
+    Ok([deployment.tenant(first).await?, deployment.tenant(second).await?])
+}
+
+/// A load on all tenants.
+pub(crate) struct Load([TenantLoad; TENANTS.len()]);
+
+impl Load {
+    /// Begins. Calls go to `endpoint`.
+    pub(crate) fn start(endpoint: &str, keys: &[Keys; TENANTS.len()], seed: u64) -> Load {
+        Load(std::array::from_fn(|at| TenantLoad::start(endpoint, TENANTS[at], &keys[at], seed + at as u64)))
+    }
+
+    /// Nothing breaks any more: waits until everything is acknowledged, and checks that exactly that is there.
+    pub(crate) async fn settle(self) -> Tally {
+        self.0.iter().for_each(|load| load.stop.store(true, Ordering::Relaxed));
+        let mut tally = Tally::default();
+        for load in self.0 {
+            tally = tally + load.settle().await;
+        }
+        tally
+    }
 }
 
 /// A load on one tenant.
-pub(crate) struct Load {
+struct TenantLoad {
     writer: Client<Channel>,
     reader: Client<Channel>,
     ledger: Arc<Ledger>,
@@ -86,27 +105,29 @@ pub(crate) struct Load {
     reading: JoinHandle<()>,
 }
 
-impl Load {
-    /// Begins. Calls go to `endpoint`.
-    pub(crate) fn start(endpoint: &str, (write, read): (&str, &str), seed: u64) -> Load {
+impl TenantLoad {
+    fn start(
+        endpoint: &str,
+        (tenant, senders): (&'static str, u64),
+        (write, read): &Keys,
+        seed: u64,
+    ) -> TenantLoad {
         let connect =
             |key: &str| Client::connect_lazy(endpoint, key).unwrap().with_policy(RetryPolicy::never());
         let (writer, reader) = (connect(write), connect(read));
-        let (ledger, batches) = (Arc::new(Ledger::default()), Arc::new(Batches::default()));
+        let (ledger, batches) = (Arc::new(Ledger::default()), Arc::new(Batches::new(tenant)));
         let (stop, quiet) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let tasks = (0..SENDERS)
+        let tasks = (0..senders)
             .map(|sender| {
                 let random = Random(seed.wrapping_mul(31) + sender);
                 tokio::spawn(send(connect(write), ledger.clone(), batches.clone(), stop.clone(), random))
             })
             .collect();
-        let reading = tokio::spawn(watch(connect(read), ledger.clone(), quiet.clone()));
-        Load { writer, reader, ledger, batches, stop, quiet, tasks, reading }
+        let reading = tokio::spawn(watch(connect(read), tenant, ledger.clone(), quiet.clone()));
+        TenantLoad { writer, reader, ledger, batches, stop, quiet, tasks, reading }
     }
 
-    /// Nothing breaks any more: waits until everything is acknowledged, and checks that exactly that is there.
-    pub(crate) async fn settle(self) -> Tally {
-        self.stop.store(true, Ordering::Relaxed);
+    async fn settle(self) -> Tally {
         for task in self.tasks {
             timeout(RECOVERY, task)
                 .await
@@ -116,28 +137,30 @@ impl Load {
         self.quiet.store(true, Ordering::Relaxed);
         self.reading.await.unwrap();
         self.ledger.settle(&self.writer, &self.reader).await;
+        self.ledger.settle_open(&self.reader, Clock::default().now_ms()).await;
         Tally {
-            batches: self.batches.next.load(Ordering::SeqCst),
+            batches: self.batches.made(),
             unsure: self.ledger.unsure.load(Ordering::Relaxed),
             reads: self.ledger.reads.load(Ordering::Relaxed),
+            across: self.batches.across(),
+            sessions: self.ledger.sessions.load(Ordering::Relaxed),
+            owners: self.ledger.owners.load(Ordering::Relaxed),
         }
     }
 }
 
-/// Asks until all is quiet.
-async fn watch(client: Client<Channel>, ledger: Arc<Ledger>, quiet: Arc<AtomicBool>) {
-    let mut seen = Seen::default();
+/// Asks until all is quiet. An answer that does not come in time is checked by nobody.
+async fn watch(client: Client<Channel>, tenant: &'static str, ledger: Arc<Ledger>, quiet: Arc<AtomicBool>) {
+    let (mut seen, mut reads) = (Seen::default(), 0);
     while !quiet.load(Ordering::Relaxed) {
         if timeout(PATIENCE, ledger.read(&client, &mut seen)).await.is_err() {
             continue;
         }
-        // All events are of years ago.
-        match timeout(PATIENCE, client.segmentation().count_open_sessions(CountOpenSessionsRequest {})).await
-        {
-            Ok(Ok(answer)) => assert_eq!(answer.into_inner().open_sessions, 0),
-            Ok(Err(status)) => allowed(&Refusal::from(status)),
-            Err(_) => {}
+        let _ = timeout(PATIENCE, ledger.read_open(&client, Clock::default().now_ms())).await;
+        if reads % OWNERS_EVERY == 0 {
+            let _ = timeout(PATIENCE, ledger.read_owners(&client, tenant)).await;
         }
+        reads += 1;
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -150,40 +173,40 @@ async fn send(
     stop: Arc<AtomicBool>,
     mut random: Random,
 ) {
-    let mut last = None;
+    let (clock, mut last) = (Clock::default(), None);
     loop {
         let new = !stop.load(Ordering::Relaxed);
-        let Some(number) = batches.next(new) else { return };
-        let events = batch(number);
+        let Some(batch) = batches.next(new, clock.now_ms()) else { return };
+        let Batch { number, events } = batch.clone();
         ledger.send(&events);
-        let sent = client.append(events.clone(), Some(format!("batch-{number}")));
+        let sent = client.append(events, Some(format!("batch-{number}")));
         match timeout(PATIENCE, sent).await {
-            Ok(Ok(_)) => {
-                ledger.acknowledge(&events);
-                match (random.below(10), last.replace(number)) {
+            Ok(Ok(sent)) => {
+                assert_eq!(sent.response.rejected, 0, "nothing is wrong with what was sent");
+                ledger.acknowledge(&batch.events);
+                match (random.below(10), last.replace(batch.clone())) {
                     (0, _) => {
-                        let again = client.append(events, Some(format!("batch-{number}")));
+                        let again = client.append(batch.events, Some(format!("batch-{number}")));
                         if let Ok(Ok(again)) = timeout(PATIENCE, again).await {
                             assert!(again.response.repeated, "a repeated request is known");
                         }
                     }
                     (1, Some(before)) => {
-                        let mixed = [events, batch(before)].concat();
-                        let _ =
-                            timeout(PATIENCE, client.append(mixed, Some(format!("mix-{number}-{before}"))))
-                                .await;
+                        let id = format!("mix-{number}-{}", before.number);
+                        let mixed = [batch.events, before.events].concat();
+                        let _ = timeout(PATIENCE, client.append(mixed, Some(id))).await;
                     }
                     _ => {}
                 }
             }
             Ok(Err(error)) => {
                 ledger.unsure(Some(error.refusal()));
-                batches.again(number);
+                batches.again(batch);
                 sleep(Duration::from_millis(20)).await;
             }
             Err(_) => {
                 ledger.unsure(None);
-                batches.again(number);
+                batches.again(batch);
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -12,8 +14,9 @@ use runnel_harness::{Deployment, Extra, Placement, Postgres, Process, Stores};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    load::{Load, Tally},
-    processes::{self, HotPlace, eager, redis},
+    load::{Load, Tally, tenants},
+    processes::{HotPlace, eager, redis},
+    watch::{Transactions, gone, log, look_through, memory},
 };
 
 /// What a point can do.
@@ -31,6 +34,10 @@ pub struct Outcome {
     pub hits: Hits,
     /// What was sent and read meanwhile.
     pub tally: Tally,
+    /// How often the connections of the database were looked at.
+    pub looks: u64,
+    /// The most memory that a process had, in KiB.
+    pub memory_kib: u64,
 }
 
 /// Points that are passed only when a process starts on an empty database, or ends.
@@ -72,7 +79,8 @@ fn armed(plan: &str, log: &Path) -> Vec<(String, String)> {
 fn read(log: &Path) -> Hits {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let mut hits = Hits::new();
-    for line in text.lines() {
+    // Of the last line there may be a part only.
+    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         let (name, action) = line.split_once(' ').unwrap();
         let action = action.split(['(', ' ']).next().unwrap_or_default();
         *hits.entry((name.to_owned(), action.to_owned())).or_default() += 1;
@@ -83,46 +91,65 @@ fn read(log: &Path) -> Hits {
 /// Lets every point of a placement do everything, so many times. Panics where something does not hold, or a point is never passed.
 pub async fn run(binary: &Path, placement: Placement, rounds: u64) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("points");
+    let (points, said) = (folder.path().join("points"), log(&format!("{placement:?}")));
     let hot = if placement == Placement::Folder { HotPlace::Process } else { HotPlace::Redis };
     let postgres: Option<Arc<Postgres>> =
         (placement != Placement::Folder).then(|| Postgres::start("").unwrap().into());
     let redis = redis(hot).unwrap();
     let stores = Stores { postgres: postgres.clone(), redis: redis.clone(), ..Stores::default() };
-    let extra = Extra { variables: eager(), log: Some(processes::log()), ..Extra::default() };
+    let extra = Extra { variables: eager(), log: Some(said.clone()), ..Extra::default() };
     let mut deployment = Deployment::start_with(binary, placement, stores, &extra).unwrap();
     let database = deployment.database().map(str::to_owned);
-    let (write, read_key) = deployment.tenant("shop").await.unwrap();
-    let load = Load::start(&deployment.endpoint, (&write, &read_key), 1);
+    let transactions = postgres.clone().map(Transactions::watch);
+    let keys = tenants(&deployment).await.unwrap();
+    let load = Load::start(&deployment.endpoint, &keys, 1);
+    let mut memory_kib = 0;
     for name in passed(placement) {
-        arm(&mut deployment, &armed(&plan(name), &log));
+        memory_kib = memory_kib.max(memory(&deployment));
+        // The first processes may be killed before the last ones are armed.
+        let before = kills(&read(&points));
+        arm(&mut deployment, &armed(&plan(name), &points));
         let start = Instant::now();
         let done = |hits: &Hits| {
             ACTIONS.iter().all(|action| {
                 hits.get(&(name.to_owned(), (*action).to_owned())).is_some_and(|count| *count >= rounds)
             })
         };
-        while !done(&read(&log)) {
-            assert!(start.elapsed() < PATIENCE * rounds as u32, "{name} is not passed: {:?}", read(&log));
+        let mut ended = Vec::new();
+        while !done(&read(&points)) {
+            assert!(start.elapsed() < PATIENCE * rounds as u32, "{name} is not passed: {:?}", read(&points));
             sleep(Duration::from_millis(50)).await;
             if let Some(redis) = redis.as_ref().filter(|_| name == "hot.mid_rebuild") {
                 redis.flush_all().unwrap();
                 sleep(Duration::from_millis(300)).await;
             }
-            for process in deployment.processes.values_mut() {
-                if process.has_ended().unwrap() {
-                    // A lease on compaction that nobody gives back runs out by itself; that is not waited for here.
-                    if let Some((server, database)) = postgres.as_ref().zip(database.as_ref()) {
-                        server.sql(database, "UPDATE chores SET leased_until_ms = 0").unwrap();
-                    }
-                    process.restart().unwrap();
+            for service in gone(&mut deployment) {
+                // A lease on compaction that nobody gives back runs out by itself; that is not waited for here.
+                if let Some((server, database)) = postgres.as_ref().zip(database.as_ref()) {
+                    server.sql(database, "UPDATE chores SET leased_until_ms = 0").unwrap();
                 }
+                deployment.processes.get_mut(service).unwrap().restart().unwrap();
+                ended.push(service);
             }
         }
+        ended.extend(gone(&mut deployment));
+        // Whatever kills a process says so first.
+        let killed = kills(&read(&points)) - before;
+        assert!(ended.len() as u64 <= killed, "{name}: {ended:?} ended, and {killed} were killed");
     }
+    memory_kib = memory_kib.max(memory(&deployment));
     arm(&mut deployment, &eager());
     let tally = load.settle().await;
-    Outcome { hits: read(&log), tally }
+    memory_kib = memory_kib.max(memory(&deployment));
+    assert_eq!(gone(&mut deployment), Vec::<&str>::new(), "nobody asked them to end");
+    let looks = transactions.map_or(0, Transactions::settle);
+    look_through(&said, &keys);
+    Outcome { hits: read(&points), tally, looks, memory_kib }
+}
+
+/// How often a process was killed.
+fn kills(hits: &Hits) -> u64 {
+    hits.iter().filter(|((_, action), _)| action == "Kill").map(|(_, count)| count).sum()
 }
 
 /// Kills and starts all processes, with other variables.
@@ -138,15 +165,16 @@ fn arm(deployment: &mut Deployment, variables: &[(String, String)]) {
 #[must_use]
 pub fn run_rare(binary: &Path) -> Hits {
     let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("points");
+    let (points, said) = (folder.path().join("points"), log("rare"));
     let server = Postgres::start("").unwrap();
     for name in NAMES.iter().filter(|name| name.starts_with("mig.")) {
         for action in ["kill", "error", "sleep:100", "cancel"] {
             let url = server.url(&server.database().unwrap(), "owner");
             let migrate = |plan: &str| {
-                let mut command = std::process::Command::new(binary);
-                command.args(["migrate", "--postgres", &url]).envs(armed(plan, &log));
-                command.output().unwrap().status.success()
+                let mut command = Command::new(binary);
+                command.args(["migrate", "--postgres", &url]).envs(armed(plan, &points));
+                let said = File::options().create(true).append(true).open(&said).unwrap();
+                command.stdout(Stdio::null()).stderr(said).status().unwrap().success()
             };
             let first = migrate(&format!("{name}={action}"));
             assert_eq!(first, matches!(action, "sleep:100" | "cancel"), "{name}={action}");
@@ -155,19 +183,17 @@ pub fn run_rare(binary: &Path) -> Hits {
     }
     let data: PathBuf = folder.path().join("data");
     let arguments = ["serve", "--data-dir", &data.to_string_lossy()];
+    let mut extra = Extra { log: Some(said.clone()), ..Extra::default() };
     for action in ["kill", "error", "sleep:100", "cancel"] {
-        let variables = armed(&format!("sq.mid_checkpoint={action}"), &log);
-        let mut process = Process::start_with(
-            binary,
-            &arguments,
-            &Extra { variables, log: Some(processes::log()), ..Extra::default() },
-        )
-        .unwrap();
+        extra.variables = armed(&format!("sq.mid_checkpoint={action}"), &points);
+        let mut process = Process::start_with(binary, &arguments, &extra).unwrap();
         process.signal("TERM").unwrap();
         process.wait().unwrap();
-        Process::start(binary, &arguments).unwrap();
+        extra.variables.clear();
+        Process::start_with(binary, &arguments, &extra).unwrap();
     }
-    read(&log)
+    look_through(&said, &[]);
+    read(&points)
 }
 
 /// Points and actions that did not happen.

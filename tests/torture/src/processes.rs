@@ -1,11 +1,6 @@
 //! Real processes and real stores: killed, stopped, restarted, cut off, forgotten and filled, at moments that a seed chooses.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use runnel_harness::{
     Deployment, Extra, Fault, HarnessError, NO_DISK, Placement, Postgres, Proxy, Redis, Stores, or_skip,
@@ -14,7 +9,8 @@ use tokio::time::sleep;
 
 use crate::{
     checker::Random,
-    load::{Load, Tally},
+    load::{Load, Tally, tenants},
+    watch::{Transactions, gone, log, look_through, memory},
 };
 
 /// Where everything is, and what it runs on.
@@ -70,6 +66,10 @@ pub struct Outcome {
     pub tally: Tally,
     /// Connections that the proxies cut in the middle of something.
     pub cuts: u64,
+    /// How often the connections of the database were looked at.
+    pub looks: u64,
+    /// The most memory that a process had, in KiB.
+    pub memory_kib: u64,
 }
 
 /// What is there to break.
@@ -81,6 +81,8 @@ struct Target {
     inside: Option<Proxy>,
     /// In front of the edge.
     outside: Proxy,
+    /// Who looks at the connections of the database.
+    transactions: Option<Transactions>,
 }
 
 /// A server for hot state, where one is wanted and there is the program.
@@ -103,36 +105,29 @@ pub(crate) fn eager() -> Vec<(String, String)> {
     variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
 }
 
-/// Where the processes' own words go.
-#[must_use]
-pub fn log() -> PathBuf {
-    std::env::temp_dir().join(format!("runnel-torture-{}.log", std::process::id()))
-}
-
 /// Runs one schedule on empty stores. Panics where something does not hold.
 pub async fn run(binary: &Path, world: World, seed: u64, faults: u64) -> Outcome {
-    let mut target = Target::start(binary, world).unwrap();
-    let (write, read) = target.deployment.tenant("shop").await.unwrap();
-    let endpoint = format!("http://{}", target.outside.address());
-    let load = Load::start(&endpoint, (&write, &read), seed);
+    let log = log(&format!("seed-{seed}"));
+    let mut target = Target::start(binary, world, &log).unwrap();
+    let keys = tenants(&target.deployment).await.unwrap();
+    let load = Load::start(&format!("http://{}", target.outside.address()), &keys, seed);
     let mut random = Random(seed);
-    let mut injected = Vec::new();
+    let (mut injected, mut memory_kib) = (Vec::new(), 0);
     for _ in 0..faults {
         sleep(Duration::from_millis(50 + random.below(500))).await;
+        memory_kib = memory_kib.max(target.look());
         injected.push(target.inject(&mut random).await);
     }
     let tally = load.settle().await;
-    if let Some(server) = &target.postgres {
-        let idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' \
-                    AND state_change < clock_timestamp() - interval '1 second'";
-        assert_eq!(server.sql("postgres", idle).unwrap(), "0", "I12");
-    }
+    memory_kib = memory_kib.max(target.look());
+    let looks = target.transactions.take().map_or(0, Transactions::settle);
+    look_through(&log, &keys);
     let cuts = target.outside.cuts() + target.inside.as_ref().map_or(0, Proxy::cuts);
-    Outcome { faults: injected, tally, cuts }
+    Outcome { faults: injected, tally, cuts, looks, memory_kib }
 }
 
 impl Target {
-    fn start(binary: &Path, world: World) -> Result<Target, HarnessError> {
+    fn start(binary: &Path, world: World, log: &Path) -> Result<Target, HarnessError> {
         let redis = redis(world.hot)?;
         let postgres = match (world.placement, world.small_disk) {
             (Placement::Folder, _) => None,
@@ -149,11 +144,18 @@ impl Target {
             postgres_port: inside.as_ref().map(|proxy| proxy.address().port()),
             redis: redis.clone(),
         };
-        let extra = Extra { variables: eager(), log: Some(log()), ..Extra::default() };
+        let extra = Extra { variables: eager(), log: Some(log.to_owned()), ..Extra::default() };
         let deployment = Deployment::start_with(binary, world.placement, stores, &extra)?;
         let edge = deployment.endpoint.trim_start_matches("http://").parse();
         let edge: SocketAddr = edge.map_err(|_| HarnessError::Missing { what: "the address of the edge" })?;
-        Ok(Target { deployment, postgres, redis, inside, outside: Proxy::start(edge)? })
+        let transactions = postgres.clone().map(Transactions::watch);
+        Ok(Target { deployment, postgres, redis, inside, outside: Proxy::start(edge)?, transactions })
+    }
+
+    /// Looks at all processes: each runs, since whatever ended it has started it again. The most memory that one had, in KiB.
+    fn look(&mut self) -> u64 {
+        assert_eq!(gone(&mut self.deployment), Vec::<&str>::new(), "nobody asked them to end");
+        memory(&self.deployment)
     }
 
     /// One fault, ended again before this returns. Says which.
@@ -187,14 +189,15 @@ impl Target {
                 "Redis killed and started".to_owned()
             }
             (7..=9, _, _) => {
-                let proxy = self.inside.as_ref().filter(|_| random.below(3) > 0);
-                let (place, proxy) = match proxy {
-                    Some(proxy) => ("the database", proxy),
-                    None => ("the edge", &self.outside),
-                };
+                let inside = self.inside.as_ref().filter(|_| random.below(3) > 0);
+                // Whoever waits for what does not come through is inside a transaction as long.
+                let _held = inside.and(self.transactions.as_ref()).map(Transactions::hold);
+                let edge = ("the edge", &self.outside);
+                let (place, proxy) = inside.map_or(edge, |proxy| ("the database", proxy));
                 spoil(proxy, place, pause, random).await
             }
             (10, _, _) => {
+                let _held = self.transactions.as_ref().map(Transactions::hold);
                 let (name, process) = any(&mut self.deployment, random);
                 process.signal("STOP").unwrap();
                 sleep(pause * 3).await;

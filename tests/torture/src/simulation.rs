@@ -9,11 +9,11 @@ mod cluster;
 mod device;
 mod events;
 mod network;
+mod panics;
 mod settle;
 mod trace;
 
 use std::{
-    any::Any,
     cell::OnceCell,
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -122,13 +122,25 @@ pub fn run(seed: u64) -> Result<Outcome, Box<Failure>> {
     let trace = Arc::new(Trace::default());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(simulate(seed, trace.clone()))));
-    ended.map_err(|panic| Box::new(Failure { what: said(&*panic), last: trace.last() }))
-}
-
-fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    let panicked = panics::begin();
+    let running = async {
+        tokio::select! {
+            biased;
+            outcome = simulate(seed, trace.clone()) => Some(outcome),
+            // At once, while the steps that led there are the last ones.
+            () = panicked.notified() => None,
+        }
+    };
+    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(running)));
+    // A task that panicked fails the run whatever became of it: whoever waited for it may have asked again.
+    let panics = panics::end();
+    let failed = |what| Err(Box::new(Failure { what, last: trace.last() }));
+    match ended {
+        Ok(Some(outcome)) if panics.is_empty() => Ok(outcome),
+        // What comes from another thread is told here only.
+        Err(panic) if panics.is_empty() => failed(panics::said(&*panic)),
+        _ => failed(panics.join("\n")),
+    }
 }
 
 async fn simulate(seed: u64, trace: Arc<Trace>) -> Outcome {

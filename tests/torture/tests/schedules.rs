@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use runnel_harness::Placement;
 use runnel_torture::{
-    points,
+    Tally, log, points,
     processes::{self, World},
 };
 
@@ -32,32 +32,46 @@ fn binary() -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn schedules_of_faults_lose_and_repeat_nothing() {
     let binary = binary();
-    eprintln!("what the processes say goes to {}", processes::log().display());
     let (first, count) = (number("RUNNEL_SEED", 1), number("RUNNEL_SCHEDULES", 8));
-    let (mut batches, mut unsure, mut reads, mut faults, mut cuts) = (0, 0, 0, 0, 0);
+    let (mut tally, mut faults, mut cuts, mut looks, mut memory_kib) = (Tally::default(), 0, 0, 0, 0);
     for seed in first..first + count {
-        let world = World::of(seed);
-        eprintln!("seed {seed}, {world:?}");
+        let (world, log) = (World::of(seed), log(&format!("seed-{seed}")));
+        eprintln!("seed {seed}, {world:?}; what the processes say goes to {}", log.display());
         let outcome = processes::run(&binary, world, seed, 10).await;
         eprintln!("seed {seed}: {outcome:?}");
-        let tally = outcome.tally;
-        (batches, unsure, reads) = (batches + tally.batches, unsure + tally.unsure, reads + tally.reads);
+        tally = tally + outcome.tally;
         (faults, cuts) = (faults + outcome.faults.len(), cuts + outcome.cuts);
+        (looks, memory_kib) = (looks + outcome.looks, outcome.memory_kib.max(memory_kib));
     }
+    let Tally { batches, unsure, reads, across, sessions, owners } = tally;
     eprintln!(
-        "{count} schedules, {faults} faults, {cuts} connections cut: {batches} batches, {unsure} calls without an answer, {reads} reads; \
-         0 lost, 0 twice, 0 from nowhere"
+        "{count} schedules, {faults} faults, {cuts} connections cut: {batches} batches, {across} visitors over several of them, {unsure} calls \
+         without an answer, {reads} reads, {sessions} counts of open sessions, {owners} looks for another tenant's events, {looks} looks at \
+         connections, at most {} MiB; 0 lost, 0 twice, 0 from nowhere",
+        memory_kib >> 10
     );
+    // One schedule may be too short for everything.
+    if count >= 8 {
+        let checked = [across, sessions, owners, looks, memory_kib];
+        assert!(checked.iter().all(|count| *count > 0), "something was never checked: {checked:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_at_a_named_point_loses_and_repeats_nothing() {
     let (binary, rounds) = (binary(), number("RUNNEL_ROUNDS", 1));
-    eprintln!("what the processes say goes to {}", processes::log().display());
     let mut hits = points::run_rare(&binary);
     for placement in [Placement::Split, Placement::Folder] {
+        eprintln!(
+            "{placement:?}: what the processes say goes to {}",
+            log(&format!("{placement:?}")).display()
+        );
         let outcome = points::run(&binary, placement, rounds).await;
-        eprintln!("{placement:?}: {:?}", outcome.tally);
+        let (looks, memory_mib) = (outcome.looks, outcome.memory_kib >> 10);
+        eprintln!(
+            "{placement:?}: {:?}, {looks} looks at connections, at most {memory_mib} MiB",
+            outcome.tally
+        );
         for (point, count) in outcome.hits {
             *hits.entry(point).or_default() += count;
         }

@@ -12,10 +12,12 @@ use runnel_client::{
     Client, Refusal, Transport,
     proto::{event::v1::Event, ingest::v1::GetIngestReportResponse},
 };
+use runnel_model::limits::SESSION_GAP_MS;
 
 use super::{
-    Identity, allowed, ask, ask_report, ask_tone,
-    reference::{Reference, STEPS, identity},
+    CANARY, Identity, allowed, ask, ask_open, ask_owners, ask_report, ask_tone,
+    reference::{Reference, STEPS, Visit, identity, open},
+    stranger,
 };
 
 /// What is known of all events of a tenant.
@@ -26,6 +28,10 @@ pub(crate) struct Ledger {
     pub(crate) unsure: AtomicU64,
     /// Reads that were checked.
     pub(crate) reads: AtomicU64,
+    /// Counts of open sessions that were checked, and were not 0.
+    pub(crate) sessions: AtomicU64,
+    /// Answers that showed whose events are, and were checked.
+    pub(crate) owners: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -149,6 +155,54 @@ impl Ledger {
             }
             Err(status) => allowed(&Refusal::from(status)),
         }
+    }
+
+    /// One count of open sessions, checked in the same way. A session ends by itself, so what was known is looked at as of the answer's instant.
+    pub(crate) async fn read_open<S: Transport>(&self, reader: &Client<S>, now_ms: i64) {
+        let least = self.lately(now_ms).1;
+        match ask_open(reader).await {
+            Ok(answer) => {
+                let most = self.lately(now_ms).0;
+                let [least, most] = [least, most].map(|visits| open(&visits, answer.as_of_ms));
+                let (found, source) = (answer.open_sessions, answer.source());
+                assert!(
+                    (least..=most).contains(&found),
+                    "I4: open sessions: {least} <= {found} <= {most}, from {source:?}"
+                );
+                self.sessions.fetch_add(u64::from(found > 0), Ordering::Relaxed);
+            }
+            Err(status) => allowed(&Refusal::from(status)),
+        }
+    }
+
+    /// Who was there lately, of what was sent, and of what was acknowledged.
+    fn lately(&self, now_ms: i64) -> (Vec<Visit>, Vec<Visit>) {
+        // The answer's instant is about now.
+        let (known, since_ms) = (self.known(), now_ms - 2 * SESSION_GAP_MS);
+        (known.sent.visits(since_ms), known.acknowledged.visits(since_ms))
+    }
+
+    /// One read of what shows whose events are: they are this tenant's and nobody else's (I8).
+    pub(crate) async fn read_owners<S: Transport>(&self, reader: &Client<S>, tenant: &str) {
+        let due = self.known().acknowledged.events() > 0;
+        match ask_owners(reader).await {
+            Ok(answers) => {
+                for answer in answers {
+                    let stranger = stranger(&answer, tenant);
+                    assert_eq!(stranger, None, "I8: an answer to {tenant} shows what is another's");
+                    assert!(!due || answer.contains(CANARY), "I1: nothing of {tenant} is shown: {answer}");
+                }
+                self.owners.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(status) => allowed(&Refusal::from(status)),
+        }
+    }
+
+    /// When all is quiet: the sessions that are open are those of all who were there lately (I7).
+    pub(crate) async fn settle_open<S: Transport>(&self, reader: &Client<S>, now_ms: i64) {
+        let answer = ask_open(reader).await.unwrap();
+        let expected = open(&self.lately(now_ms).0, answer.as_of_ms);
+        assert_eq!(answer.open_sessions, expected, "I7: open sessions, from {:?}", answer.source());
     }
 
     /// When all is quiet: exactly what was acknowledged is there, and all that was sent was acknowledged (I1, I2, I3, I7).

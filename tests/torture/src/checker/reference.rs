@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use runnel_client::proto::event::v1::Event;
+use runnel_model::limits::SESSION_GAP_MS;
 
 use super::tone;
 
@@ -14,6 +15,9 @@ const WINDOW_MS: i64 = 7 * 24 * 3_600_000;
 /// What an event is known by: visitor, time, id.
 pub(crate) type Identity = (String, i64, String);
 
+/// When somebody was there, and who.
+pub(crate) type Visit = (i64, String);
+
 /// What an event is known by.
 pub(crate) fn identity(event: &Event) -> Identity {
     (event.visitor_id.clone(), event.time_ms.unwrap_or_default(), event.event_id.clone())
@@ -24,6 +28,7 @@ pub(crate) fn identity(event: &Event) -> Identity {
 pub(crate) struct Reference {
     tones: BTreeMap<Identity, BTreeSet<String>>,
     journeys: BTreeMap<String, Vec<(i64, String)>>,
+    visits: BTreeSet<Visit>,
     reached: [u64; STEPS.len()],
     contents: u64,
 }
@@ -37,6 +42,7 @@ impl Reference {
         if known {
             return;
         }
+        self.visits.insert((event.time_ms.unwrap_or_default(), event.visitor_id.clone()));
         let journey = self.journeys.entry(event.visitor_id.clone()).or_default();
         let before = furthest(journey);
         journey.push((event.time_ms.unwrap_or_default(), event.name.clone()));
@@ -63,6 +69,17 @@ impl Reference {
     pub(crate) fn tones(&self) -> &BTreeMap<Identity, BTreeSet<String>> {
         &self.tones
     }
+
+    /// Who was there since an instant.
+    pub(crate) fn visits(&self, since_ms: i64) -> Vec<Visit> {
+        self.visits.range((since_ms, String::new())..).cloned().collect()
+    }
+}
+
+/// How many sessions are open at an instant, of those who were there.
+pub(crate) fn open(visits: &[Visit], at_ms: i64) -> u64 {
+    let there = visits.iter().filter(|(time_ms, _)| (at_ms - SESSION_GAP_MS..=at_ms).contains(time_ms));
+    there.map(|(_, visitor)| visitor).collect::<BTreeSet<_>>().len() as u64
 }
 
 /// How many steps a visitor did: the best of all chains.
@@ -104,6 +121,19 @@ mod tests {
         assert_eq!(furthest(&[(0, 0), (day, 1), (7 * day + 1, 2)]), 2);
         assert_eq!(furthest(&[(0, 0), (day, 2), (2 * day, 1)]), 2);
         assert_eq!(furthest(&[(0, 0), (8 * day, 0), (9 * day, 1)]), 2);
+    }
+
+    #[test]
+    fn a_session_is_open_for_the_gap_and_counts_once() {
+        let mut reference = Reference::default();
+        for (time_ms, visitor) in [(0, "early"), (1, "v"), (5, "v"), (9, "late")] {
+            let event = Event { visitor_id: visitor.into(), time_ms: Some(time_ms), ..Event::default() };
+            reference.add(&event);
+        }
+        let visits = reference.visits(1);
+        assert_eq!(visits.len(), 3);
+        assert_eq!([0, 1, 8, 9].map(|at_ms| open(&visits, at_ms)), [0, 1, 1, 2]);
+        assert_eq!([5, 6, 9, 10].map(|at_ms| open(&visits, SESSION_GAP_MS + at_ms)), [2, 1, 1, 0]);
     }
 
     #[test]

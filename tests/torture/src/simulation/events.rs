@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use runnel_client::proto::event::v1::{Event, Value, value::Kind as ValueKind};
+use runnel_client::proto::event::v1::Event;
 
 use super::{cluster::NOW_MS, device::Noted};
-use crate::checker::{Identity, PICK, Random, STEPS, TONE, identity};
+use crate::checker::{Identity, PICK, Random, STEPS, TONE, identity, text};
 
 /// What becomes of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,6 @@ impl Events {
 }
 
 fn toned(mut event: Event, tone: &str) -> Event {
-    event.properties.insert(TONE.into(), Value { kind: Some(ValueKind::StringValue(tone.into())) });
+    event.properties.insert(TONE.into(), text(tone));
     event
 }

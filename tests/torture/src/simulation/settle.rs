@@ -108,8 +108,7 @@ fn event(batch: &EventBatch, row: usize) -> Event {
         if let ValueRef::String(tone) = batch.value(column, at)
             && batch.strings.get(name) == TONE
         {
-            use runnel_client::proto::event::v1::{Value, value::Kind};
-            event.properties.insert(TONE.into(), Value { kind: Some(Kind::StringValue(tone.to_owned())) });
+            event.properties.insert(TONE.into(), crate::checker::text(tone));
         }
     }
     event
