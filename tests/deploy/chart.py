@@ -11,6 +11,8 @@ CHART = ROOT / "deploy" / "chart" / "runnel"
 VALUE_SETS = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
 SERVICES = ("gateway", "ingest", "funnel", "segmentation")
 NAMESPACE = "shop"
+# Seconds that a process may need when its open calls are over.
+CLOSING = 5
 
 
 class RenderError(Exception):

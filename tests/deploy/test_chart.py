@@ -10,10 +10,12 @@ import chart
 import jsonschema
 import kubernetes_validate
 import pytest
+import source
 import yaml
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
-KUBERNETES = "1.34"
+# The oldest version that the chart takes, and a new one.
+KUBERNETES = ("1.30", "1.34")
 # Kinds that are no part of Kubernetes.
 OTHERS = {"ServiceMonitor", "PrometheusRule", "Certificate", "GRPCRoute"}
 
@@ -25,20 +27,27 @@ def test_helm_finds_no_fault(helm, name):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_object_is_valid(rendered):
+def test_the_oldest_version_is_tried():
+    meta = yaml.safe_load((chart.CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert meta["kubeVersion"] == f">={KUBERNETES[0]}.0-0"
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+def test_every_object_is_valid(rendered, kubernetes):
     for one in rendered.objects:
         if one["kind"] in OTHERS:
             schema = json.loads((SCHEMAS / f"{one['kind'].lower()}.json").read_text(encoding="utf-8"))
             jsonschema.Draft202012Validator(schema).validate(one)
         else:
-            kubernetes_validate.validate(one, KUBERNETES, strict=True)
+            assert kubernetes_validate.validate(one, kubernetes, strict=True) == kubernetes
 
 
-def test_a_wrong_object_is_found(full):
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+def test_a_wrong_object_is_found(full, kubernetes):
     deployment = full.of("Deployment")[0]
     wrong = {**deployment, "spec": {**deployment["spec"], "replica": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
+        kubernetes_validate.validate(wrong, kubernetes, strict=True)
     for kind in sorted(OTHERS):
         schema = json.loads((SCHEMAS / f"{kind.lower()}.json").read_text(encoding="utf-8"))
         one = full.of(kind)[0]
@@ -166,9 +175,10 @@ def test_pods_stop_without_losing_a_call(rendered):
     for service in chart.SERVICES:
         pod = rendered.pod(service)
         sleep = pod.container["lifecycle"]["preStop"]["sleep"]["seconds"]
-        # The gateway looks names up every 2 s, and a process lets open calls finish for 25 s.
+        # The gateway looks names up every 2 s.
         assert sleep >= 2
-        assert pod.spec["terminationGracePeriodSeconds"] >= sleep + 25
+        assert "RUNNEL_DRAIN_DELAY" not in pod.variables, "the pause before the stop is the whole delay"
+        assert pod.spec["terminationGracePeriodSeconds"] > sleep + source.drain() + chart.CLOSING
         for probe, path in (("startupProbe", "/startupz"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
             assert pod.container[probe]["httpGet"] == {"path": path, "port": "ops"}
     for one in rendered.of("Deployment"):
@@ -177,6 +187,14 @@ def test_pods_stop_without_losing_a_call(rendered):
         assert one["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     for one in rendered.of("HorizontalPodAutoscaler"):
         assert one["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 300
+
+
+def test_the_shortest_stop_that_is_let_through_is_long_enough(helm):
+    arguments = ("--set", "drain.preStopSeconds=10", "--set")
+    with pytest.raises(chart.RenderError, match="drain.graceSeconds"):
+        chart.render(helm, "minimal", *arguments, "drain.graceSeconds=39")
+    spec = chart.render(helm, "minimal", *arguments, "drain.graceSeconds=40").pod("gateway").spec
+    assert spec["terminationGracePeriodSeconds"] > 10 + source.drain() + chart.CLOSING
 
 
 def test_who_scales_by_load_has_no_number_of_pods(rendered):

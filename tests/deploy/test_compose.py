@@ -10,6 +10,7 @@ import chart
 import compose
 import jsonschema
 import pytest
+import source
 import yaml
 
 MAKE_SECRETS = compose.DEPLOY / "compose" / "make-secrets"
@@ -97,7 +98,7 @@ def test_everything_that_stays_up_is_looked_after():
     for name in chart.SERVICES:
         ops = services[name]["environment"]["RUNNEL_OPS_LISTEN"]
         assert services[name]["healthcheck"]["test"][-1] == f"http://127.0.0.1:{ops.split(':')[1]}/readyz"
-        assert int(services[name]["stop_grace_period"].removesuffix("s")) > 25
+        assert int(services[name]["stop_grace_period"].removesuffix("s")) > source.drain() + chart.CLOSING
     funnel = services["funnel"]
     assert int(funnel["environment"]["RUNNEL_MEMORY_MB"]) * 5 <= int(funnel["mem_limit"].removesuffix("g")) * 1024 * 4
 
@@ -163,6 +164,8 @@ def test_files_of_a_process_are_among_its_secrets():
 
 def test_the_collector_s_pipelines_are_whole():
     config = yaml.safe_load((compose.DEPLOY / "compose" / "collector.yaml").read_text(encoding="utf-8"))
+    # All that the program exports.
+    assert set(config["service"]["pipelines"]) == {"traces", "metrics", "logs"}
     for name, pipeline in config["service"]["pipelines"].items():
         for kind in ("receivers", "processors", "exporters"):
             assert pipeline[kind] and set(pipeline[kind]) <= set(config[kind]), f"{name}: {kind}"

@@ -264,6 +264,22 @@ def operator(database, secrets):
     return {}
 
 
+def events(stubs) -> list:
+    """One visitor bought long ago, another one is there."""
+    now = int(time.time() * 1_000)
+    visits = (("ann", "view", START), ("ann", "buy", START + 1_000), ("bob", "view", now))
+    return [
+        stubs.event.Event(event_id=str(at), visitor_id=visitor, name=name, time_ms=time_ms)
+        for at, (visitor, name, time_ms) in enumerate(visits)
+    ]
+
+
+def definition(stubs):
+    """From the view to the purchase, within a day."""
+    steps = [stubs.funnel.Step(any_of=[stubs.funnel.EventMatch(event=name)]) for name in ("view", "buy")]
+    return stubs.funnel.FunnelDefinition(steps=steps, window_ms=86_400_000)
+
+
 def test_a_tenant_sends_and_asks(deployed, operator, stubs, request):
     operator.setdefault("key", deployed.said["gateway"].get("operatorKey"))
     channel = grpc.insecure_channel(deployed.said["gateway"]["listening"])
@@ -271,16 +287,32 @@ def test_a_tenant_sends_and_asks(deployed, operator, stubs, request):
     tenant = request.node.callspec.id
     reached(admin.CreateTenant, stubs.admin.CreateTenantRequest(name=tenant), operator["key"])
     keys = {}
-    for kind in (stubs.admin.KEY_KIND_WRITE, stubs.admin.KEY_KIND_READ):
+    for name, kind in (("write", stubs.admin.KEY_KIND_WRITE), ("read", stubs.admin.KEY_KIND_READ)):
         made = stubs.admin.CreateKeyRequest(tenant=tenant, kind=kind)
-        keys[kind] = reached(admin.CreateKey, made, operator["key"]).secret
-    event = stubs.event.Event(event_id="1", visitor_id="ann", name="view", time_ms=START)
-    batch = stubs.ingest.AppendRequest(request_id="1", events=[event])
+        keys[name] = reached(admin.CreateKey, made, operator["key"]).secret
+
+    # As the user that appends; the report as the one that reads.
     ingest = stubs.ingest.IngestServiceStub(channel)
-    assert reached(ingest.Append, batch, keys[stubs.admin.KEY_KIND_WRITE]).accepted == 1
+    batch = stubs.ingest.AppendRequest(request_id="1", events=events(stubs))
+    assert reached(ingest.Append, batch, keys["write"]).accepted == 3
+    report = reached(ingest.GetIngestReport, stubs.ingest.GetIngestReportRequest(), keys["write"])
+    assert (report.counted, report.quarantined) == (3, 0)
+
+    # As the one that reads, in two services; the definition as the one that keeps definitions.
     catalog = stubs.catalog.CatalogServiceStub(channel)
-    names = reached(catalog.ListEventNames, stubs.catalog.ListEventNamesRequest(), keys[stubs.admin.KEY_KIND_READ])
-    assert "view" in str(names)
+    names = reached(catalog.ListEventNames, stubs.catalog.ListEventNamesRequest(), keys["read"])
+    assert {found.name for found in names.event_names} == {"view", "buy"}
+    funnel = stubs.funnel.FunnelServiceStub(channel)
+    asked = definition(stubs)
+    inline = reached(funnel.QueryFunnel, stubs.funnel.QueryFunnelRequest(inline=asked), keys["read"])
+    assert [step.reached for step in inline.steps] == [2, 1]
+    saved = stubs.funnel.DefineFunnelRequest(name="checkout", definition=asked)
+    assert reached(funnel.DefineFunnel, saved, keys["read"]).funnel.version == 1
+    named = reached(funnel.QueryFunnel, stubs.funnel.QueryFunnelRequest(name="checkout"), keys["read"])
+    assert [step.reached for step in named.steps] == [2, 1] and named.provenance.definition_version == 1
+    segmentation = stubs.segmentation.SegmentationServiceStub(channel)
+    present = stubs.segmentation.CountOpenSessionsRequest()
+    assert reached(segmentation.CountOpenSessions, present, keys["read"]).open_sessions == 1
     channel.close()
 
 

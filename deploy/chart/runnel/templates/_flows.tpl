@@ -32,7 +32,7 @@
   {{- end }}
 {{- end -}}
 
-{{/* The port that spans and metrics go to. */}}
+{{/* The port that traces, metrics and logs go to. */}}
 {{- define "runnel.otlpPort" -}}
 {{- $host := (urlParse .Values.otlp.endpoint).host -}}
 {{- if not (regexMatch ":[0-9]+$" $host) }}{{ fail "otlp.endpoint names no port" }}{{ end -}}
