@@ -180,11 +180,6 @@ impl Backend {
         with_backend!(self, |store| store.compaction_lock(tenant, wait).await)
     }
 
-    /// To be called at least once a minute while the lock is held.
-    pub(crate) async fn compaction_goes_on(&self, tenant: &TenantName) -> Result<(), Unavailable> {
-        with_backend!(self, |store| store.compaction_goes_on(tenant).await)
-    }
-
     /// Lets other compactions of the tenant in.
     pub(crate) async fn compaction_ends(&self, tenant: &TenantName, alone: OwnedMutexGuard<()>) {
         with_backend!(self, |store| store.compaction_ends(tenant, alone).await);

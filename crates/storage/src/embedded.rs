@@ -148,10 +148,6 @@ impl Embedded {
         Ok(Some(self.compacting.wait(tenant).await))
     }
 
-    pub(crate) async fn compaction_goes_on(&self, _: &TenantName) -> Result<(), Unavailable> {
-        Ok(())
-    }
-
     pub(crate) async fn compaction_ends(&self, _: &TenantName, alone: OwnedMutexGuard<()>) {
         drop(alone);
     }

@@ -71,6 +71,15 @@ pub enum FetchError {
         #[source]
         source: JournalError,
     },
+    /// A newer program wrote a journal row. It stays as it is, for a program that can read it.
+    #[error("the journal row {sequence} was written by a newer program")]
+    Newer {
+        /// Which row.
+        sequence: u64,
+        /// What this program does not know.
+        #[source]
+        source: JournalError,
+    },
     /// A block is damaged. It stays listed, so that no answer silently leaves out its events.
     #[error("the block {id} is damaged")]
     DamagedBlock {
@@ -165,6 +174,9 @@ pub(crate) async fn fetch_journal(
         });
         match decoded.await.map_err(|_| Unavailable::Stopped)? {
             Ok(decoded) => batches.extend(decoded),
+            Err((sequence, source)) if source.is_newer() => {
+                return Err(FetchError::Newer { sequence, source });
+            }
             Err((sequence, source)) => {
                 // Whoever only reads may not be allowed to; compaction finds it again.
                 if let Err(error) = backend.quarantine(tenant, sequence, source.to_string(), None).await {

@@ -48,6 +48,11 @@ impl Dropped {
     pub(crate) fn conflicts(&self) -> u64 {
         self.findings.values().map(|finding| finding.conflicts).sum()
     }
+
+    /// How many rows it takes to store this.
+    pub(crate) fn rows(&self) -> usize {
+        self.findings.len() + self.conflicts.len()
+    }
 }
 
 /// A block that was written and proved, and is not committed.
@@ -71,6 +76,8 @@ pub(crate) struct Merged {
     pub(crate) dropped: Dropped,
     /// Journal rows that cannot be read.
     pub(crate) broken: Vec<(u64, JournalError)>,
+    /// The journal row of a newer program at which the merge ended: neither it nor what came behind it is in.
+    pub(crate) newer: Option<u64>,
 }
 
 /// The written bytes do not hold what the inputs held.
@@ -97,6 +104,9 @@ pub enum MergeError {
         #[source]
         source: BlockError,
     },
+    /// Several journal rows would become too many blocks at once.
+    #[error("the rows' events are of too many months for one merge")]
+    Months,
     /// The written bytes cannot be re-read.
     #[error("the written block cannot be read")]
     Output(#[source] BlockError),

@@ -4,6 +4,8 @@
 
 #[path = "conformance/appending.rs"]
 mod appending;
+#[path = "conformance/bounding.rs"]
+mod bounding;
 #[path = "conformance/compacting.rs"]
 mod compacting;
 #[path = "conformance/controlling.rs"]
@@ -77,6 +79,8 @@ every_backend! {
         readers_and_compaction_run_side_by_side,
         a_large_visitor_stays_together,
         what_is_due_is_done;
+    bounding:
+        many_months_are_compacted_over_several_rounds;
     controlling:
         tenants_are_listed_by_name,
         names_have_room_up_to_a_limit,

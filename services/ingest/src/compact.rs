@@ -13,9 +13,17 @@ const SWEEP_MS: i64 = 60_000;
 
 /// Compacts what is due until the task is dropped. A failure of one tenant is logged and does not hold up the others.
 pub async fn run(store: Store, clock: Clock, options: CompactOptions, metrics: Metrics) {
-    let mut swept_ms = clock.now_ms();
+    let mut swept_ms = None;
     let mut unfinished: HashSet<TenantName> = HashSet::new();
     loop {
+        let now_ms = clock.now_ms();
+        // At once at first: since nobody swept, what appends write to may not have been made ahead.
+        if swept_ms.is_none_or(|swept_ms| now_ms.saturating_sub(swept_ms) > SWEEP_MS) {
+            swept_ms = Some(now_ms);
+            if let Err(fault) = store.janitor(now_ms).await {
+                tracing::error!(fault = causes(&fault), "the janitor failed");
+            }
+        }
         let mut more = false;
         match store.backlog().await {
             Ok(backlog) => {
@@ -43,12 +51,6 @@ pub async fn run(store: Store, clock: Clock, options: CompactOptions, metrics: M
                 }
             }
             Err(fault) => tracing::error!(fault = causes(&fault), "the backlog could not be listed"),
-        }
-        if clock.now_ms().saturating_sub(swept_ms) > SWEEP_MS {
-            swept_ms = clock.now_ms();
-            if let Err(fault) = store.janitor(swept_ms).await {
-                tracing::error!(fault = causes(&fault), "the janitor failed");
-            }
         }
         if !more {
             tokio::time::sleep(REST).await;

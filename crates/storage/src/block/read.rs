@@ -3,9 +3,18 @@
 use runnel_model::{ColumnKey, Dictionary, EventBatch, Ids, Selector, ValueType, Values};
 
 use super::{
-    BlockColumn, BlockError, Contents, KeyColumns, layout,
+    Block, BlockColumn, BlockError, Contents, KeyColumns, layout,
     pages::{ChunkReader, Words},
 };
+
+impl Block {
+    /// Bytes of its columns before compression, as its footer says: no less than what its distinct texts take.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        let groups = self.contents.metadata.row_groups().iter();
+        let chunks = groups.flat_map(|group| group.columns());
+        chunks.map(|chunk| u64::try_from(chunk.uncompressed_size()).unwrap_or(0)).sum()
+    }
+}
 
 impl Contents {
     pub(super) fn read_keys(&self, row_group: usize) -> Result<KeyColumns, BlockError> {

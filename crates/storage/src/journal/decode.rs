@@ -5,10 +5,21 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use prost::Message;
 use runnel_contracts::proto::journal::v1::{Batch, Column, column};
-use runnel_model::{ColumnKey, ContentSum, Dictionary, EventBatch, Field, Ids, ValueType, Values};
+use runnel_model::{ColumnKey, ContentSum, Dictionary, EventBatch, Field, Ids, Values};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{FORMAT, HEAD, JournalError, MARK, MESSAGE_BYTES, TAIL};
+
+/// What columns have that only a newer program can have written: the row is whole, and this program does not know all of it.
+const UNKNOWN_FIELD: &str = "a typed field that this program does not know";
+const UNKNOWN_TYPE: &str = "values of a type that this program does not know";
+
+impl JournalError {
+    /// Whether the row is not damaged: a newer program wrote it, and one as new can read it. While processes are replaced one by one, older ones meet such rows.
+    pub(crate) fn is_newer(&self) -> bool {
+        matches!(self, JournalError::Newer { .. } | JournalError::Columns(UNKNOWN_FIELD | UNKNOWN_TYPE))
+    }
+}
 
 thread_local! {
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
@@ -22,7 +33,8 @@ pub(crate) struct Decoded {
     pub(crate) content_sum: ContentSum,
 }
 
-/// Decodes a row. The checksum covers the bytes as stored.
+/// Decodes a row. The checksum covers the bytes as stored. In every format it stands in the same place, so that it is looked at first and no damage passes for a newer
+/// format.
 pub(crate) fn decode(row: &[u8]) -> Result<Decoded, JournalError> {
     if row.len() < HEAD + TAIL || row[..4] != MARK {
         return Err(JournalError::Mark);
@@ -87,14 +99,15 @@ fn batch(message: Batch) -> Result<Decoded, JournalError> {
 fn add_column(batch: &mut EventBatch, message: Column) -> Result<(), JournalError> {
     let key = match message.field {
         0 => ColumnKey::Property(message.name),
-        field => ColumnKey::Field(Field::from_number(field).ok_or(JournalError::Columns("unknown field"))?),
+        field => ColumnKey::Field(Field::from_number(field).ok_or(JournalError::Columns(UNKNOWN_FIELD))?),
     };
     let values = match message.values {
         Some(column::Values::Strings(values)) => Values::Strings(values.values),
         Some(column::Values::Ints(values)) => Values::Ints(values.values),
         Some(column::Values::Doubles(values)) => Values::Doubles(values.values),
         Some(column::Values::Bools(values)) => Values::Bools(values.values),
-        None => Values::new(ValueType::String),
+        // Every type is written, that of a column without values too.
+        None => return Err(JournalError::Columns(UNKNOWN_TYPE)),
     };
     let mut row = 0u32;
     let mut rows = message.row_deltas;
@@ -137,4 +150,54 @@ fn ids(bytes: &[u8], lengths: &[u32]) -> Result<Ids, JournalError> {
         start = end;
     }
     if start == bytes.len() { Ok(ids) } else { Err(JournalError::Columns("lengths of event ids")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use runnel_contracts::proto::journal::v1::{Indices, column};
+
+    use super::*;
+
+    /// A row as a program would write it that knows what this one does not.
+    fn row(column: Option<Column>, format: u32) -> Vec<u8> {
+        let message = Batch {
+            format_version: format,
+            strings: Bytes::from_static(b"vn"),
+            string_lengths: vec![1, 1],
+            visitors: vec![0],
+            time_deltas: vec![5],
+            names: vec![1],
+            event_ids: Bytes::from_static(b"e"),
+            event_id_lengths: vec![1],
+            sequences: Vec::new(),
+            columns: column.into_iter().collect(),
+            content_sum: Bytes::from_static(&[0; 16]),
+        };
+        let raw = message.encode_to_vec();
+        let mut row = [&MARK[..], &FORMAT.to_le_bytes(), &(raw.len() as u32).to_le_bytes()].concat();
+        row.extend(zstd::encode_all(&raw[..], 1).unwrap());
+        row.extend(xxh3_64(&row).to_le_bytes());
+        row
+    }
+
+    #[test]
+    fn what_a_newer_program_wrote_is_no_damage() {
+        let texts = || Some(column::Values::Strings(Indices { values: vec![0] }));
+        let column = |field, values| Column { field, name: 1, row_deltas: vec![0], values };
+        assert_eq!(decode(&row(Some(column(0, texts())), FORMAT)).unwrap().batch.len(), 1);
+        for newer in [
+            row(Some(column(999, texts())), FORMAT),
+            row(Some(column(0, None)), FORMAT),
+            row(None, FORMAT + 1),
+        ] {
+            let error = decode(&newer).unwrap_err();
+            assert!(error.is_newer(), "{error}");
+            let mut damaged = newer;
+            damaged[20] ^= 1;
+            assert!(!decode(&damaged).unwrap_err().is_newer());
+        }
+        let twice = column::Values::Strings(Indices { values: vec![0, 0] });
+        let misfit = decode(&row(Some(column(0, Some(twice))), FORMAT)).unwrap_err();
+        assert!(!misfit.is_newer(), "{misfit}");
+    }
 }

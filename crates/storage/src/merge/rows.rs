@@ -12,6 +12,9 @@ use super::{
 };
 use crate::{JournalError, block::IdForm, journal};
 
+/// Most months, which is blocks, of several journal rows that are merged at once: all their blocks are in memory and go into one swap.
+const MONTHS: usize = 256;
+
 /// A journal row as it is stored.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredRow {
@@ -49,7 +52,8 @@ struct Month {
     stages: usize,
 }
 
-/// Merges journal rows. Rows that cannot be read are named in the outcome and left out.
+/// Merges journal rows. Rows that cannot be read are named in the outcome and left out. Several rows that are of too many
+/// months are refused; a single one becomes as many blocks as it has months.
 pub(crate) fn merge_rows(tenant: &str, rows: &[StoredRow]) -> Result<Merged, MergeError> {
     let mut merged = Merged::default();
     let mut sources = Vec::with_capacity(rows.len());
@@ -59,6 +63,10 @@ pub(crate) fn merge_rows(tenant: &str, rows: &[StoredRow]) -> Result<Merged, Mer
     for row in rows {
         let decoded = match row.decode() {
             Ok(decoded) => decoded,
+            Err(error) if error.is_newer() => {
+                merged.newer = Some(row.number);
+                break;
+            }
             Err(error) => {
                 merged.broken.push((row.number, error));
                 continue;
@@ -69,6 +77,9 @@ pub(crate) fn merge_rows(tenant: &str, rows: &[StoredRow]) -> Result<Merged, Mer
         let of: Vec<i32> = decoded.batch.times.iter().map(|&time| calendar.of(time)).collect();
         for month in &of {
             months.entry(*month).or_insert(Month { events: 0, ranges: 1, stages: 0 }).events += 1;
+        }
+        if rows.len() > 1 && months.len() > MONTHS {
+            return Err(MergeError::Months);
         }
         sources.push(Source { number: row.number, decoded, months: of });
     }

@@ -225,3 +225,7 @@ pub(super) async fn insert_rows(
     }
     Ok(())
 }
+
+/// Whoever reads a block's row so keeps others who would delete it or its parts waiting until the end of the transaction.
+pub(super) const LOCK_BLOCK: &str =
+    "SELECT block_id FROM blocks WHERE tenant_id = $1 AND block_id = $2 FOR UPDATE";

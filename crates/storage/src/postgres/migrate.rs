@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, Executor, PgConnection};
 
+use super::partitions::{TABLES, is_busy, not_turned};
 use crate::{backend::Purpose, point::point};
 
 /// What each version adds to the one before.
-pub(crate) const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
+pub(crate) const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
 /// The newest version of the schema that is known.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 /// The oldest program, by the version that it knows, that can work with the schema as it is after all migrations.
@@ -70,10 +71,20 @@ pub(super) async fn migrate(
     Err(MigrateError::Busy)
 }
 
-/// 55P03 lock_not_available, 40P01 deadlock_detected.
-fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    matches!(code.as_deref(), Some("55P03" | "40P01"))
+/// Makes the partitions of the hours ahead, by the clock of the database, before there are rows of them: an hour that has rows in the default partition can have
+/// none of its own.
+pub(super) async fn make_partitions(connection: &mut PgConnection) {
+    for table in TABLES {
+        let made = sqlx::query(
+            "SELECT turn_partitions($1, floor(extract(epoch FROM clock_timestamp()) / 3600)::bigint)",
+        )
+        .bind(table)
+        .execute(&mut *connection)
+        .await;
+        if let Err(error) = made {
+            not_turned(table, &error);
+        }
+    }
 }
 
 async fn once(connection: &mut PgConnection, users: &[(&str, Purpose)]) -> Result<(), MigrateError> {

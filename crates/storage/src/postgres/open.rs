@@ -12,7 +12,7 @@ use sqlx::{
 
 use super::{
     MigrateError, Pools, Postgres,
-    migrate::{check, migrate},
+    migrate::{check, make_partitions, migrate},
     pool::{Pool, Server},
 };
 use crate::backend::Purpose;
@@ -129,6 +129,13 @@ impl Postgres {
         let mut connection =
             owner.connect().await.map_err(|source| PostgresOpenError::Connect { host: host(), source })?;
         look_at_server(&mut connection, options.allow_unsafe_server).await?;
+        // Settings may be those of a user: what matters is whoever appends and compacts.
+        for user in [&ingest, &compaction].into_iter().flatten() {
+            let mut connection =
+                user.connect().await.map_err(|source| PostgresOpenError::Connect { host: host(), source })?;
+            look_at_server(&mut connection, options.allow_unsafe_server).await?;
+            connection.close().await?;
+        }
         if options.migrate {
             let users = [
                 (&ingest, Purpose::Ingest),
@@ -142,6 +149,7 @@ impl Postgres {
                 .filter(|(user, _)| *user != owner.get_username())
                 .collect();
             migrate(&mut connection, &users).await?;
+            make_partitions(&mut connection).await;
         }
         check(&mut connection).await?;
         connection.close().await?;

@@ -7,7 +7,22 @@ use super::{Database, append::hour_of, failure::unavailable, sqlx};
 use crate::{Unavailable, backend::Purpose::Compaction};
 
 /// Partitioned tables.
-const TABLES: [&str; 2] = ["journal", "journal_payloads"];
+pub(super) const TABLES: [&str; 2] = ["journal", "journal_payloads"];
+
+/// Whether somebody works with the table, so that there is another time: 55P03 lock_not_available, 40P01 deadlock_detected.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("55P03" | "40P01"))
+}
+
+/// Partitions were neither made nor dropped. Nothing depends on them, so that it is only said.
+pub(super) fn not_turned(table: &str, error: &sqlx::Error) {
+    if is_busy(error) {
+        tracing::debug!(%error, table, "partitions stay as they are");
+    } else {
+        tracing::warn!(%error, table, "partitions stay as they are");
+    }
+}
 
 impl Database {
     /// What the janitor does beside the rows of tenants.
@@ -27,10 +42,7 @@ impl Database {
                 })
                 .await;
             match turned {
-                // Somebody works with the table: there is another time.
-                Err(Unavailable::Database(error)) => {
-                    tracing::debug!(%error, table, "partitions stay as they are")
-                }
+                Err(Unavailable::Database(error)) => not_turned(table, &error),
                 turned => turned?,
             }
         }

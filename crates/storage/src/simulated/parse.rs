@@ -97,7 +97,8 @@ impl Parser {
             return self.update().map(Statement::Update);
         }
         self.wants("DELETE FROM")?;
-        Some(Statement::Delete { table: self.name()?, filter: self.filter()? })
+        let (table, filter) = (self.name()?, self.filter()?);
+        Some(Statement::Delete { table, filter, returning: self.returning()? })
     }
 
     /// `WHERE …`, if it is there; the outer `None` is a failure.
@@ -115,7 +116,7 @@ impl Parser {
             false => Vec::new(),
         };
         let limit = if self.takes("LIMIT") { Some(self.expr()?) } else { None };
-        let locks = self.takes("FOR NO KEY UPDATE");
+        let locks = self.takes("FOR NO KEY UPDATE") || self.takes("FOR UPDATE");
         Some(Select { columns, from, filter, order, limit, locks })
     }
 
@@ -162,15 +163,19 @@ impl Parser {
         } else {
             Conflict::Refuse
         };
-        Some(Insert { table, name, columns, rows, conflict })
+        Some(Insert { table, name, columns, rows, conflict, returning: self.returning()? })
     }
 
     fn update(&mut self) -> Option<Update> {
         let table = self.name()?;
         self.wants("SET")?;
         let (set, filter) = (self.assignments()?, self.filter()?);
-        let returning = if self.takes("RETURNING") { self.list(Parser::output)? } else { Vec::new() };
-        Some(Update { table, set, filter, returning })
+        Some(Update { table, set, filter, returning: self.returning()? })
+    }
+
+    /// `RETURNING …`, if it is there.
+    fn returning(&mut self) -> Option<Vec<Output>> {
+        if self.takes("RETURNING") { self.list(Parser::output) } else { Some(Vec::new()) }
     }
 
     fn assignments(&mut self) -> Option<Vec<(String, Expr)>> {

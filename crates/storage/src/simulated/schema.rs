@@ -14,6 +14,9 @@ pub(super) fn tables(migrations: &[&str]) -> Tables {
     for migration in migrations {
         let mut lines = migration.lines().map(str::trim);
         while let Some(line) = lines.next() {
+            if let Some((table, column)) = added(line) {
+                tables.entry(table.to_owned()).or_default().add(column);
+            }
             let Some(name) = line.strip_prefix("CREATE TABLE ").and_then(|rest| rest.strip_suffix(" ("))
             else {
                 continue;
@@ -23,6 +26,11 @@ pub(super) fn tables(migrations: &[&str]) -> Tables {
         }
     }
     tables
+}
+
+/// The table and the column of `ALTER TABLE … ADD COLUMN …;`.
+fn added(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("ALTER TABLE ")?.strip_suffix(';')?.split_once(" ADD COLUMN ")
 }
 
 fn table<'a>(name: &str, lines: impl Iterator<Item = &'a str>) -> Table {
@@ -36,13 +44,20 @@ fn table<'a>(name: &str, lines: impl Iterator<Item = &'a str>) -> Table {
         if line.contains("PRIMARY KEY") {
             table.key = vec![table.columns.len()];
         }
-        let default =
-            line.split_once("DEFAULT ").and_then(|(_, number)| number.trim_end_matches(',').parse().ok());
-        table.defaults.push(default.map_or(Value::Null, Value::Int));
-        table.columns.extend(line.split(' ').next().map(str::to_owned));
+        table.add(line);
     }
     if !REFERENCE.contains(&name) {
         table.tenant = table.column("tenant_id");
     }
     table
+}
+
+impl Table {
+    /// Adds a column as a migration declares it.
+    fn add(&mut self, column: &str) {
+        let default =
+            column.split_once("DEFAULT ").and_then(|(_, number)| number.trim_end_matches(',').parse().ok());
+        self.defaults.push(default.map_or(Value::Null, Value::Int));
+        self.columns.extend(column.split(' ').next().map(str::to_owned));
+    }
 }

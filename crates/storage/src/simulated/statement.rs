@@ -11,6 +11,7 @@ pub(super) enum Statement {
     Delete {
         table: String,
         filter: Option<Expr>,
+        returning: Vec<Output>,
     },
     /// `WITH name AS (first) second`, where the second does not read the first.
     With(Box<Statement>, Box<Statement>),
@@ -25,7 +26,7 @@ pub(super) struct Select {
     /// By what, and whether downwards.
     pub(super) order: Vec<(Expr, bool)>,
     pub(super) limit: Option<Expr>,
-    /// `FOR NO KEY UPDATE`.
+    /// `FOR NO KEY UPDATE` or `FOR UPDATE`: what else may be done with a locked row makes no difference to these statements.
     pub(super) locks: bool,
 }
 
@@ -60,6 +61,7 @@ pub(super) struct Insert {
     pub(super) columns: Vec<String>,
     pub(super) rows: Rows,
     pub(super) conflict: Conflict,
+    pub(super) returning: Vec<Output>,
 }
 
 /// What is inserted.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     fault::Stop,
     read::{Reader, Scope},
-    statement::{Conflict, Expr, Insert, Rows, Select, Source, Statement, Update},
+    statement::{Conflict, Expr, Insert, Output, Rows, Select, Source, Statement, Update},
     table::{Key, Row, Tables, Transaction, View},
     value::Value,
 };
@@ -63,12 +63,14 @@ impl<'a> Run<'a> {
             }
             Statement::Insert(insert) => self.insert(insert),
             Statement::Update(update) => self.update(update),
-            Statement::Delete { table, filter } => {
+            Statement::Delete { table, filter, returning } => {
                 let found = self.lock_matching(table, table, filter.as_ref())?;
-                for (key, _) in &found {
-                    self.put(table, key, None);
+                let mut done = Done { affected: found.len() as u64, ..Done::default() };
+                for (key, row) in found {
+                    self.give(table, table, returning, &row, &mut done)?;
+                    self.put(table, &key, None);
                 }
-                Ok(Done { affected: found.len() as u64, ..Done::default() })
+                Ok(done)
             }
             Statement::With(first, second) => {
                 self.statement(first)?;
@@ -152,12 +154,28 @@ impl<'a> Run<'a> {
             let reader = self.reader();
             let columns = &reader.table(table)?.columns;
             let new = assign(&reader, set, &[Scope { name: table, columns, row: &row }], &row, columns)?;
-            if !returning.is_empty() {
-                done.rows.push(reader.outputs(returning, &[Scope { name: table, columns, row: &new }])?);
-            }
+            self.give(table, table, returning, &new, &mut done)?;
             self.put(table, &key, Some(new));
         }
         Ok(done)
+    }
+
+    /// What a statement says of a row that it wrote, if it says anything.
+    fn give(
+        &self,
+        table: &str,
+        name: &str,
+        returning: &[Output],
+        row: &Row,
+        done: &mut Done,
+    ) -> Result<(), Stop> {
+        if returning.is_empty() {
+            return Ok(());
+        }
+        let reader = self.reader();
+        let columns = &reader.table(table)?.columns;
+        done.rows.push(reader.outputs(returning, &[Scope { name, columns, row }])?);
+        Ok(())
     }
 
     fn insert(&mut self, insert: &Insert) -> Result<Done, Stop> {
@@ -171,13 +189,15 @@ impl<'a> Run<'a> {
         };
         let mut done = Done::default();
         for values in values {
-            done.affected += u64::from(self.insert_row(insert, values)?);
+            let Some(written) = self.insert_row(insert, values)? else { continue };
+            done.affected += 1;
+            self.give(&insert.table, &insert.name, &insert.returning, &written, &mut done)?;
         }
         Ok(done)
     }
 
-    /// Whether a row was written.
-    fn insert_row(&mut self, insert: &Insert, values: Vec<Value>) -> Result<bool, Stop> {
+    /// The row as it is written, if one is.
+    fn insert_row(&mut self, insert: &Insert, values: Vec<Value>) -> Result<Option<Row>, Stop> {
         let reader = self.reader();
         let table = reader.table(&insert.table)?;
         let mut row = table.defaults.clone();
@@ -194,14 +214,15 @@ impl<'a> Run<'a> {
         reader.view.snapshot = u64::MAX;
         let table = reader.table(&insert.table)?;
         let Some(known) = table.rows.get(&key).and_then(|entry| entry.seen(reader.view)) else {
-            self.put(&insert.table, &key, Some(row.into()));
-            return Ok(true);
+            let new = Row::from(row);
+            self.put(&insert.table, &key, Some(new.clone()));
+            return Ok(Some(new));
         };
         match &insert.conflict {
             Conflict::Refuse => {
                 Err(Stop::failed("23505", format!("a row of {} is there already", insert.table)))
             }
-            Conflict::Nothing => Ok(false),
+            Conflict::Nothing => Ok(None),
             Conflict::Update { set, filter } => {
                 let columns = &table.columns;
                 let scopes = [
@@ -209,11 +230,11 @@ impl<'a> Run<'a> {
                     Scope { name: "excluded", columns, row: &row },
                 ];
                 if !reader.passes(filter.as_ref(), &scopes)? {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 let new = assign(&reader, set, &scopes, known, columns)?;
-                self.put(&insert.table, &key, Some(new));
-                Ok(true)
+                self.put(&insert.table, &key, Some(new.clone()));
+                Ok(Some(new))
             }
         }
     }

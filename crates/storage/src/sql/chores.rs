@@ -3,11 +3,18 @@
 //! Rows of tenants can only be read one tenant at a time. So one reference table says which tenants have journal rows that wait,
 //! and when something of theirs can be freed; whatever makes such a thing says so in its own transaction ([`note`]).
 
+use std::error::Error as _;
+
 use runnel_model::{TenantName, limits};
 
 use super::{
-    Connection, Database, commit::delete_draft, control::tenant as tenant_name, failure::unavailable,
-    head::lock_head, sqlx,
+    Connection, Database, Dialect,
+    append::LOCK_BLOCK,
+    commit::delete_draft,
+    control::tenant as tenant_name,
+    failure::unavailable,
+    head::lock_head,
+    sqlx::{self, QueryBuilder},
 };
 use crate::{Backlog, Unavailable, backend::Purpose::Compaction};
 
@@ -106,12 +113,26 @@ impl Database {
             })
             .await?;
         for tenant in due {
-            for leftover in [Leftover::Rows, Leftover::Blocks, Leftover::Drafts, Leftover::Receipts] {
-                while self.delete(leftover, &tenant, now_ms).await? > 0 {}
+            match self.sweep(&tenant, now_ms).await {
+                Ok(()) => {}
+                Err(Unavailable::Closed) => return Err(Unavailable::Closed),
+                // The others do not pay for it, and its turn comes again with the next call.
+                Err(error) => {
+                    let cause = error.source().map(tracing::field::display);
+                    tracing::warn!(%error, cause, %tenant, "what a tenant needs no more stays for now");
+                }
             }
-            self.settle(&tenant, now_ms).await?;
         }
         self.tidy(now_ms).await
+    }
+
+    /// Frees what a tenant does not need any more. Several may do so at once: what belongs to a row is deleted by whoever deletes the row, and who finds others at
+    /// it leaves it to them.
+    async fn sweep(&self, tenant: &TenantName, now_ms: i64) -> Result<(), Unavailable> {
+        for leftover in [Leftover::Rows, Leftover::Blocks, Leftover::Drafts, Leftover::Receipts] {
+            while self.delete(leftover, tenant, now_ms).await? > 0 {}
+        }
+        self.settle(tenant, now_ms).await
     }
 
     /// One short transaction. Gives how much it deleted.
@@ -187,32 +208,36 @@ async fn settle(connection: &mut Connection, tenant: &TenantName, now_ms: i64) -
     Ok(())
 }
 
+/// Deletes retired rows, and the payloads of those and of no others: each statement sees an instant of its own, so that the same question asked twice may
+/// mean other rows when somebody else deletes some meanwhile.
 async fn delete_rows(
     connection: &mut Connection,
     tenant: &TenantName,
     before: i64,
 ) -> Result<u64, sqlx::Error> {
-    sqlx::query(
-        "DELETE FROM journal_payloads WHERE tenant_id = $1 AND sequence IN ( \
-             SELECT sequence FROM journal WHERE tenant_id = $1 AND retired_ms IS NOT NULL AND retired_ms < $2 \
-             ORDER BY sequence LIMIT $3)",
-    )
-    .bind(tenant.as_str())
-    .bind(before)
-    .bind(ROWS)
-    .execute(&mut *connection)
-    .await?;
-    let deleted = sqlx::query(
+    let deleted: Vec<(i64,)> = sqlx::query_as(
         "DELETE FROM journal WHERE tenant_id = $1 AND sequence IN ( \
              SELECT sequence FROM journal WHERE tenant_id = $1 AND retired_ms IS NOT NULL AND retired_ms < $2 \
-             ORDER BY sequence LIMIT $3)",
+             ORDER BY sequence LIMIT $3) RETURNING sequence",
     )
     .bind(tenant.as_str())
     .bind(before)
     .bind(ROWS)
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(deleted.rows_affected())
+    if deleted.is_empty() {
+        return Ok(0);
+    }
+    let mut payloads: QueryBuilder<Dialect> =
+        QueryBuilder::new("DELETE FROM journal_payloads WHERE tenant_id = ");
+    payloads.push_bind(tenant.as_str()).push(" AND sequence IN (");
+    let mut list = payloads.separated(", ");
+    for (sequence,) in &deleted {
+        list.push_bind(*sequence);
+    }
+    payloads.push(")");
+    payloads.build().persistent(false).execute(connection).await?;
+    Ok(deleted.len() as u64)
 }
 
 /// Deletes some parts of a retired block, or the block when it has none left.
@@ -230,6 +255,12 @@ async fn delete_block(
     .fetch_optional(&mut *connection)
     .await?;
     let Some((id,)) = block else { return Ok(0) };
+    // One who found that somebody else has just deleted the same parts would take them for the last ones.
+    let locked: Option<(i64,)> =
+        sqlx::query_as(LOCK_BLOCK).bind(tenant.as_str()).bind(id).fetch_optional(&mut *connection).await?;
+    if locked.is_none() {
+        return Ok(0);
+    }
     let parts = delete_parts(connection, tenant, id).await?;
     if parts > 0 {
         return Ok(parts);

@@ -20,6 +20,8 @@ use crate::{
 
 /// Bytes of a part: what one commit ahead of an append may take.
 const PART_BYTES: usize = 1 << 20;
+/// Bytes of a block that is written together with the note of it: events of many months become thousands of these, and a commit takes longer than writing one.
+const SMALL_BYTES: usize = 64 << 10;
 /// Rows of one multi-row insertion.
 const ROWS: usize = 256;
 
@@ -31,14 +33,20 @@ impl Database {
         block: NewBlock,
         now_ms: i64,
     ) -> Result<WrittenBlock, Unavailable> {
-        let id = self.draft(tenant, now_ms).await?;
-        let parts = block.bytes.len().div_ceil(PART_BYTES);
+        let whole = (block.bytes.len() <= SMALL_BYTES).then(|| block.bytes.clone());
+        let parts = if whole.is_some() { 0 } else { block.bytes.len().div_ceil(PART_BYTES) };
+        let id = self.draft(tenant, whole, now_ms).await?;
         for part in 0..parts {
             let from = part * PART_BYTES;
             let bytes = block.bytes.slice(from..block.bytes.len().min(from + PART_BYTES));
-            if let Err(error) = self.write_part(tenant, id, part, bytes).await {
-                self.discard(tenant, id).await;
-                return Err(error);
+            match self.write_part(tenant, id, part, bytes, now_ms).await {
+                Ok(true) => {}
+                // Somebody took its writer for ended and deleted it. Its swap, which misses the draft, is refused.
+                Ok(false) => break,
+                Err(error) => {
+                    self.discard(tenant, id).await;
+                    return Err(error);
+                }
             }
         }
         let checksum = xxh3_64(&block.bytes).to_le_bytes();
@@ -130,36 +138,43 @@ impl Database {
         }
     }
 
-    /// Takes an identifier for a block that is about to be written, and notes that.
-    async fn draft(&self, tenant: &TenantName, now_ms: i64) -> Result<u64, Unavailable> {
+    /// Takes an identifier for a block that is about to be written, and notes that. What is there of it already is its only part.
+    async fn draft(
+        &self,
+        tenant: &TenantName,
+        whole: Option<Bytes>,
+        now_ms: i64,
+    ) -> Result<u64, Unavailable> {
         let owner = tenant.clone();
         self.write(Compaction, Some(tenant), move |connection| {
-            Box::pin(async move { draft(connection, &owner, now_ms).await.map_err(unavailable) })
+            Box::pin(async move {
+                let id = draft(connection, &owner, now_ms).await.map_err(unavailable)?;
+                if let Some(bytes) = whole {
+                    insert_part(connection, &owner, (id, 0), &bytes).await.map_err(unavailable)?;
+                }
+                Ok(id)
+            })
         })
         .await
     }
 
+    /// Adds a part to a block that is being written. `false`, and nothing was added, when the block was deleted.
     async fn write_part(
         &self,
         tenant: &TenantName,
         id: u64,
         part: usize,
         bytes: Bytes,
-    ) -> Result<(), Unavailable> {
+        now_ms: i64,
+    ) -> Result<bool, Unavailable> {
         let owner = tenant.clone();
         self.write(Compaction, Some(tenant), move |connection| {
             Box::pin(async move {
-                sqlx::query(
-                    "INSERT INTO block_parts (tenant_id, block_id, part, bytes) VALUES ($1, $2, $3, $4)",
-                )
-                .bind(owner.as_str())
-                .bind(id as i64)
-                .bind(part as i64)
-                .bind(&bytes[..])
-                .execute(connection)
-                .await
-                .map_err(unavailable)?;
-                Ok(())
+                if !hold_draft(connection, &owner, id as i64, now_ms).await.map_err(unavailable)? {
+                    return Ok(false);
+                }
+                insert_part(connection, &owner, (id, part), &bytes).await.map_err(unavailable)?;
+                Ok(true)
             })
         })
         .await
@@ -193,14 +208,59 @@ async fn draft(connection: &mut Connection, tenant: &TenantName, now_ms: i64) ->
     Ok(id as u64)
 }
 
-/// Takes a block off the list of those that are being written. `false` when it is not there: then its parts may be gone.
-async fn take_draft(connection: &mut Connection, tenant: &TenantName, id: i64) -> Result<bool, sqlx::Error> {
-    let taken = sqlx::query("DELETE FROM drafts WHERE tenant_id = $1 AND block_id = $2")
+async fn insert_part(
+    connection: &mut Connection,
+    tenant: &TenantName,
+    (id, part): (u64, usize),
+    bytes: &[u8],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO block_parts (tenant_id, block_id, part, bytes) VALUES ($1, $2, $3, $4)")
+        .bind(tenant.as_str())
+        .bind(id as i64)
+        .bind(part as i64)
+        .bind(bytes)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Keeps others from deleting a block that is being written, until the end of the transaction. `false` when it was deleted: what is written now, nobody would ever
+/// free.
+async fn hold_draft(
+    connection: &mut Connection,
+    tenant: &TenantName,
+    id: i64,
+    now_ms: i64,
+) -> Result<bool, sqlx::Error> {
+    let held = sqlx::query("UPDATE drafts SET created_ms = $1 WHERE tenant_id = $2 AND block_id = $3")
+        .bind(now_ms)
         .bind(tenant.as_str())
         .bind(id)
         .execute(connection)
         .await?;
-    Ok(taken.rows_affected() == 1)
+    Ok(held.rows_affected() == 1)
+}
+
+/// Takes blocks off the list of those that are being written. `false` when some are not there: then their parts may be gone.
+async fn take_drafts(
+    connection: &mut Connection,
+    tenant: &TenantName,
+    ids: &[i64],
+) -> Result<bool, sqlx::Error> {
+    for some in ids.chunks(ROWS) {
+        let mut query: QueryBuilder<Dialect> = QueryBuilder::new("DELETE FROM drafts WHERE tenant_id = ");
+        query.push_bind(tenant.as_str()).push(" AND block_id IN (");
+        let mut list = query.separated(", ");
+        some.iter().for_each(|&id| {
+            list.push_bind(id);
+        });
+        query.push(")");
+        let taken = query.build().persistent(false).execute(&mut *connection).await?;
+        if taken.rows_affected() != some.len() as u64 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Deletes a block that nobody sees. `false` when it is none of those.
@@ -209,7 +269,7 @@ pub(super) async fn delete_draft(
     tenant: &TenantName,
     id: i64,
 ) -> Result<bool, sqlx::Error> {
-    if !take_draft(connection, tenant, id).await? {
+    if !take_drafts(connection, tenant, &[id]).await? {
         return Ok(false);
     }
     sqlx::query("DELETE FROM block_parts WHERE tenant_id = $1 AND block_id = $2")
@@ -227,12 +287,11 @@ async fn swap_in(
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
     // Nobody sees these before the commit, and appends do not wait for them: the head is held for the counts only.
-    for written in &swap.blocks {
-        if !take_draft(connection, tenant, written.id as i64).await? {
-            return Ok(false);
-        }
-        insert_block(connection, tenant, written, now_ms).await?;
+    let ids: Vec<i64> = swap.blocks.iter().map(|written| written.id as i64).collect();
+    if !take_drafts(connection, tenant, &ids).await? {
+        return Ok(false);
     }
+    insert_blocks(connection, tenant, &swap.blocks, now_ms).await?;
     note_findings(connection, tenant, &swap.dropped).await?;
     let live = match &swap.inputs {
         Inputs::Rows { first, last, rows, .. } => {
@@ -254,30 +313,33 @@ async fn swap_in(
     Ok(true)
 }
 
-async fn insert_block(
+async fn insert_blocks(
     connection: &mut Connection,
     tenant: &TenantName,
-    written: &WrittenBlock,
+    blocks: &[WrittenBlock],
     now_ms: i64,
 ) -> Result<(), sqlx::Error> {
-    let block = &written.block;
-    sqlx::query(
-        "INSERT INTO blocks (tenant_id, block_id, first_sequence, last_sequence, month, partition_id, events, \
-         bytes, checksum, content_sum, created_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    )
-    .bind(tenant.as_str())
-    .bind(written.id as i64)
-    .bind(block.first_sequence as i64)
-    .bind(block.last_sequence as i64)
-    .bind(i64::from(block.month))
-    .bind(i64::from(block.partition))
-    .bind(block.events as i64)
-    .bind(written.size as i64)
-    .bind(&written.checksum[..])
-    .bind(&block.content_sum.0.to_le_bytes()[..])
-    .bind(now_ms)
-    .execute(connection)
-    .await?;
+    for some in blocks.chunks(ROWS) {
+        let mut query: QueryBuilder<Dialect> = QueryBuilder::new(
+            "INSERT INTO blocks (tenant_id, block_id, first_sequence, last_sequence, month, partition_id, events, \
+             bytes, checksum, content_sum, created_ms) ",
+        );
+        query.push_values(some, |mut row, written| {
+            let block = &written.block;
+            row.push_bind(tenant.as_str())
+                .push_bind(written.id as i64)
+                .push_bind(block.first_sequence as i64)
+                .push_bind(block.last_sequence as i64)
+                .push_bind(i64::from(block.month))
+                .push_bind(i64::from(block.partition))
+                .push_bind(block.events as i64)
+                .push_bind(written.size as i64)
+                .push_bind(written.checksum.to_vec())
+                .push_bind(block.content_sum.0.to_le_bytes().to_vec())
+                .push_bind(now_ms);
+        });
+        query.build().persistent(false).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
