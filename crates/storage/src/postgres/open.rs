@@ -129,13 +129,6 @@ impl Postgres {
         let mut connection =
             owner.connect().await.map_err(|source| PostgresOpenError::Connect { host: host(), source })?;
         look_at_server(&mut connection, options.allow_unsafe_server).await?;
-        // Settings may be those of a user: what matters is whoever appends and compacts.
-        for user in [&ingest, &compaction].into_iter().flatten() {
-            let mut connection =
-                user.connect().await.map_err(|source| PostgresOpenError::Connect { host: host(), source })?;
-            look_at_server(&mut connection, options.allow_unsafe_server).await?;
-            connection.close().await?;
-        }
         if options.migrate {
             let users = [
                 (&ingest, Purpose::Ingest),
