@@ -36,6 +36,9 @@ pub enum JournalError {
         /// The newest known.
         known: u32,
     },
+    /// The row is whole, and has something that only a newer program can have written.
+    #[error("the row has {0} that this program does not know")]
+    Unknown(&'static str),
     /// The stored bytes have another checksum.
     #[error("the row's checksum does not fit its bytes")]
     Checksum,

@@ -155,7 +155,8 @@ pub(crate) async fn gateway(args: GatewayArgs, output: Output, metrics: Metrics)
     for (what, service) in [("ingest", ingest.clone()), ("funnel", funnel.clone())] {
         let seen = AtomicBool::new(false);
         lifecycle.readiness().needs(what, move || {
-            seen.load(Ordering::Relaxed) || (service.is_connected() && !seen.swap(true, Ordering::Relaxed))
+            seen.fetch_or(service.is_connected(), Ordering::Relaxed);
+            seen.load(Ordering::Relaxed)
         });
     }
     let store = args.postgres.open().await?;

@@ -10,14 +10,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{FORMAT, HEAD, JournalError, MARK, MESSAGE_BYTES, TAIL};
 
-/// What columns have that only a newer program can have written: the row is whole, and this program does not know all of it.
-const UNKNOWN_FIELD: &str = "a typed field that this program does not know";
-const UNKNOWN_TYPE: &str = "values of a type that this program does not know";
-
 impl JournalError {
     /// Whether the row is not damaged: a newer program wrote it, and one as new can read it. While processes are replaced one by one, older ones meet such rows.
     pub(crate) fn is_newer(&self) -> bool {
-        matches!(self, JournalError::Newer { .. } | JournalError::Columns(UNKNOWN_FIELD | UNKNOWN_TYPE))
+        matches!(self, JournalError::Newer { .. } | JournalError::Unknown(_))
     }
 }
 
@@ -99,7 +95,7 @@ fn batch(message: Batch) -> Result<Decoded, JournalError> {
 fn add_column(batch: &mut EventBatch, message: Column) -> Result<(), JournalError> {
     let key = match message.field {
         0 => ColumnKey::Property(message.name),
-        field => ColumnKey::Field(Field::from_number(field).ok_or(JournalError::Columns(UNKNOWN_FIELD))?),
+        field => ColumnKey::Field(Field::from_number(field).ok_or(JournalError::Unknown("a typed field"))?),
     };
     let values = match message.values {
         Some(column::Values::Strings(values)) => Values::Strings(values.values),
@@ -107,7 +103,7 @@ fn add_column(batch: &mut EventBatch, message: Column) -> Result<(), JournalErro
         Some(column::Values::Doubles(values)) => Values::Doubles(values.values),
         Some(column::Values::Bools(values)) => Values::Bools(values.values),
         // Every type is written, that of a column without values too.
-        None => return Err(JournalError::Columns(UNKNOWN_TYPE)),
+        None => return Err(JournalError::Unknown("values of a type")),
     };
     let mut row = 0u32;
     let mut rows = message.row_deltas;
