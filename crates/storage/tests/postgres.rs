@@ -139,6 +139,40 @@ async fn unsafe_servers_are_refused() {
     Store::open_postgres(&allowed).await.unwrap().close().await;
 }
 
+/// What a user's own settings say is not what its commits do.
+#[tokio::test(flavor = "multi_thread")]
+async fn unsafe_users_commit_to_disk() {
+    let server = Postgres::start("").unwrap();
+    let database = server.database().unwrap();
+    let url = |user| Some(server.url(&database, user));
+    let options = PostgresOptions {
+        ingest_url: url("ingest"),
+        compaction_url: url("compaction"),
+        ..PostgresOptions::new(server.url(&database, "owner"))
+    };
+    Store::open_postgres(&options).await.unwrap().close().await;
+    let sql = |statements: &str| server.sql(&database, statements).unwrap();
+    // Every statement that writes to the journal says with what setting it was run.
+    sql(
+        "ALTER ROLE ingest SET synchronous_commit = off; ALTER ROLE compaction SET synchronous_commit = off; \
+         CREATE TABLE said (who text, setting text); GRANT INSERT ON said TO PUBLIC; \
+         CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         INSERT INTO said VALUES (current_user, current_setting('synchronous_commit')); RETURN NULL; END $$; \
+         CREATE TRIGGER say AFTER INSERT OR UPDATE ON journal EXECUTE FUNCTION say()",
+    );
+    let said = "SELECT DISTINCT who, setting FROM said ORDER BY who";
+    for (allow_unsafe_server, setting) in [(true, "off"), (false, "on")] {
+        let options = PostgresOptions { allow_unsafe_server, ..options.clone() };
+        let store = Store::open_postgres(&options).await.unwrap();
+        let batch = distinct(u32::from(allow_unsafe_server) * 10, 10);
+        store.append(&shop(), admitted(&batch), NOW).await.unwrap();
+        store.compact(&shop(), force(), NOW).await.unwrap();
+        store.close().await;
+        assert_eq!(sql(said), format!("compaction|{setting}\ningest|{setting}"));
+        sql("TRUNCATE said");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_key_of_a_tenant_table_names_the_tenant_and_every_row_is_behind_a_policy() {
     let database = server().database().unwrap();

@@ -149,7 +149,11 @@ impl Postgres {
         let name = owner.get_database().unwrap_or(owner.get_username()).to_owned();
         let server = Arc::new(Server { name, call: options.call, silent: Mutex::default() });
         let pool = |own: Option<PgConnectOptions>, most: u32| Pool {
-            connections: lazy_pool(own.unwrap_or_else(|| owner.clone()), most.max(1)),
+            connections: lazy_pool(
+                own.unwrap_or_else(|| owner.clone()),
+                most.max(1),
+                !options.allow_unsafe_server,
+            ),
             server: server.clone(),
         };
         let pools = Pools {
@@ -175,8 +179,19 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, PostgresOpenError> {
         .disable_statement_logging())
 }
 
-fn lazy_pool(options: PgConnectOptions, most: u32) -> PgPool {
+/// Waits for a commit to be on disk, also where the settings of a user say otherwise: the look at the server sees only those of the owner.
+const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+
+fn lazy_pool(options: PgConnectOptions, most: u32, durable: bool) -> PgPool {
     PgPoolOptions::new()
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                if durable {
+                    sqlx::query(DURABLE).execute(connection).await?;
+                }
+                Ok(())
+            })
+        })
         .max_connections(most)
         .acquire_timeout(ACQUIRE)
         .max_lifetime(LIFETIME)
