@@ -170,7 +170,11 @@ impl<'a> Auditor<'a> {
     /// Contents that compaction found to have lost, by identity.
     async fn lost(&self, (from, until): Interval) -> Result<HashMap<u128, Vec<u128>>, FetchError> {
         let until = [until.to_be_bytes().to_vec(), vec![u8::MAX; 16]].concat();
-        let rows = self.backend.conflicts(self.tenant, from.to_be_bytes().to_vec(), until).await?;
+        let (rows, noted) = self.backend.conflicts(self.tenant, from.to_be_bytes().to_vec(), until).await?;
+        // What lost since the listing may have come since, and then is not of what is listed.
+        if noted != self.totals.lost {
+            return Err(FetchError::Missing);
+        }
         let mut lost: HashMap<u128, Vec<u128>> = HashMap::new();
         for (identity, content) in rows {
             if let Some(identity) = IdentityHash::from_bytes(&identity) {

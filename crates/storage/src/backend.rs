@@ -67,6 +67,8 @@ pub(crate) struct FileSize {
 pub(crate) struct Totals {
     pub(crate) accepted: u64,
     pub(crate) dropped: u64,
+    /// How many contents are noted as lost. They are only ever added to.
+    pub(crate) lost: u64,
     /// Number, events and reason of each row in quarantine.
     pub(crate) quarantine: Vec<(u64, u64, String)>,
 }
@@ -163,7 +165,7 @@ impl Backend {
         tenant: &TenantName,
         from: Vec<u8>,
         until: Vec<u8>,
-    ) -> Result<Vec<(Vec<u8>, ContentSum)>, Unavailable> {
+    ) -> Result<(Vec<(Vec<u8>, ContentSum)>, u64), Unavailable> {
         with_backend!(self, |store| store.conflicts(tenant, from, until).await)
     }
 

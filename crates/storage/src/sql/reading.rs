@@ -82,14 +82,16 @@ impl Database {
                      WHERE tenant_id = $1 AND quarantined_ms IS NOT NULL ORDER BY sequence",
                 )
                 .bind(owner.as_str())
-                .fetch_all(connection)
+                .fetch_all(&mut *connection)
                 .await?;
+                let lost = lost(connection, &owner).await?;
                 let quarantine = quarantine.into_iter().map(|(sequence, events, reason)| {
                     (sequence as u64, events as u64, reason.unwrap_or_default())
                 });
                 let totals = Totals {
                     accepted: accepted as u64,
                     dropped: dropped as u64,
+                    lost,
                     quarantine: quarantine.collect(),
                 };
                 Ok((listing, totals))
@@ -205,14 +207,15 @@ impl Database {
     }
 
     /// Contents that lost to another of the same identity, for identities from `from` up to and including `until`.
+    /// Contents that lost, of identities from one to another, and how many there are of all.
     pub(crate) async fn conflicts(
         &self,
         tenant: &TenantName,
         from: Vec<u8>,
         until: Vec<u8>,
-    ) -> Result<Vec<(Vec<u8>, ContentSum)>, Unavailable> {
+    ) -> Result<(Vec<(Vec<u8>, ContentSum)>, u64), Unavailable> {
         let owner = tenant.clone();
-        self.read_one(Compaction, Some(tenant), move |connection| {
+        self.read(Query, Some(tenant), move |connection| {
             Box::pin(async move {
                 let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
                     "SELECT identity, content FROM conflicts \
@@ -221,9 +224,10 @@ impl Database {
                 .bind(owner.as_str())
                 .bind(from)
                 .bind(until)
-                .fetch_all(connection)
+                .fetch_all(&mut *connection)
                 .await?;
-                Ok(rows.into_iter().map(|(identity, content)| (identity, sum_of(&content))).collect())
+                let rows = rows.into_iter().map(|(identity, content)| (identity, sum_of(&content)));
+                Ok((rows.collect(), lost(connection, &owner).await?))
             })
         })
         .await
@@ -246,6 +250,14 @@ impl Database {
         })
         .await
     }
+}
+
+async fn lost(connection: &mut Connection, tenant: &TenantName) -> Result<u64, sqlx::Error> {
+    let (lost,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM conflicts WHERE tenant_id = $1")
+        .bind(tenant.as_str())
+        .fetch_one(connection)
+        .await?;
+    Ok(lost as u64)
 }
 
 async fn newest(connection: &mut Connection, tenant: &TenantName) -> Result<u64, sqlx::Error> {
