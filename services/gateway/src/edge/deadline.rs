@@ -71,6 +71,10 @@ pub(super) async fn keep(_: (), mut request: Request<Body>, next: Upstream) -> R
         let text = format!("The call was not done within {} ms.", allowed.as_millis());
         refuse(Refusal::new(Reason::DeadlinePassed, text))
     };
+    // A timer is not as fine as a call is quick: what comes too late is not even begun.
+    if deadline.left().is_zero() {
+        return over();
+    }
     match tokio::time::timeout_at(deadline.0, next.answer(request)).await {
         // A service behind that gave up at the same moment says so in other words.
         Ok(response) if deadline.left().is_zero() && cancelled(&response) => over(),
