@@ -276,7 +276,7 @@ def events(stubs) -> list:
 
 def definition(stubs):
     """From the view to the purchase, within a day."""
-    steps = [stubs.funnel.Step(any_of=[stubs.funnel.EventMatch(event=name)]) for name in ("view", "buy")]
+    steps = [stubs.funnel.Step(any_of=[stubs.query.EventMatch(event=name)]) for name in ("view", "buy")]
     return stubs.funnel.FunnelDefinition(steps=steps, window_ms=86_400_000)
 
 

@@ -47,7 +47,7 @@ def runnel_times(running, key, generated: Path, repeats: int) -> tuple[list[Meas
     stubs = generator.generate(generated)
     funnel, query = stubs.funnel, stubs.query
     service = funnel.FunnelServiceStub(running.channel)
-    steps = [funnel.Step(any_of=[funnel.EventMatch(event=name)]) for name in SHOP]
+    steps = [funnel.Step(any_of=[query.EventMatch(event=name)]) for name in SHOP]
     column = query.Selector(property="channel")
     breaks = {
         "funnel": None,

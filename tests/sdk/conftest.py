@@ -24,7 +24,7 @@ def runnel(tmp_path_factory, stubs):
     data = tmp_path_factory.mktemp("data")
     keys = {
         tenant: {kind: server.bearer(server.create_key(data, tenant, kind)) for kind in ("write", "read")}
-        for tenant in ("shop", "gmerch", "streamed", "other")
+        for tenant in ("shop", "gmerch", "streamed", "counted", "other")
     }
     with server.Server(data) as running:
         yield SimpleNamespace(
@@ -33,4 +33,5 @@ def runnel(tmp_path_factory, stubs):
             ingest=stubs.ingest.IngestServiceStub(running.channel),
             catalog=stubs.catalog.CatalogServiceStub(running.channel),
             funnel=stubs.funnel.FunnelServiceStub(running.channel),
+            insight=stubs.insight.InsightServiceStub(running.channel),
         )

@@ -31,7 +31,7 @@ def journeys(stubs):
 
 
 def definition(stubs, steps=STEPS, window_ms=24 * 60 * MINUTE):
-    matches = [stubs.funnel.EventMatch(event=name) for name in steps]
+    matches = [stubs.query.EventMatch(event=name) for name in steps]
     return stubs.funnel.FunnelDefinition(
         steps=[stubs.funnel.Step(any_of=[match]) for match in matches], window_ms=window_ms
     )
@@ -208,6 +208,40 @@ def test_a_saved_funnel_belongs_to_one_tenant(runnel, stubs):
     query = stubs.funnel.QueryFunnelRequest(name="checkout")
     assert runnel.funnel.QueryFunnel(query, metadata=mine, timeout=30).provenance.definition_version == 1
     refused(lambda: runnel.funnel.QueryFunnel(query, metadata=theirs, timeout=30), grpc.StatusCode.NOT_FOUND)
+
+
+def test_conversions_are_declared_and_counted(runnel, stubs):
+    key = runnel.keys["counted"]
+    append = stubs.ingest.AppendRequest(events=journeys(stubs))
+    runnel.ingest.Append(append, metadata=key["write"], timeout=30)
+    at = lambda name: stubs.catalog.Rule(  # noqa: E731
+        event=stubs.catalog.EventRule(any_of=[stubs.query.EventMatch(event=name)])
+    )
+    goal = stubs.catalog.Conversion(name="order", role=stubs.catalog.ROLE_MACRO, rule=at("buy"))
+    step = stubs.catalog.Conversion(
+        name="basket",
+        role=stubs.catalog.ROLE_MICRO,
+        part=stubs.catalog.PART_STEP,
+        family=stubs.catalog.FAMILY_INTERACTION,
+        stage=stubs.catalog.STAGE_WILLINGNESS,
+        rule=at("cart"),
+    )
+    document = stubs.catalog.CatalogDocument(conversions=[step, goal])
+    apply = stubs.catalog.ApplyCatalogRequest(document=document)
+    applied = runnel.catalog.ApplyCatalog(apply, metadata=key["read"], timeout=30)
+    assert [change.action for change in applied.changes] == [stubs.catalog.CATALOG_ACTION_ADDED] * 2
+    query = stubs.insight.QueryConversionsRequest()
+    table = runnel.insight.QueryConversions(query, metadata=key["read"], timeout=30)
+    counts = [(one.conversion.name, one.events, one.visitors, one.sessions) for one in table.conversions]
+    assert counts == [("order", 1, 1, 1), ("basket", 2, 2, 2)]
+    before = stubs.insight.QueryMicroToMacroRequest(macro="order")
+    answer = runnel.insight.QueryMicroToMacro(before, metadata=key["read"], timeout=30)
+    assert [(one.visitors, one.reached) for one in answer.micros] == [(2, 1)]
+    step.ClearField("stage")
+    define = stubs.catalog.DefineConversionRequest(conversion=step)
+    call = lambda: runnel.catalog.DefineConversion(define, metadata=key["read"], timeout=30)  # noqa: E731
+    details = refused(call, grpc.StatusCode.INVALID_ARGUMENT)
+    assert details["BadRequest"].field_violations[0].field == "conversion.stage"
 
 
 def test_health_is_told_and_reflection_is_not(runnel):

@@ -5,6 +5,7 @@ use runnel_contracts::proto::{
     catalog::v1::catalog_service_client::CatalogServiceClient,
     funnel::v1::funnel_service_client::FunnelServiceClient,
     ingest::v1::ingest_service_client::IngestServiceClient,
+    insight::v1::insight_service_client::InsightServiceClient,
     segmentation::v1::segmentation_service_client::SegmentationServiceClient,
 };
 use tonic::transport::Channel;
@@ -100,6 +101,12 @@ impl<S: Transport> Client<S> {
     #[must_use]
     pub fn catalog(&self) -> CatalogServiceClient<Keyed<S>> {
         CatalogServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The generated client of insights.
+    #[must_use]
+    pub fn insight(&self) -> InsightServiceClient<Keyed<S>> {
+        InsightServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
     }
 
     /// The generated client of the control plane.

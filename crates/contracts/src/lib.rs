@@ -1,5 +1,6 @@
 //! The contract between services and with clients: code generated from `proto/`, conversion between wire and model, and the closed list of refusals.
 
+pub mod conversion;
 pub mod frame;
 pub mod protobuf;
 pub mod question;
@@ -38,6 +39,11 @@ pub mod proto {
     pub mod funnel {
         pub mod v1 {
             tonic::include_proto!("runnel.funnel.v1");
+        }
+    }
+    pub mod insight {
+        pub mod v1 {
+            tonic::include_proto!("runnel.insight.v1");
         }
     }
     pub mod segmentation {

@@ -1,6 +1,6 @@
 //! Conditions, columns and values: from the wire to the model, within limits, and back.
 
-use runnel_model::{Field, Operator, Predicate, Selector, Value, limits};
+use runnel_model::{Dimension, Field, Operator, Predicate, Selector, Value, limits};
 
 use crate::{
     proto::{
@@ -21,17 +21,27 @@ pub fn selector(at: &str, selector: Option<&wire::Selector>) -> Result<Selector,
             );
             Err(Refusal::field(Reason::PredicateInvalid, at, text))
         }
-        Some(Column::Property(name)) => Ok(Selector::Property(name.clone())),
+        Some(Column::Property(name)) => Ok(Selector::property(name)),
         Some(Column::Field(number)) => match u32::try_from(*number).ok().and_then(Field::from_number) {
-            Some(field) => Ok(Selector::Field(field)),
+            Some(field) => Ok(Selector::field(field)),
             None => {
                 Err(Refusal::field(Reason::EnumUnknown, at, format!("There is no field number {number}.")))
+            }
+        },
+        Some(Column::Dimension(number)) => match wire::Dimension::try_from(*number) {
+            Ok(wire::Dimension::Channel) => Ok(Selector::Session(Dimension::Channel)),
+            Ok(wire::Dimension::Device) => Ok(Selector::Session(Dimension::Device)),
+            Ok(wire::Dimension::Visit) => Ok(Selector::Session(Dimension::Visit)),
+            Ok(wire::Dimension::FirstChannel) => Ok(Selector::Session(Dimension::FirstChannel)),
+            Ok(wire::Dimension::Unspecified) | Err(_) => {
+                let text = format!("There is no dimension number {number}.");
+                Err(Refusal::field(Reason::EnumUnknown, at, text))
             }
         },
         None => Err(Refusal::field(
             Reason::FieldMissing,
             at,
-            format!("{at} names neither a property nor a field."),
+            format!("{at} names neither a property nor a field nor a dimension."),
         )),
     }
 }

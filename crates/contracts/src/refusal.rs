@@ -84,6 +84,12 @@ reasons! {
     NamesTooMany, "NAMES_TOO_MANY", InvalidArgument, "Put what varies into property values, not into names.";
     /// A funnel's definition breaks a rule.
     FunnelInvalid, "FUNNEL_INVALID", InvalidArgument, "Correct the definition.";
+    /// A conversion's definition breaks a rule.
+    ConversionInvalid, "CONVERSION_INVALID", InvalidArgument, "Correct the definition.";
+    /// The question names a conversion that the catalogue does not have.
+    ConversionUnknown, "CONVERSION_UNKNOWN", FailedPrecondition, "Define the conversion, or name another; runnel catalog conversions lists them.";
+    /// The settings break a rule.
+    SettingsInvalid, "SETTINGS_INVALID", InvalidArgument, "Correct the settings.";
     /// A condition breaks a rule.
     PredicateInvalid, "PREDICATE_INVALID", InvalidArgument, "Correct the condition.";
     /// The question would cost more than allowed.

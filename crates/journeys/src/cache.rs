@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use runnel_model::{Selector, TenantName};
+use runnel_model::{Selector, Settings, TenantName};
 use runnel_storage::Store;
 
 use crate::{
+    dimension::sources,
     load::{LoadError, Refreshed, load, refresh},
     loaded::Loaded,
 };
@@ -155,16 +156,40 @@ impl Journeys {
         self.inner.loads.load(Ordering::Relaxed)
     }
 
-    /// A tenant's journeys with at least these columns, holding every batch that was committed before the call.
+    /// A tenant's journeys with at least these columns of events themselves, holding every batch that was committed before the call.
     pub async fn at(
         &self,
         tenant: &TenantName,
         columns: &BTreeSet<Selector>,
     ) -> Result<Arc<Loaded>, LoadError> {
+        self.by(tenant, columns, None).await
+    }
+
+    /// As [`Journeys::at`], with columns that are made of sessions as well, which the settings say how to tell.
+    pub async fn with_sessions(
+        &self,
+        tenant: &TenantName,
+        columns: &BTreeSet<Selector>,
+        settings: &Settings,
+    ) -> Result<Arc<Loaded>, LoadError> {
+        if !columns.iter().any(|column| matches!(column, Selector::Session(_))) {
+            return self.at(tenant, columns).await;
+        }
+        let mut wanted = columns.clone();
+        wanted.extend(sources(settings));
+        self.by(tenant, &wanted, Some(settings)).await
+    }
+
+    async fn by(
+        &self,
+        tenant: &TenantName,
+        columns: &BTreeSet<Selector>,
+        settings: Option<&Settings>,
+    ) -> Result<Arc<Loaded>, LoadError> {
         let slot = self.slot(tenant);
         slot.used.store(self.inner.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         *slot.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokio::time::Instant::now());
-        let loaded = self.freshen(tenant, &slot, columns).await?;
+        let loaded = self.freshen(tenant, &slot, columns, settings).await?;
         self.follow(tenant, &slot);
         Ok(loaded)
     }
@@ -179,14 +204,17 @@ impl Journeys {
         tenant: &TenantName,
         slot: &Slot,
         columns: &BTreeSet<Selector>,
+        settings: Option<&Settings>,
     ) -> Result<Arc<Loaded>, LoadError> {
         let _work = slot.work.lock().await;
         let (store, pool) = (&self.inner.store, &self.inner.pool);
         let mut wanted = columns.clone();
         let mut identities = false;
+        let mut by = settings.cloned().map(Arc::new);
         if let Some(current) = slot.current() {
             identities = current.identities;
-            if columns.iter().all(|selector| current.column(selector).is_some()) {
+            let known = settings.is_none_or(|settings| *settings == *current.settings);
+            if known && columns.iter().all(|selector| current.column(selector).is_some()) {
                 match refresh(store, tenant, &current, pool.clone()).await? {
                     None => return Ok(current),
                     Some(Refreshed::Done(loaded)) => {
@@ -206,9 +234,11 @@ impl Journeys {
             if current.memory() <= self.inner.options.budget_bytes / 2 {
                 wanted.extend(current.columns.iter().map(|(selector, _)| selector.clone()));
             }
+            by = by.or(Some(current.settings.clone()));
         }
         self.inner.loads.fetch_add(1, Ordering::Relaxed);
-        let loaded = Arc::new(load(store, tenant, &wanted, identities, pool.clone()).await?);
+        let by = by.unwrap_or_default();
+        let loaded = Arc::new(load(store, tenant, &wanted, by, identities, pool.clone()).await?);
         slot.put(Some(loaded.clone()));
         self.evict(tenant);
         Ok(loaded)
@@ -260,7 +290,7 @@ impl Journeys {
                 let Some(inner) = inner.upgrade() else { break };
                 let journeys = Journeys { inner };
                 if slot.current().is_none()
-                    || journeys.freshen(&tenant, &slot, &BTreeSet::new()).await.is_err()
+                    || journeys.freshen(&tenant, &slot, &BTreeSet::new(), None).await.is_err()
                 {
                     break;
                 }

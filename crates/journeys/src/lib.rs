@@ -9,8 +9,10 @@
 //! copies are dropped where rows of several origins meet, the lowest number wins. Nothing here is the truth; all of it is rebuilt from the store.
 
 mod cache;
+mod dimension;
 mod load;
 mod loaded;
+mod marks;
 mod merge;
 mod names;
 mod question;
@@ -20,10 +22,12 @@ mod seen;
 mod values;
 
 pub use cache::{Journeys, JourneysOptions, PoolError, WeakJourneys};
+pub use dimension::channel_rules;
 pub use load::LoadError;
 pub use loaded::{Loaded, Properties, Shard};
+pub use marks::{Happens, Marks, MarksFor, View};
 pub use names::Names;
-pub use question::{ColumnsFor, CountError, Derived, PredicateError, RunColumns, regex};
+pub use question::{ColumnsFor, Condition, CountError, Derived, PredicateError, RunColumns, regex};
 pub use rows::TooManyNames;
 pub use run::{Arena, Identities, KindColumn, Run, TimeColumn, ValueColumn};
 pub use seen::{Presence, SeenSince, off_site};

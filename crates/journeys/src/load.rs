@@ -4,10 +4,11 @@ use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
 use rayon::prelude::*;
 use runnel_failpoints::hit;
-use runnel_model::{ColumnKey, EventBatch, SHARDS, Selector, TenantName};
+use runnel_model::{Attribute, ColumnKey, EventBatch, SHARDS, Selector, Settings, TenantName};
 use runnel_storage::{Block, BlockError, FetchError, Store, Unavailable, compute};
 
 use crate::{
+    dimension::fill,
     loaded::{Loaded, Properties, Shard},
     merge::{MissingIdentity, Part, merge},
     names::Names,
@@ -105,7 +106,7 @@ async fn fetch_once(store: &Store, tenant: &TenantName, after: u64) -> Result<Fe
 /// Notes which properties there are.
 fn discover(fetched: &Fetched, properties: &Properties) {
     for info in fetched.blocks.iter().flat_map(Block::columns) {
-        if let Selector::Property(name) = &info.selector {
+        if let Attribute::Property(name) = &info.selector {
             properties.add(name, info.value_type);
         }
     }
@@ -165,6 +166,12 @@ fn read_identities(fetched: &Fetched, origins: &mut [Origin], mut wanted: Wanted
     Ok(())
 }
 
+/// A run with the columns that are made of its sessions.
+fn complete(mut run: Run, columns: &LoadedColumns, settings: &Settings) -> Run {
+    fill(&mut run, columns, settings);
+    run
+}
+
 /// Merges every shard of what was decoded, reading identities where copies are possible.
 fn merge_shards(
     fetched: &Fetched,
@@ -200,11 +207,12 @@ fn merge_shards(
     }
 }
 
-/// Loads everything with some columns.
+/// Loads everything with some columns; `settings` say how those that are made of sessions are.
 pub(crate) async fn load(
     store: &Store,
     tenant: &TenantName,
     wanted: &BTreeSet<Selector>,
+    settings: Arc<Settings>,
     identities: bool,
     pool: Arc<rayon::ThreadPool>,
 ) -> Result<Loaded, LoadError> {
@@ -219,8 +227,10 @@ pub(crate) async fn load(
         let empty = Arc::new(RunBuilder::new(columns.len(), true, 0).finish());
         let shard =
             |base: Run| Shard { base: Arc::new(base), superseded: Arc::default(), overlay: empty.clone() };
-        let shards = runs.into_iter().map(shard).collect();
-        Ok(Loaded { sequence: fetched.sequence, names, properties, columns, identities, shards })
+        let complete = |run| complete(run, &columns, &settings);
+        let shards: Vec<Run> = runs.into_par_iter().map(complete).collect();
+        let shards = shards.into_iter().map(shard).collect();
+        Ok(Loaded { sequence: fetched.sequence, names, properties, columns, settings, identities, shards })
     };
     compute(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?
 }
@@ -305,7 +315,8 @@ fn apply_shard(loaded: &Loaded, at: usize, fresh: Vec<(usize, Part<'_>)>) -> Res
     let wanted = |missing: Vec<MissingIdentity>| {
         missing.into_iter().map(|event| (origins[event.part], event.row as u32)).collect::<Vec<_>>()
     };
-    let overlay = merge(&parts, columns, true).map_err(wanted)?;
+    let complete = |run| complete(run, &loaded.columns, &loaded.settings);
+    let overlay = complete(merge(&parts, columns, true).map_err(wanted)?);
     let mut superseded = shard.superseded.to_vec();
     if !touched.is_empty() {
         superseded.resize(shard.base.visitors.len().div_ceil(64), 0);

@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use runnel_model::{Selector, ValueType};
+use rayon::prelude::*;
+use runnel_model::{Selector, Settings, ValueType};
 
 use crate::{names::Names, run::Run, values::ValueDictionary};
 
@@ -56,6 +57,8 @@ pub struct Loaded {
     pub properties: Arc<Properties>,
     /// Loaded columns, in the order of the runs' columns.
     pub columns: Vec<(Selector, Arc<ValueDictionary>)>,
+    /// How the columns that are made of sessions are told.
+    pub settings: Arc<Settings>,
     /// Whether the ids of all events are resident.
     pub identities: bool,
     /// The shards.
@@ -69,6 +72,22 @@ impl Loaded {
             let skip = (!shard.superseded.is_empty()).then(|| shard.superseded.as_slice());
             [(&*shard.base, skip), (&*shard.overlay, None)]
         })
+    }
+
+    /// Counts every run that has events, in parallel on the computing threads, and merges the counts in no certain order.
+    pub fn fold<T: Default + Send, E: Send>(
+        &self,
+        count: impl Fn(&Run, Option<&[u64]>) -> Result<T, E> + Send + Sync,
+        merge: impl Fn(&mut T, T) + Send + Sync,
+    ) -> Result<T, E> {
+        let runs: Vec<_> = self.runs().filter(|(run, _)| run.events() > 0).collect();
+        let counted = runs.into_par_iter().map(|(run, skip)| count(run, skip));
+        counted
+            .try_reduce_with(|mut sum, more| {
+                merge(&mut sum, more);
+                Ok(sum)
+            })
+            .unwrap_or_else(|| Ok(T::default()))
     }
 
     /// The position of a loaded column.

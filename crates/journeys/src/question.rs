@@ -6,11 +6,15 @@ use hashbrown::HashMap;
 use rayon::prelude::*;
 use regex::{Regex, RegexBuilder};
 use runnel_kernel::{Columns, Counts, Plan, RunError, Values};
-use runnel_model::{Operator, Predicate, Selector, Value, ValueRef, compare_numbers, values_equal};
+use runnel_model::{
+    Conversion, Operator, Predicate, Selector, Settings, Value, ValueRef, compare_numbers, values_equal,
+};
 
 use crate::{
     loaded::Loaded,
+    marks::{Happens, Marks, MarksFor, is_off_site},
     run::{Run, ValueColumn},
+    seen::off_site,
 };
 
 /// The codes of a column that is not loaded.
@@ -23,11 +27,26 @@ const REGEX_MEMORY: usize = 1 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct ColumnsFor {
     /// Conditions, in the order of the kernel's predicate indices.
-    pub predicates: Vec<Predicate>,
+    pub conditions: Vec<Condition>,
+    /// How sessions are told, for conversions.
+    pub settings: Settings,
+    /// Whether the plan asks for sessions.
+    pub sessions: bool,
+    /// Conversions that nothing of may lie between steps that follow each other directly; `None`: no event may.
+    pub scope: Option<Vec<Conversion>>,
     /// Held columns.
     pub hold: Vec<Selector>,
     /// The column of a break-down.
     pub break_down: Option<Selector>,
+}
+
+/// What an event must satisfy.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// Its columns are so.
+    Where(Predicate),
+    /// A conversion happens at it, and counts.
+    Happens(Happens),
 }
 
 /// A condition cannot be evaluated.
@@ -59,21 +78,42 @@ impl ColumnsFor {
     #[must_use]
     pub fn selectors(&self) -> BTreeSet<Selector> {
         let mut selectors: BTreeSet<Selector> = self.hold.iter().chain(&self.break_down).cloned().collect();
-        for predicate in &self.predicates {
-            predicate.columns(&mut |selector| selectors.extend([selector.clone()]));
+        for condition in &self.conditions {
+            if let Condition::Where(predicate) = condition {
+                predicate.columns(&mut |selector| selectors.extend([selector.clone()]));
+            }
         }
+        if let Some(marks) = self.marks() {
+            selectors.extend(marks.selectors());
+        }
+        selectors.extend(self.sessions.then(off_site));
         selectors
     }
 
-    /// Resolves names and constants against loaded journeys, each distinct value being tested once.
-    pub fn derive(&self, loaded: &Loaded) -> Result<Derived, PredicateError> {
+    /// The conversions among the conditions, in their order, then those of the scope, if there are any.
+    fn marks(&self) -> Option<MarksFor> {
+        let happens = |condition: &Condition| match condition {
+            Condition::Where(_) => None,
+            Condition::Happens(happens) => Some(happens.clone()),
+        };
+        let mut conversions: Vec<_> = self.conditions.iter().filter_map(happens).collect();
+        conversions.extend(self.scope.iter().flatten().cloned().map(Happens::from));
+        let settings = self.settings.clone();
+        (!conversions.is_empty()).then_some(MarksFor { conversions, settings, pages: false })
+    }
+
+    /// Resolves names and constants against loaded journeys, each distinct value being tested once. Events at or after `as_of_ms` do not exist.
+    pub fn derive(&self, loaded: &Loaded, as_of_ms: i64) -> Result<Derived, PredicateError> {
         let place = |selector: &Selector| loaded.column(selector).unwrap_or(usize::MAX);
+        let test = |condition: &Condition| match condition {
+            Condition::Where(predicate) => compile(predicate, loaded).map(Some),
+            Condition::Happens(_) => Ok(None),
+        };
         Ok(Derived {
-            predicates: self
-                .predicates
-                .iter()
-                .map(|predicate| compile(predicate, loaded))
-                .collect::<Result<_, _>>()?,
+            conditions: self.conditions.iter().map(test).collect::<Result<_, _>>()?,
+            marks: self.marks().map(|marks| marks.derive(loaded, as_of_ms)).transpose()?,
+            scope: self.scope.as_ref().map(Vec::len),
+            off_site: self.sessions.then(|| compile(&is_off_site(), loaded)).transpose()?,
             hold: self.hold.iter().map(place).collect(),
             break_down: self.break_down.as_ref().map(place),
         })
@@ -83,14 +123,19 @@ impl ColumnsFor {
 /// A question's needs, resolved against loaded journeys.
 #[derive(Debug)]
 pub struct Derived {
-    predicates: Vec<Test>,
+    /// `None` is the next one of the conversions.
+    conditions: Vec<Option<Test>>,
+    marks: Option<Marks>,
+    /// How many conversions make the scope.
+    scope: Option<usize>,
+    off_site: Option<Test>,
     hold: Vec<usize>,
     break_down: Option<usize>,
 }
 
 /// A condition as tests of value codes.
 #[derive(Debug)]
-enum Test {
+pub(crate) enum Test {
     All(Vec<Test>),
     Any(Vec<Test>),
     Not(Box<Test>),
@@ -101,6 +146,8 @@ enum Test {
 #[derive(Debug)]
 pub struct RunColumns<'a> {
     predicates: Vec<Vec<u64>>,
+    scope: Option<Vec<u64>>,
+    off_site: Option<Vec<u64>>,
     hold: Option<Held<'a>>,
     break_down: Option<Values<'a>>,
 }
@@ -113,22 +160,41 @@ enum Held<'a> {
 }
 
 impl Derived {
-    /// Derives the columns of a run.
-    #[must_use]
-    pub fn columns<'a>(&self, run: &'a Run) -> RunColumns<'a> {
-        let codes = |column: usize| run.columns.get(column).map_or(NONE, ValueColumn::values);
+    /// Derives the columns of a run; those of skipped visitors say nothing.
+    pub fn columns<'a>(
+        &self,
+        run: &'a Run,
+        skip: Option<&'a [u64]>,
+    ) -> Result<RunColumns<'a>, runnel_kernel::SliceError> {
         let hold = match self.hold.as_slice() {
             [] => None,
-            [one] => Some(Held::One(codes(*one))),
+            [one] => Some(Held::One(codes(run, *one))),
             several => {
-                Some(Held::Tuples(tuples(&several.iter().map(|column| codes(*column)).collect::<Vec<_>>())))
+                let several: Vec<_> = several.iter().map(|column| codes(run, *column)).collect();
+                Some(Held::Tuples(tuples(&several)))
             }
         };
-        RunColumns {
-            predicates: self.predicates.iter().map(|test| test.bits(run)).collect(),
+        let view = self.marks.as_ref().map(|marks| marks.view(run, skip)).transpose()?;
+        let mut happen = (0..).map_while(|at| Some(view.as_ref()?.conversion(at)));
+        let predicates = self.conditions.iter().map(|condition| match condition {
+            Some(test) => test.bits(run),
+            None => happen.next().unwrap_or_default(),
+        });
+        let predicates = predicates.collect();
+        let scope = self.scope.map(|conversions| {
+            let mut scope = vec![0; run.events().div_ceil(64)];
+            for marks in happen.take(conversions) {
+                scope.iter_mut().zip(marks).for_each(|(word, more)| *word |= more);
+            }
+            scope
+        });
+        Ok(RunColumns {
+            predicates,
+            scope,
+            off_site: self.off_site.as_ref().map(|test| test.bits(run)),
             hold,
-            break_down: self.break_down.map(codes),
-        }
+            break_down: self.break_down.map(|column| codes(run, column)),
+        })
     }
 
     /// Runs a plan and its matured form, if that is another one, over all journeys, in parallel over runs. The sums do not
@@ -137,7 +203,7 @@ impl Derived {
         let runs: Vec<_> = loaded.runs().filter(|(run, _)| run.events() > 0).collect();
         runs.into_par_iter()
             .map(|(run, skip)| {
-                let columns = self.columns(run);
+                let columns = self.columns(run, skip)?;
                 let predicates = columns.predicates();
                 Ok(plan.run_with_matured(&run.slice(skip)?, &columns.kernel(&predicates))?)
             })
@@ -164,8 +230,19 @@ impl RunColumns<'_> {
             Held::One(values) => *values,
             Held::Tuples(codes) => Values::U32(codes),
         });
-        Columns { predicates, hold, break_down: self.break_down, scope: None }
+        Columns {
+            predicates,
+            hold,
+            break_down: self.break_down,
+            scope: self.scope.as_deref(),
+            off_site: self.off_site.as_deref(),
+        }
     }
+}
+
+/// The codes of a column; empty for one that is not loaded.
+pub(crate) fn codes(run: &Run, column: usize) -> Values<'_> {
+    run.columns.get(column).map_or(NONE, ValueColumn::values)
 }
 
 /// Codes of tuples: equal tuples have equal codes, 0 where a part is missing.
@@ -187,7 +264,8 @@ fn tuples(columns: &[Values<'_>]) -> Vec<u32> {
 }
 
 impl Test {
-    fn bits(&self, run: &Run) -> Vec<u64> {
+    /// A bit per event that passes.
+    pub(crate) fn bits(&self, run: &Run) -> Vec<u64> {
         let combine = |tests: &[Test], with: fn(u64, u64) -> u64| {
             let mut parts = tests.iter().map(|test| test.bits(run));
             let mut first = parts.next().unwrap_or_default();
@@ -200,19 +278,17 @@ impl Test {
             Test::All(tests) => combine(tests, |left, right| left & right),
             Test::Any(tests) => combine(tests, |left, right| left | right),
             Test::Not(test) => test.bits(run).into_iter().map(|word| !word).collect(),
-            Test::Code { column, holds } => {
-                match run.columns.get(*column).map_or(NONE, ValueColumn::values) {
-                    Values::U8(codes) => bits(codes, holds),
-                    Values::U16(codes) => bits(codes, holds),
-                    Values::U32(codes) => bits(codes, holds),
-                }
-            }
+            Test::Code { column, holds } => match codes(run, *column) {
+                Values::U8(codes) => bits(codes, holds),
+                Values::U16(codes) => bits(codes, holds),
+                Values::U32(codes) => bits(codes, holds),
+            },
         }
     }
 }
 
 /// A bit per event whose code passes.
-fn bits<C: Copy + Into<u32>>(codes: &[C], holds: &[bool]) -> Vec<u64> {
+pub(crate) fn bits<C: Copy + Into<u32>>(codes: &[C], holds: &[bool]) -> Vec<u64> {
     let pack = |some: &[C]| {
         let bit = |(at, code): (usize, &C)| {
             let code: u32 = (*code).into();
@@ -223,7 +299,8 @@ fn bits<C: Copy + Into<u32>>(codes: &[C], holds: &[bool]) -> Vec<u64> {
     codes.chunks(64).map(pack).collect()
 }
 
-fn compile(predicate: &Predicate, loaded: &Loaded) -> Result<Test, PredicateError> {
+/// A condition as tests of codes.
+pub(crate) fn compile(predicate: &Predicate, loaded: &Loaded) -> Result<Test, PredicateError> {
     Ok(match predicate {
         Predicate::All(parts) => {
             Test::All(parts.iter().map(|part| compile(part, loaded)).collect::<Result<_, _>>()?)

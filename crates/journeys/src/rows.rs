@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use runnel_model::{ColumnKey, EventBatch, Selector, shard_of};
+use runnel_model::{Attribute, ColumnKey, EventBatch, Selector, shard_of};
 use runnel_storage::{Block, BlockError};
 
 use crate::{names::Names, run::Arena, values::ValueDictionary};
@@ -145,7 +145,7 @@ impl Rows {
         for (selector, dictionary) in columns {
             let mut codes = vec![0; rows.times.len()];
             for (at, info) in block.columns().iter().enumerate() {
-                if info.selector == *selector {
+                if matches!(selector, Selector::Attribute(wanted) if info.selector == *wanted) {
                     let column = block.read_column(row_group, at)?;
                     let values = dictionary.codes(column.iter());
                     column.rows.iter().zip(values).for_each(|(&row, code)| codes[row as usize] = code);
@@ -235,8 +235,10 @@ fn dense(batch: &EventBatch, selector: &Selector, dictionary: &ValueDictionary) 
     let mut codes = vec![0; batch.len()];
     for column in &batch.columns {
         let named = match (column.key, selector) {
-            (ColumnKey::Field(field), Selector::Field(wanted)) => field == *wanted,
-            (ColumnKey::Property(name), Selector::Property(wanted)) => batch.strings.get(name) == wanted,
+            (ColumnKey::Field(field), Selector::Attribute(Attribute::Field(wanted))) => field == *wanted,
+            (ColumnKey::Property(name), Selector::Attribute(Attribute::Property(wanted))) => {
+                batch.strings.get(name) == wanted
+            }
             _ => false,
         };
         if named {

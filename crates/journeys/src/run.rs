@@ -37,7 +37,8 @@ pub enum ValueColumn {
 }
 
 impl ValueColumn {
-    fn new(codes: Vec<u32>) -> ValueColumn {
+    /// Codes as narrow as they fit.
+    pub(crate) fn new(codes: Vec<u32>) -> ValueColumn {
         match codes.iter().copied().max().unwrap_or(0) {
             0..256 => ValueColumn::U8(codes.iter().map(|&code| code as u8).collect()),
             256..65_536 => ValueColumn::U16(codes.iter().map(|&code| code as u16).collect()),

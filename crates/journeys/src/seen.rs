@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rayon::prelude::*;
-use runnel_model::{ColumnKey, EventBatch, Field, SHARDS, Selector, TenantName, shard_of};
+use runnel_model::{Attribute, ColumnKey, EventBatch, Field, SHARDS, Selector, TenantName, shard_of};
 use runnel_storage::{
     Block, BlockError, compute,
     hot::{Seen, VisitorKey},
@@ -150,7 +150,7 @@ fn last_of(
 /// The column that says whether an event took place elsewhere.
 #[must_use]
 pub fn off_site() -> Selector {
-    Selector::Field(Field::OffSite)
+    Selector::field(Field::OffSite)
 }
 
 /// One shard's events that matter so far.
@@ -198,7 +198,7 @@ fn read_group(
     let keys = block.read_keys(group)?;
     let mut elsewhere = vec![false; keys.times.len()];
     for (at, info) in block.columns().iter().enumerate() {
-        if info.selector == off_site() {
+        if info.selector == Attribute::Field(Field::OffSite) {
             block.read_column(group, at)?.rows.iter().for_each(|&row| elsewhere[row as usize] = true);
         }
     }

@@ -44,6 +44,21 @@ impl ValueDictionary {
         std::iter::once(missing).chain(inner.values.iter().map(|value| test(value.as_ref()))).collect()
     }
 
+    /// What each code is worth in millionths, by code: its number times `micros_per_unit`, rounded half away from zero. Codes that are no number, or one too large, are
+    /// worth nothing.
+    pub fn micros(&self, micros_per_unit: i64) -> Vec<i64> {
+        let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let worth = |value: &Value| match value.as_ref() {
+            ValueRef::Int(number) => number.checked_mul(micros_per_unit).unwrap_or(0),
+            ValueRef::Double(number) => {
+                let micros = (number * micros_per_unit as f64).round();
+                if micros.abs() < i64::MAX as f64 { micros as i64 } else { 0 }
+            }
+            ValueRef::String(_) | ValueRef::Bool(_) => 0,
+        };
+        std::iter::once(0).chain(inner.values.iter().map(worth)).collect()
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner).values.len()

@@ -51,7 +51,7 @@ async fn tenants_that_grow_while_they_are_in_memory_stay_within_the_budget() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder.path().join("data")).await;
     let journeys = journeys(&store, BUDGET);
-    let columns = BTreeSet::from([Selector::Property("order".to_owned())]);
+    let columns = BTreeSet::from([Selector::property("order")]);
     let (first, second) = (tenant(&store, "first").await, tenant(&store, "second").await);
     for name in [&first, &second] {
         append(&store, name, 0, 1_000).await;

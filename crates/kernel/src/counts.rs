@@ -216,7 +216,8 @@ impl Counts {
     }
 }
 
-fn merge_each<T: Clone>(mine: &mut Vec<T>, theirs: &[T], merge: impl Fn(&mut T, &T)) {
+/// Merges what stands at the same place of two lists.
+pub(crate) fn merge_each<T: Clone>(mine: &mut Vec<T>, theirs: &[T], merge: impl Fn(&mut T, &T)) {
     for (mine, theirs) in mine.iter_mut().zip(theirs) {
         merge(mine, theirs);
     }

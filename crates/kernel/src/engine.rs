@@ -24,7 +24,6 @@ use self::stream::{Reached, Stream};
 use crate::outcome::{RunError, UnitOutcome};
 use crate::plan::{Funnel, Plan};
 use crate::question::{Reentry, Unit};
-use crate::sessions::sessions;
 use crate::slice::{Columns, Slice};
 
 /// A plan with the scratch memory to follow it.
@@ -127,10 +126,11 @@ impl<'p> Engine<'p> {
                 }
             }
             Unit::Session { gap_ms } => {
-                let parts: Vec<Range<usize>> = sessions(&self.journey.times, gap_ms).collect();
-                for (ordinal, range) in parts.into_iter().enumerate() {
+                let parts = self.journey.sessions(columns, gap_ms);
+                let count = parts.len();
+                for (ordinal, (range, last_ms)) in parts.into_iter().enumerate() {
+                    let growing = ordinal + 1 == count && self.plan.question.as_of_ms <= last_ms + gap_ms;
                     let end_ms = self.journey.times[range.end - 1];
-                    let growing = range.end == all.end && self.plan.question.as_of_ms <= end_ms + gap_ms;
                     let part = Part { range, ordinal, end_ms, growing };
                     let codes = self.codes(&part, columns);
                     outcomes.extend(self.unit(&part, &codes, columns, work)?);

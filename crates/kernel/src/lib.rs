@@ -1,10 +1,10 @@
-//! The funnel kernel: columns in, counts out.
+//! The kernel: columns in, counts out.
 //!
-//! The kernel is pure. It reads a [`Slice`] of journeys (event kinds and times, sorted by visitor)
-//! and the [`Columns`] derived for one question, and answers a [`Question`] compiled into a [`Plan`].
-//! It does no I/O, reads no clock, and knows no domain types. SEMANTICS.md says what every number means.
+//! The kernel is pure. It reads a [`Slice`] of journeys (event kinds and times, sorted by visitor) and the columns
+//! derived for one question. It does no I/O, reads no clock, and knows no domain types. SEMANTICS.md says what every
+//! number means.
 //!
-//! How the parts fit together:
+//! Funnels: a [`Question`] is compiled into a [`Plan`], which answers it from a slice and its [`Columns`].
 //!
 //! - [`question`] and [`profile`] say what may be asked; [`plan`] refuses what is undefined and compiles the rest.
 //! - `engine` answers every question exactly, one visitor at a time, in time proportional to events × steps.
@@ -12,27 +12,48 @@
 //!   hands every visitor it cannot treat exactly to `engine`.
 //! - [`twin`] is the slow and obvious oracle that the tests compare both with; it shares no matching logic.
 //! - [`counts`], [`histogram`] and [`stats`] hold what comes out: order-free sums, and the estimates made of them.
+//!
+//! Sessions and conversions: what is counted is a column of marks, a bit per event.
+//!
+//! - [`Sessions`] splits the journeys of a slice, says which session an event belongs to, and makes marks that depend on
+//!   it: where a session reaches a [`Threshold`], which visit opens here, what is the first of its kind.
+//! - [`trend()`], [`retention()`] and [`frequency()`] count marks; [`engagement()`] and [`pages()`] count sessions. What they
+//!   return can be merged with that of other visitors, in any order.
+//! - [`twin::Journeys`] is the oracle of both.
 
+mod bits;
 pub mod counts;
+mod edges;
+pub mod engagement;
 mod engine;
 mod fast;
+pub mod frequency;
+mod grid;
 pub mod histogram;
 pub mod outcome;
+pub mod pages;
 pub mod plan;
 pub mod profile;
 pub mod question;
+pub mod retention;
 pub mod sessions;
 pub mod slice;
 pub mod stats;
+pub mod trend;
 pub mod twin;
 
 pub use counts::Counts;
+pub use engagement::{Engagement, EngagementRow, engagement};
+pub use frequency::{Frequency, FrequencyOf, frequency};
 pub use histogram::Histogram;
 pub use outcome::{RunError, State, UnitOutcome};
+pub use pages::{PageRow, Pages, pages};
 pub use plan::{Plan, PlanError};
 pub use profile::{Choices, Profile, Resolved, WindowMissing};
 pub use question::{
     BreakDown, Exclusion, ExclusionEffect, Match, Question, Reentry, Rule, Step, Tie, Trend, Unit,
 };
-pub use sessions::count_sessions;
+pub use retention::{Retention, retention};
+pub use sessions::{Ordinals, Per, Session, Sessions, Threshold, count_sessions};
 pub use slice::{Columns, Kinds, Layout, Slice, SliceError, Times, Values};
+pub use trend::{Amounts, Cell, TrendCounts, trend};

@@ -263,4 +263,6 @@ pub struct Columns<'a> {
     pub break_down: Option<Values<'a>>,
     /// A bit per event: it belongs to the direct scope. `None` means that every event does.
     pub scope: Option<&'a [u64]>,
+    /// A bit per event: it is off the site, so it opens and extends no session. `None` means that none is.
+    pub off_site: Option<&'a [u64]>,
 }

@@ -3,10 +3,15 @@
 //! Exponential, so it refuses journeys above [`MOST_EVENTS`] events. It shares no matching logic with the engine: it reads
 //! the question itself, tests rules one event at a time, and checks each condition of SEMANTICS.md §2 on
 //! whole chains. The tests hold the engine against it.
+//!
+//! [`Journeys`] is the twin of sessions, marks and what is counted of them.
 
 mod chains;
+mod journeys;
 mod tally;
 mod verdict;
+
+pub use self::journeys::Journeys;
 
 use self::chains::{Chain, Search};
 use self::verdict::{Verdict, verdict};
@@ -31,7 +36,10 @@ pub struct TooManyEvents {
 /// One event and all that is asked of it.
 #[derive(Debug, Clone)]
 struct Event {
+    /// Its place in the slice.
+    order: usize,
     time: i64,
+    off_site: bool,
     /// Per step whether the event matches it.
     steps: Vec<bool>,
     /// Per exclusion whether the event excludes.
@@ -65,8 +73,9 @@ pub fn outcomes(
             codes.into_iter().filter_map(|code| unit(&all, Some(code), 0, true)).collect()
         }
         Unit::Session { gap_ms } => {
+            // Sessions are made of events on the site; each of those off the site then goes to the latest session near enough.
             let mut sessions: Vec<Vec<Event>> = Vec::new();
-            for event in &events {
+            for event in events.iter().filter(|event| !event.off_site) {
                 match sessions.last_mut() {
                     Some(session) if event.time - session[session.len() - 1].time <= gap_ms => {
                         session.push(event.clone());
@@ -74,11 +83,20 @@ pub fn outcomes(
                     _ => sessions.push(vec![event.clone()]),
                 }
             }
+            let ends: Vec<i64> = sessions.iter().map(|session| session[session.len() - 1].time).collect();
+            for event in events.iter().filter(|event| event.off_site) {
+                let before = events.iter().filter(|one| !one.off_site && one.order < event.order);
+                let Some(before) = before.max_by_key(|one| one.order) else { continue };
+                let home = sessions.iter_mut().find(|one| one.iter().any(|one| one.order == before.order));
+                if let Some(home) = home.filter(|_| event.time - before.time <= gap_ms) {
+                    home.push(event.clone());
+                    home.sort_by_key(|event| event.order);
+                }
+            }
             let count = sessions.len();
             let units = sessions.iter().enumerate().filter_map(|(ordinal, session)| {
                 let search = Search::new(plan, session, &events, i64::MIN);
-                let open = ordinal + 1 == count
-                    && session.last().is_some_and(|last| plan.question().as_of_ms <= last.time + gap_ms);
+                let open = ordinal + 1 == count && plan.question().as_of_ms <= ends[ordinal] + gap_ms;
                 unit(&search, None, ordinal, open)
             });
             units.collect()
@@ -117,7 +135,9 @@ fn events(plan: &Plan, slice: &Slice<'_>, columns: &Columns<'_>, visitor: usize)
         let serves = steps.contains(&true);
         let excludes = |rule: &Rule| matches(rule, at) && !serves;
         events.push(Event {
+            order: at,
             time: slice.time(at),
+            off_site: columns.off_site.is_some_and(|off_site| bit(off_site, at)),
             excludes: question.exclusions.iter().map(|exclusion| excludes(&exclusion.rule)).collect(),
             steps,
             scope: columns.scope.is_none_or(|scope| bit(scope, at)),

@@ -5,6 +5,7 @@
 
 mod batch;
 mod content;
+mod conversion;
 mod dictionary;
 mod duration;
 mod field;
@@ -15,10 +16,16 @@ mod tenant;
 
 pub use batch::{Column, ColumnKey, EventBatch, EventRef, Ids, ValueRef, ValueType, Values};
 pub use content::{ContentSum, content_hashes, derived_event_id};
+pub use conversion::{
+    ChannelSettings, Conversion, Counting, CurrencyOf, EventMatch, Rule, SessionThreshold, Settings, Visit,
+    Worth,
+};
 pub use dictionary::Dictionary;
 pub use duration::{DurationError, format_duration, parse_duration_ms};
 pub use field::Field;
-pub use predicate::{Operator, Predicate, Selector, Value, compare_numbers, values_equal};
+pub use predicate::{
+    Attribute, Dimension, Operator, Predicate, Selector, Value, compare_numbers, values_equal,
+};
 pub use short::Short;
 pub use tenant::{TenantName, TenantNameError};
 

@@ -62,6 +62,30 @@ pub const TREND_BUCKETS: usize = 10_000;
 pub const FUNNEL_NAME_BYTES: usize = 128;
 /// Most saved funnels of a tenant.
 pub const FUNNELS: usize = 1_000;
+/// Longest name of a conversion, in bytes.
+pub const CONVERSION_NAME_BYTES: usize = 128;
+/// Longest description of a conversion, in bytes.
+pub const DESCRIPTION_BYTES: usize = 1_024;
+/// Most conversions of a tenant.
+pub const CONVERSIONS: usize = 1_000;
+/// How long a session may have to last, in milliseconds.
+pub const SESSION_DURATION_MS: std::ops::RangeInclusive<i64> = 1..=24 * 3_600_000;
+/// How many events or pages a session may have to hold.
+pub const SESSION_EVENTS: std::ops::RangeInclusive<u32> = 2..=10_000;
+/// Which of a visitor's sessions may be asked for by number.
+pub const VISIT_NUMBER: std::ops::RangeInclusive<u32> = 2..=1_000;
+/// How long a gap between sessions may be that makes a new one, in milliseconds.
+pub const SESSION_GAPS_MS: std::ops::RangeInclusive<i64> = 60_000..=24 * 3_600_000;
+/// Most matches that say which events are pages.
+pub const PAGE_MATCHES: usize = 16;
+/// Most examples of a conversion in a preview.
+pub const EXAMPLES: usize = 100;
+/// Most events or conversions that a trend counts at a time.
+pub const TREND_SERIES: usize = 32;
+/// Most buckets of a retention.
+pub const RETENTION_BUCKETS: usize = 366;
+/// From how many times on a frequency is not told apart any more.
+pub const FREQUENCY_TIMES: u32 = 100;
 /// Most events that an explanation shows.
 pub const EXPLAINED_EVENTS: usize = 10_000;
 /// Batches of an append stream that may be unacknowledged at a time.

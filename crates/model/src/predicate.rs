@@ -2,13 +2,49 @@
 
 use crate::{Field, ValueRef, ValueType};
 
-/// Names one column of an event.
+/// What an event carries itself: these are the columns that are stored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Selector {
+pub enum Attribute {
     /// A typed field.
     Field(Field),
     /// A property by name.
     Property(String),
+}
+
+/// What an event has of the session that it belongs to. Events outside sessions have none of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dimension {
+    /// The channel that the session came from, as sent or as it is classified.
+    Channel,
+    /// The device of the session, as sent.
+    Device,
+    /// Whether it is the visitor's first session: "new" or "returning".
+    Visit,
+    /// The channel of the visitor's first session; all events of the visitor have it.
+    FirstChannel,
+}
+
+/// Names one column of an event.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Selector {
+    /// What the event carries itself.
+    Attribute(Attribute),
+    /// What it has of its session.
+    Session(Dimension),
+}
+
+impl Selector {
+    /// The column of a typed field.
+    #[must_use]
+    pub fn field(field: Field) -> Selector {
+        Selector::Attribute(Attribute::Field(field))
+    }
+
+    /// The column of a property.
+    #[must_use]
+    pub fn property(name: impl Into<String>) -> Selector {
+        Selector::Attribute(Attribute::Property(name.into()))
+    }
 }
 
 /// A value that stands alone. Doubles are kept as bits so that values can be compared and hashed exactly.
@@ -97,7 +133,7 @@ pub enum Operator {
 }
 
 /// A condition. Limits on its size are checked where it is read from the wire.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Predicate {
     /// Every part holds.
     All(Vec<Predicate>),

@@ -17,7 +17,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use parquet::file::metadata::ParquetMetaData;
-use runnel_model::{ContentSum, Dictionary, EventBatch, Ids, Selector, ValueRef, ValueType, Values};
+use runnel_model::{Attribute, ContentSum, Dictionary, EventBatch, Ids, ValueRef, ValueType, Values};
 
 pub(crate) use ids::IdForm;
 pub(crate) use layout::Layout;
@@ -75,7 +75,7 @@ pub struct RowGroup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnInfo {
     /// What it holds.
-    pub selector: Selector,
+    pub selector: Attribute,
     /// The type of its values.
     pub value_type: ValueType,
     /// Events of the block that have a value.

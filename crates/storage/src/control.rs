@@ -104,10 +104,21 @@ pub struct DefinitionRecord {
     pub saved_ms: i64,
 }
 
+/// A change to one definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefinitionChange {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The body of its next version; `None` deletes it.
+    pub body: Option<Bytes>,
+}
+
 /// Why a definition was not saved.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveDefinitionError {
-    /// The newest version is another one than the caller expected; 0 when there is none.
+    /// The newest version, of the definition or of all definitions, is another one than the caller expected; 0 when there is none.
     #[error("the newest version is {found}")]
     VersionConflict {
         /// The newest version.

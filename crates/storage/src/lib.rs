@@ -47,8 +47,8 @@ pub use block::{Block, BlockColumn, BlockError, ColumnInfo, KeyColumns, RowGroup
 pub use compaction::{CompactError, CompactOptions, CompactionReport};
 pub use compute::{compute, compute_in_turn};
 pub use control::{
-    CreateTenantError, DefinitionRecord, KeyKind, KeyRecord, NameKind, PutKeyError, SaveDefinitionError,
-    TenantRecord,
+    CreateTenantError, DefinitionChange, DefinitionRecord, KeyKind, KeyRecord, NameKind, PutKeyError,
+    SaveDefinitionError, TenantRecord,
 };
 pub use embedded::{EmbeddedOptions, OpenError};
 pub use hot::Hot;

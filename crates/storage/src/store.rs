@@ -7,9 +7,9 @@ use runnel_model::{EventBatch, TenantName};
 
 use crate::{
     Admitted, AppendError, Audit, AuditError, Backlog, Block, CompactError, CompactOptions, CompactionReport,
-    CreateTenantError, DefinitionRecord, EmbeddedOptions, FetchError, Found, Journaled, KeyRecord, Listing,
-    NameKind, Notice, OpenError, PostgresOpenError, PostgresOptions, PutKeyError, Receipt,
-    SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
+    CreateTenantError, DefinitionChange, DefinitionRecord, EmbeddedOptions, FetchError, Found, Journaled,
+    KeyRecord, Listing, NameKind, Notice, OpenError, PostgresOpenError, PostgresOptions, PutKeyError,
+    Receipt, SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
     backend::{Backend, Purpose, with_backend},
     compaction::{self, Merges},
     embedded::Embedded,
@@ -180,6 +180,19 @@ impl Store {
         now_ms: i64,
     ) -> Result<bool, Unavailable> {
         with_backend!(&self.backend, |store| store.delete_definition(tenant, kind, name, now_ms).await)
+    }
+
+    /// Makes changes to definitions, all or none, if the tenant's definitions still have the `expected` version; gives their next one.
+    pub async fn change_definitions(
+        &self,
+        tenant: &TenantName,
+        changes: Vec<DefinitionChange>,
+        expected: u64,
+        now_ms: i64,
+    ) -> Result<u64, SaveDefinitionError> {
+        with_backend!(&self.backend, |store| store
+            .change_definitions(tenant, changes, expected, now_ms)
+            .await)
     }
 
     /// A number that rises with every change of the tenant's definitions; 0 before the first.

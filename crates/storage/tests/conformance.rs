@@ -85,6 +85,7 @@ every_backend! {
         tenants_are_listed_by_name,
         names_have_room_up_to_a_limit,
         keys_are_found_and_revoked,
+        definitions_change_together_or_not_at_all,
         definitions_have_versions,
         the_janitor_deletes_receipts;
 }

@@ -67,11 +67,13 @@ fn rate(estimate: Estimate, n: u64, method: &str) -> query::Rate {
     query::Rate { point: estimate.rate, low: estimate.low, high: estimate.high, n, method: method.to_owned() }
 }
 
-fn share(part: u64, whole: u64) -> Option<query::Rate> {
+/// A share with its Wilson interval; none of nothing.
+pub(crate) fn share(part: u64, whole: u64) -> Option<query::Rate> {
     stats::wilson(part, whole).map(|estimate| rate(estimate, whole, WILSON))
 }
 
-fn quantiles(histogram: &Histogram) -> query::Quantiles {
+/// Quantiles of a histogram.
+pub(crate) fn quantiles(histogram: &Histogram) -> query::Quantiles {
     query::Quantiles {
         n: histogram.total(),
         p10_ms: histogram.quantile(0.10),

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use runnel_contracts::{proto::query::v1 as query, refusal::Refusal};
+use runnel_contracts::{
+    proto::query::v1 as query,
+    refusal::{Reason, Refusal},
+};
 use runnel_journeys::{Derived, Journeys, Loaded};
 use runnel_kernel::{Counts, Plan};
 use runnel_model::TenantName;
@@ -37,15 +40,12 @@ pub(crate) async fn pose(
     range: Range,
 ) -> Result<Posed, Refusal> {
     let columns = checked.columns.selectors();
-    let at = journeys.at(tenant, &columns).instrument(tracing::info_span!("journeys"));
+    let at = journeys.with_sessions(tenant, &columns, &checked.columns.settings);
+    let at = at.instrument(tracing::info_span!("journeys"));
     let (loaded, definition) = tokio::join!(at, journeys.store().definition_version(tenant));
     let loaded = loaded.map_err(|fault| loading(&fault))?;
     let definition = definition.map_err(|fault| unavailable(&fault))?;
-    let plan = Plan::new(checked.question(&loaded.names, range)).map_err(|fault| planning(&fault))?;
-    let derived = checked.columns.derive(&loaded).map_err(|fault| {
-        Refusal::field(runnel_contracts::refusal::Reason::PredicateInvalid, "definition", format!("{fault}."))
-    })?;
-    Ok(Posed { loaded, plan, derived, definition })
+    Posed::new(loaded, checked, range, definition)
 }
 
 /// Counts on the computing threads.
@@ -64,6 +64,21 @@ pub(crate) async fn count(journeys: &Journeys, posed: Arc<Posed>) -> Result<Coun
 }
 
 impl Posed {
+    /// Brings a checked question before journeys that have its columns.
+    pub(crate) fn new(
+        loaded: Arc<Loaded>,
+        checked: &Checked,
+        range: Range,
+        definition: u64,
+    ) -> Result<Posed, Refusal> {
+        let plan = Plan::new(checked.question(&loaded.names, range)).map_err(|fault| planning(&fault))?;
+        let derived = checked
+            .columns
+            .derive(&loaded, range.as_of_ms)
+            .map_err(|fault| Refusal::field(Reason::PredicateInvalid, "definition", format!("{fault}.")))?;
+        Ok(Posed { loaded, plan, derived, definition })
+    }
+
     /// As of when, and by which definition.
     pub(crate) fn provenance(&self, version: u64, range: Range, notes: Vec<String>) -> query::Provenance {
         let revision = query::Revision {

@@ -1,16 +1,22 @@
 //! A funnel's definition: checked against every limit, its open choices filled by the profile, ready to be turned into a kernel question once names have codes.
 
 use runnel_contracts::{
-    proto::{funnel::v1 as wire, query::v1::TimeRange},
-    question::{predicate, selector},
+    conversion::event_match,
+    proto::{
+        funnel::v1 as wire,
+        query::v1::{EventMatch, Predicate, Selector, TimeRange, predicate::Node, selector::Column},
+    },
+    question::selector,
     refusal::{Reason, Refusal},
 };
-use runnel_journeys::{ColumnsFor, Names};
+use runnel_journeys::{ColumnsFor, Condition, Names};
 use runnel_kernel::{
     BreakDown, Choices, Exclusion, ExclusionEffect, Match, Profile, Question, Reentry, Resolved, Rule, Step,
     Tie, Trend, Unit,
 };
-use runnel_model::{Operator, Predicate, Selector, limits};
+use runnel_model::{Operator, limits};
+
+use crate::catalog::Catalogue;
 
 const HOUR_MS: i64 = 3_600_000;
 /// A Monday, 1970-01-05, from which weeks are counted, in milliseconds since the Unix epoch.
@@ -22,7 +28,7 @@ pub(crate) struct Checked {
     definition: wire::FunnelDefinition,
     pub(crate) choices: Resolved,
     pub(crate) steps: Vec<Vec<Alternative>>,
-    pub(crate) exclusions: Vec<(Alternative, usize, usize)>,
+    pub(crate) exclusions: Vec<(Vec<Alternative>, usize, usize)>,
     /// Columns that the question names.
     pub(crate) columns: ColumnsFor,
     break_down: Option<BreakDown>,
@@ -30,8 +36,14 @@ pub(crate) struct Checked {
     unit: Unit,
 }
 
-/// An event name, empty for any, and the index of a condition.
-pub(crate) type Alternative = (String, Option<u16>);
+/// One way to do a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Alternative {
+    /// The event's name; `None` for any.
+    pub(crate) event: Option<String>,
+    /// The index of a condition.
+    pub(crate) condition: Option<u16>,
+}
 
 /// A definition with the range of a request.
 #[derive(Debug, Clone, Copy)]
@@ -70,13 +82,45 @@ pub(crate) fn range(asked: Option<&TimeRange>, as_of_ms: Option<i64>, now_ms: i6
     Ok(Range { from_ms, until_ms, as_of_ms })
 }
 
+/// Whether a question means something else with another catalogue.
+pub(crate) fn needs_catalogue(
+    definition: &wire::FunnelDefinition,
+    break_down: Option<&wire::BreakDown>,
+) -> bool {
+    let events = definition.steps.iter().flat_map(|step| &step.any_of);
+    let mut events = events.chain(definition.exclusions.iter().filter_map(|one| one.event.as_ref()));
+    let of_sessions = |column: &Selector| matches!(column.column, Some(Column::Dimension(_)));
+    let mut columns = definition.hold.iter().chain(break_down.and_then(|asked| asked.column.as_ref()));
+    columns.any(of_sessions)
+        || events.any(|event| {
+            !event.conversion.is_empty() || event.r#where.as_ref().is_some_and(|one| names(one, &of_sessions))
+        })
+        || definition.steps.iter().any(|step| step.direct)
+        || (definition.unit() == wire::Unit::Session && definition.session_gap_ms.is_none())
+}
+
+/// Whether a condition names such a column. The message's decoder bounds its depth.
+fn names(condition: &Predicate, such: &impl Fn(&Selector) -> bool) -> bool {
+    match &condition.node {
+        Some(Node::All(parts) | Node::Any(parts)) => parts.parts.iter().any(|part| names(part, such)),
+        Some(Node::Not(part)) => names(part, such),
+        Some(Node::Comparison(comparison)) => comparison.column.as_ref().is_some_and(such),
+        None => false,
+    }
+}
+
 /// Checks a definition together with the parts of a request that refer to it.
 pub(crate) fn check(
     definition: &wire::FunnelDefinition,
     break_down: Option<&wire::BreakDown>,
     trend: wire::TrendInterval,
+    catalogue: &Catalogue,
 ) -> Result<Checked, Refusal> {
-    let mut columns = ColumnsFor::default();
+    let mut columns = ColumnsFor { settings: catalogue.settings.clone(), ..ColumnsFor::default() };
+    if definition.steps.iter().any(|step| step.direct) && !catalogue.conversions.is_empty() {
+        let all = catalogue.conversions.values();
+        columns.scope = Some(all.map(|known| known.conversion.clone()).collect());
+    }
     if !limits::STEPS.contains(&definition.steps.len()) {
         let (least, most) = (limits::STEPS.start(), limits::STEPS.end());
         let text = format!("A funnel has {least} to {most} steps; this one has {}.", definition.steps.len());
@@ -114,12 +158,11 @@ pub(crate) fn check(
             return Err(invalid(format!("{field}.any_of"), text));
         }
         known(&field, "occurrence", step.occurrence, wire::Occurrence::try_from(step.occurrence).is_ok())?;
-        steps.push(
-            step.any_of
-                .iter()
-                .map(|event| alternative(&field, event, &mut columns))
-                .collect::<Result<_, _>>()?,
-        );
+        let mut done = Vec::new();
+        for (at, event) in step.any_of.iter().enumerate() {
+            done.extend(alternatives(&format!("{field}.any_of[{at}]"), event, catalogue, &mut columns)?);
+        }
+        steps.push(done);
     }
     let mut exclusions = Vec::new();
     for (at, exclusion) in definition.exclusions.iter().enumerate() {
@@ -140,12 +183,14 @@ pub(crate) fn check(
             );
             return Err(invalid(field, text));
         }
-        exclusions.push((alternative(&field, event, &mut columns)?, after as usize - 1, before as usize - 1));
+        let event = alternatives(&format!("{field}.event"), event, catalogue, &mut columns)?;
+        exclusions.push((event, after as usize - 1, before as usize - 1));
     }
     for (at, held) in definition.hold.iter().enumerate() {
         columns.hold.push(selector(&format!("definition.hold[{at}]"), Some(held))?);
     }
-    let unit = unit(definition)?;
+    let unit = unit(definition, catalogue.settings.session_gap_ms)?;
+    columns.sessions = matches!(unit, Unit::Session { .. });
     let break_down = match break_down {
         None => None,
         Some(asked) => {
@@ -187,53 +232,71 @@ fn known(at: &str, name: &str, number: i32, known: bool) -> Result<(), Refusal> 
     ))
 }
 
-fn alternative(
-    field: &str,
-    event: &wire::EventMatch,
+/// The ways in which an event of a request can happen: by its name and condition, or as a conversion does.
+fn alternatives(
+    at: &str,
+    event: &EventMatch,
+    catalogue: &Catalogue,
     columns: &mut ColumnsFor,
-) -> Result<Alternative, Refusal> {
-    if event.event.len() > limits::ID_BYTES {
-        let text = format!(
-            "An event's name has at most {} bytes; this one has {}.",
-            limits::ID_BYTES,
-            event.event.len()
-        );
-        return Err(Refusal::field(Reason::TextTooLong, format!("{field}.event"), text));
+) -> Result<Vec<Alternative>, Refusal> {
+    if event.conversion.is_empty() {
+        let one = event_match(at, event)?;
+        if let Some(condition) = &one.condition {
+            patterns(&format!("{at}.where"), condition)?;
+        }
+        return Ok(vec![alternative(one, columns)]);
     }
-    let Some(condition) = &event.r#where else { return Ok((event.event.clone(), None)) };
-    let at = format!("{field}.where");
-    let condition = predicate(&at, condition)?;
-    patterns(&at, &condition)?;
-    let index =
-        columns.predicates.iter().position(|known| *known == condition).unwrap_or(columns.predicates.len());
-    if index == columns.predicates.len() {
-        columns.predicates.push(condition);
+    if !event.event.is_empty() || event.r#where.is_some() {
+        let text = "A step names either a conversion or an event with a condition, not both.";
+        return Err(invalid(format!("{at}.conversion"), text));
     }
-    Ok((event.event.clone(), Some(index as u16)))
+    let conversion = &catalogue.conversion(&format!("{at}.conversion"), &event.conversion)?.conversion;
+    // What depends on single events only is asked for by name, which is the fastest way.
+    Ok(match conversion.events() {
+        Some(any_of) => any_of.iter().map(|one| alternative(one.clone(), columns)).collect(),
+        None => {
+            let condition = Some(condition(Condition::Happens(conversion.clone().into()), columns));
+            vec![Alternative { event: None, condition }]
+        }
+    })
+}
+
+fn alternative(one: runnel_model::EventMatch, columns: &mut ColumnsFor) -> Alternative {
+    let condition = one.condition.map(|asked| condition(Condition::Where(asked), columns));
+    Alternative { event: one.event, condition }
+}
+
+/// The index of a condition; equal ones have one.
+fn condition(asked: Condition, columns: &mut ColumnsFor) -> u16 {
+    let known = columns.conditions.iter().position(|known| *known == asked);
+    let index = known.unwrap_or(columns.conditions.len());
+    if index == columns.conditions.len() {
+        columns.conditions.push(asked);
+    }
+    index as u16
 }
 
 /// Regular expressions are compiled once here, so that a bad one is refused before anything is loaded.
-fn patterns(at: &str, condition: &Predicate) -> Result<(), Refusal> {
+pub(crate) fn patterns(at: &str, condition: &runnel_model::Predicate) -> Result<(), Refusal> {
+    use runnel_model::Predicate as Condition;
     match condition {
-        Predicate::All(parts) | Predicate::Any(parts) => parts.iter().try_for_each(|part| patterns(at, part)),
-        Predicate::Not(part) => patterns(at, part),
-        Predicate::Compare { operator: Operator::Regex, values, .. } => values.iter().try_for_each(|value| {
+        Condition::All(parts) | Condition::Any(parts) => parts.iter().try_for_each(|part| patterns(at, part)),
+        Condition::Not(part) => patterns(at, part),
+        Condition::Compare { operator: Operator::Regex, values, .. } => values.iter().try_for_each(|value| {
             let compiled = runnel_journeys::regex(&value.show());
             compiled
                 .map(drop)
                 .map_err(|fault| Refusal::field(Reason::PredicateInvalid, at, format!("{fault}.")))
         }),
-        Predicate::Compare { .. } => Ok(()),
+        Condition::Compare { .. } => Ok(()),
     }
 }
 
-fn unit(definition: &wire::FunnelDefinition) -> Result<Unit, Refusal> {
+fn unit(definition: &wire::FunnelDefinition, session_gap_ms: i64) -> Result<Unit, Refusal> {
     known("definition", "unit", definition.unit, wire::Unit::try_from(definition.unit).is_ok())?;
     Ok(match definition.unit() {
         wire::Unit::Unspecified | wire::Unit::Visitor => Unit::Visitor,
-        wire::Unit::Session => {
-            Unit::Session { gap_ms: definition.session_gap_ms.unwrap_or(limits::SESSION_GAP_MS) }
-        }
+        wire::Unit::Session => Unit::Session { gap_ms: definition.session_gap_ms.unwrap_or(session_gap_ms) },
         wire::Unit::Entry => Unit::Entry,
         wire::Unit::Held => Unit::Held,
     })
@@ -363,8 +426,9 @@ fn resolved(definition: &wire::FunnelDefinition, choices: &Resolved, unit: Unit)
 }
 
 fn label(step: &wire::Step) -> String {
-    let name = |event: &wire::EventMatch| {
-        if event.event.is_empty() { "any event".to_owned() } else { event.event.clone() }
+    let name = |event: &EventMatch| match (event.conversion.as_str(), event.event.as_str()) {
+        ("", "") => "any event".to_owned(),
+        ("", name) | (name, _) => name.to_owned(),
     };
     step.any_of.iter().map(name).collect::<Vec<_>>().join(" or ")
 }
@@ -376,7 +440,7 @@ impl Checked {
     }
 
     /// The break-down's column, if there is one.
-    pub(crate) fn break_down(&self) -> Option<&Selector> {
+    pub(crate) fn break_down(&self) -> Option<&runnel_model::Selector> {
         self.columns.break_down.as_ref()
     }
 
@@ -385,9 +449,12 @@ impl Checked {
         let rule = |alternatives: &[Alternative]| Rule {
             any_of: alternatives
                 .iter()
-                .filter_map(|(name, predicate)| {
-                    let kind = if name.is_empty() { None } else { Some(names.find(name)?) };
-                    Some(Match { kind, predicate: *predicate })
+                .filter_map(|Alternative { event, condition }| {
+                    let kind = match event {
+                        Some(name) => Some(names.find(name)?),
+                        None => None,
+                    };
+                    Some(Match { kind, predicate: *condition })
                 })
                 .collect(),
         };
@@ -400,7 +467,7 @@ impl Checked {
         });
         let groups = self.definition.any_order.iter();
         let exclusions = self.exclusions.iter().map(|(event, after_step, before_step)| Exclusion {
-            rule: rule(std::slice::from_ref(event)),
+            rule: rule(event),
             after_step: *after_step,
             before_step: *before_step,
         });

@@ -25,7 +25,7 @@ pub(crate) fn explain(
     let (run, at) = posed.loaded.find(visitor).ok_or_else(|| {
         Refusal::field(Reason::NotFound, "visitor_id", "There are no events of this visitor.")
     })?;
-    let columns = posed.derived.columns(run);
+    let columns = posed.derived.columns(run, None).map_err(|fault| counting(&fault.into()))?;
     let predicates = columns.predicates();
     let outcomes = run
         .slice(None)

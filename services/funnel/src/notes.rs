@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use runnel_journeys::{Loaded, ValueDictionary};
-use runnel_model::{Operator, Predicate, Selector, ValueRef};
+use runnel_journeys::{Condition, Loaded, ValueDictionary};
+use runnel_model::{Attribute, Operator, Predicate, Selector, ValueRef};
 
 use crate::definition::Checked;
 
@@ -25,9 +25,9 @@ impl Checked {
                 "A later step may precede the one before it by up to {grace} ms, but never the entry."
             ));
         }
-        let events = self.steps.iter().flatten().chain(self.exclusions.iter().map(|(event, ..)| event));
-        for (name, _) in events {
-            if !name.is_empty() && loaded.names.find(name).is_none() {
+        let events = self.steps.iter().flatten().chain(self.exclusions.iter().flat_map(|(event, ..)| event));
+        for name in events.filter_map(|one| one.event.as_deref()) {
+            if loaded.names.find(name).is_none() {
                 notes.push(format!(
                     "There is no event named {name:?}; runnel catalog events lists those there are."
                 ));
@@ -36,7 +36,11 @@ impl Checked {
         for column in self.columns.hold.iter().chain(&self.columns.break_down) {
             notes.extend(values(column, loaded).err());
         }
-        self.columns.predicates.iter().for_each(|condition| misfits(condition, loaded, &mut notes));
+        for condition in &self.columns.conditions {
+            if let Condition::Where(condition) = condition {
+                misfits(condition, loaded, &mut notes);
+            }
+        }
         let mut said = BTreeSet::new();
         notes.retain(|note| said.insert(note.clone()));
         notes
@@ -78,7 +82,8 @@ fn values<'a>(column: &Selector, loaded: &'a Loaded) -> Result<&'a ValueDictiona
 
 fn shown(column: &Selector) -> String {
     match column {
-        Selector::Property(name) => format!("property {name:?}"),
-        Selector::Field(field) => format!("field {field:?}"),
+        Selector::Attribute(Attribute::Property(name)) => format!("property {name:?}"),
+        Selector::Attribute(Attribute::Field(field)) => format!("field {field:?}"),
+        Selector::Session(dimension) => format!("dimension {dimension:?}"),
     }
 }

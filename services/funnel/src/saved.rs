@@ -2,16 +2,17 @@
 
 use prost::Message;
 use runnel_contracts::{
+    conversion::chosen_name,
     proto::funnel::v1::{self as wire, FunnelDefinition},
     refusal::{Reason, Refusal},
 };
 use runnel_model::{TenantName, limits};
 use runnel_storage::{DefinitionRecord, SaveDefinitionError, Store};
 
-use crate::{definition, refusal::unavailable};
+use crate::{catalog::Catalogue, definition, refusal::unavailable};
 
 /// The kind under which definitions of funnels are stored.
-const KIND: &str = "funnel";
+pub(crate) const KIND: &str = "funnel";
 
 fn unknown() -> Refusal {
     Refusal::field(Reason::NotFound, "name", "There is no such funnel.")
@@ -35,18 +36,13 @@ pub(crate) async fn save(
     request: wire::DefineFunnelRequest,
     now_ms: i64,
 ) -> Result<wire::Funnel, Refusal> {
-    let (name, most) = (request.name, limits::FUNNEL_NAME_BYTES);
-    if name.is_empty() || name.len() > most || name.chars().any(char::is_control) {
-        let text = format!(
-            "A funnel's name has 1 to {most} bytes without control characters; this one has {}.",
-            name.len()
-        );
-        return Err(Refusal::field(Reason::NameInvalid, "name", text));
-    }
+    let name = request.name;
+    chosen_name("name", "a funnel", &name, limits::FUNNEL_NAME_BYTES)?;
     let Some(definition) = request.definition else {
         return Err(Refusal::field(Reason::FieldMissing, "definition", "definition is missing."));
     };
-    definition::check(&definition, None, wire::TrendInterval::Unspecified)?;
+    let catalogue = needed(store, tenant, &definition, None).await?;
+    definition::check(&definition, None, wire::TrendInterval::Unspecified, &catalogue)?;
     let saved = store
         .list_definitions(tenant, KIND, None, limits::FUNNELS)
         .await
@@ -65,6 +61,32 @@ pub(crate) async fn save(
             format!("The funnel was not saved: {conflict}."),
         ),
     })?)
+}
+
+/// The catalogue, where a question needs it; else an empty one.
+pub(crate) async fn needed(
+    store: &Store,
+    tenant: &TenantName,
+    definition: &FunnelDefinition,
+    break_down: Option<&wire::BreakDown>,
+) -> Result<Catalogue, Refusal> {
+    if definition::needs_catalogue(definition, break_down) {
+        return Catalogue::read(store, tenant).await;
+    }
+    Ok(Catalogue::default())
+}
+
+/// All saved funnels by name.
+pub(crate) async fn all(
+    store: &Store,
+    tenant: &TenantName,
+) -> Result<Vec<(String, FunnelDefinition)>, Refusal> {
+    let found = store
+        .list_definitions(tenant, KIND, None, limits::FUNNELS)
+        .await
+        .map_err(|fault| unavailable(&fault))?;
+    let named = |record| read(record).map(|one| (one.name, one.definition.unwrap_or_default()));
+    found.into_iter().map(named).collect()
 }
 
 /// A version of a saved funnel; 0 is the newest.

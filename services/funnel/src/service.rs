@@ -14,19 +14,22 @@ use runnel_contracts::{
             funnel_service_server::{FunnelService, FunnelServiceServer},
             query_funnel_request,
         },
+        insight::v1::insight_service_server::InsightServiceServer,
     },
     refusal::{Reason, Refusal},
 };
 use runnel_journeys::Journeys;
 use runnel_model::{TenantName, limits};
 use runnel_storage::compute;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
     answer::answer,
     ask::{Counted, Posed, count, pose},
     catalog::Catalog,
-    definition, explain, refusal, saved, verify,
+    definition, explain,
+    insight::Insights,
+    refusal, saved, verify,
 };
 
 /// Answers `FunnelService`.
@@ -51,23 +54,26 @@ impl Funnels {
         Funnels { journeys, signer, clock }
     }
 
-    /// The service as tonic servers: funnels and the catalogue.
+    /// The service as tonic servers behind one another: funnels, the catalogue, and insights.
     #[must_use]
-    pub fn servers(self) -> (FunnelServiceServer<Funnels>, CatalogServiceServer<Catalog>) {
+    pub fn routes(self) -> Routes {
         use tonic::codec::CompressionEncoding::{Gzip, Zstd};
-        let catalog = Catalog::new(self.journeys.clone(), self.signer.clone(), self.clock.clone());
-        let funnels = FunnelServiceServer::new(self)
-            .accept_compressed(Gzip)
-            .accept_compressed(Zstd)
-            .send_compressed(Gzip);
-        let catalog = CatalogServiceServer::new(catalog)
-            .accept_compressed(Gzip)
-            .accept_compressed(Zstd)
-            .send_compressed(Gzip);
-        (
-            funnels.max_decoding_message_size(limits::MESSAGE_BYTES),
-            catalog.max_decoding_message_size(limits::MESSAGE_BYTES),
-        )
+        let (journeys, signer, clock) = (&self.journeys, &self.signer, &self.clock);
+        let catalog = Catalog::new(journeys.clone(), signer.clone(), clock.clone());
+        let insights = Insights::new(journeys.clone(), signer.clone(), clock.clone());
+        macro_rules! limited {
+            ($server:expr) => {
+                $server
+                    .accept_compressed(Gzip)
+                    .accept_compressed(Zstd)
+                    .send_compressed(Gzip)
+                    .max_decoding_message_size(limits::MESSAGE_BYTES)
+            };
+        }
+        Routes::new(limited!(FunnelServiceServer::new(self)))
+            .add_service(limited!(CatalogServiceServer::new(catalog)))
+            .add_service(limited!(InsightServiceServer::new(insights)))
+            .prepare()
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
@@ -90,7 +96,9 @@ impl Funnels {
             let text = format!("trend has no value number {}.", request.trend);
             return Err(Refusal::field(Reason::EnumUnknown, "trend", text));
         }
-        let checked = definition::check(&asked, request.break_down.as_ref(), request.trend())?;
+        let catalogue =
+            saved::needed(self.journeys.store(), tenant, &asked, request.break_down.as_ref()).await?;
+        let checked = definition::check(&asked, request.break_down.as_ref(), request.trend(), &catalogue)?;
         let range = definition::range(request.range.as_ref(), request.as_of_ms, self.clock.now_ms())?;
         let posed = Arc::new(pose(&self.journeys, tenant, &checked, range).await?);
         let counted = count(&self.journeys, posed.clone()).await?;
@@ -166,7 +174,8 @@ impl FunnelService for Funnels {
             Some(explain_visitor_request::Funnel::Inline(inline)) => (inline.clone(), 0),
             None => return Err(no_funnel().into()),
         };
-        let checked = definition::check(&asked, None, wire::TrendInterval::Unspecified)?;
+        let catalogue = saved::needed(self.journeys.store(), &caller.tenant, &asked, None).await?;
+        let checked = definition::check(&asked, None, wire::TrendInterval::Unspecified, &catalogue)?;
         let range = definition::range(request.range.as_ref(), request.as_of_ms, self.clock.now_ms())?;
         let posed = pose(&self.journeys, &caller.tenant, &checked, range).await?;
         let told = move || explain::explain(&checked, &posed, &request.visitor_id, version, range);

@@ -38,7 +38,7 @@ pub(crate) async fn verify(
 fn one_by_one(posed: &Posed) -> Result<Counts, CountError> {
     let mut sum = Counts::empty(&posed.plan);
     for (run, skip) in posed.loaded.runs() {
-        let columns = posed.derived.columns(run);
+        let columns = posed.derived.columns(run, skip)?;
         let predicates = columns.predicates();
         let slice = run.slice(skip)?;
         for visitor in 0..slice.visitors() {

@@ -100,6 +100,23 @@ const TABLE: &[Method] = table! {
     "runnel.catalog.v1.CatalogService" {
         "ListEventNames" Funnel Read Question Safe;
         "ListProperties" Funnel Read Question Safe;
+        "DefineConversion" Funnel Read Control Never;
+        "GetConversion" Funnel Read Control Safe;
+        "ListConversions" Funnel Read Control Safe;
+        "DeleteConversion" Funnel Read Control Never;
+        "PreviewConversion" Funnel Read Question Safe;
+        "GetCatalog" Funnel Read Control Safe;
+        "ApplyCatalog" Funnel Read Control Never;
+        "FitTemplate" Funnel Read Question Safe;
+    }
+    "runnel.insight.v1.InsightService" {
+        "QueryConversions" Funnel Read Question Safe;
+        "QuerySessions" Funnel Read Question Safe;
+        "QueryPages" Funnel Read Question Safe;
+        "QueryTrend" Funnel Read Question Safe;
+        "QueryRetention" Funnel Read Question Safe;
+        "QueryFrequency" Funnel Read Question Safe;
+        "QueryMicroToMacro" Funnel Read Question Safe;
     }
     "runnel.funnel.v1.FunnelService" {
         "DefineFunnel" Funnel Read Control Never;

@@ -28,10 +28,8 @@ use runnel_client::{
     Client,
     proto::{
         event::v1::Event,
-        funnel::v1::{
-            BreakDown, EventMatch, FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request,
-        },
-        query::v1::{Selector, selector::Column},
+        funnel::v1::{BreakDown, FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request},
+        query::v1::{EventMatch, Selector, selector::Column},
     },
 };
 use runnel_journeys::ColumnsFor;
@@ -65,7 +63,7 @@ fn quantile(times: &mut [Duration], p: f64) -> Duration {
 
 fn question(as_of_ms: i64, by: bool) -> QueryFunnelRequest {
     let step = |name: runnel_simulate::Name| Step {
-        any_of: vec![EventMatch { event: name.as_str().into(), r#where: None }],
+        any_of: vec![EventMatch { event: name.as_str().into(), ..EventMatch::default() }],
         ..Step::default()
     };
     let definition = FunnelDefinition {
@@ -178,7 +176,7 @@ async fn run(events: u64) {
 
 /// The time that the kernel itself takes for the question, on the same threads.
 async fn own_time(node: &Node, tenant: &TenantName, as_of_ms: i64, by: bool) -> Duration {
-    let channel = runnel_model::Selector::Property("channel".into());
+    let channel = runnel_model::Selector::property("channel");
     let needs = ColumnsFor { break_down: by.then_some(channel), ..ColumnsFor::default() };
     let loaded = node.journeys().at(tenant, &needs.selectors()).await.unwrap();
     let steps =
@@ -186,7 +184,7 @@ async fn own_time(node: &Node, tenant: &TenantName, as_of_ms: i64, by: bool) -> 
     let mut question = Question::new(steps.into(), FUNNEL_WINDOW_MS, i64::MIN / 4, as_of_ms, as_of_ms);
     question.break_down = by.then_some(runnel_kernel::BreakDown::AtStep(0));
     let plan = Plan::new(question).unwrap();
-    let derived = needs.derive(&loaded).unwrap();
+    let derived = needs.derive(&loaded, as_of_ms).unwrap();
     let pool = node.journeys().pool().clone();
     tokio::task::spawn_blocking(move || {
         let watch = Stopwatch::start();

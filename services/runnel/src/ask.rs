@@ -1,5 +1,8 @@
 //! `runnel ask`: questions on the command line.
 
+mod insight;
+mod tables;
+
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use runnel_chassis::Clock;
@@ -14,7 +17,7 @@ use runnel_contracts::proto::{
 use crate::{
     command::Output,
     json,
-    query::{FunnelArgs, SplitArgs},
+    query::{FunnelArgs, RangeArgs, SplitArgs},
     render,
     target::{Target, TargetArgs},
 };
@@ -26,8 +29,20 @@ pub(crate) enum AskCommand {
     Funnel(AskFunnel),
     /// Every event of one visitor against a funnel, and why it counted or not.
     Explain(AskExplain),
-    /// How many sessions there are.
+    /// How many sessions there are, how long, how deep, of whom.
     Sessions(AskSessions),
+    /// Every conversion of the catalogue: how often, by how many visitors, worth what.
+    Conversions(insight::AskConversions),
+    /// Events or conversions by hour, day, week or month.
+    Trend(insight::AskTrend),
+    /// How many visitors come back, by when they came first.
+    Retention(insight::AskRetention),
+    /// How many visitors do something how often.
+    Frequency(insight::AskFrequency),
+    /// The pages on which sessions begin and end.
+    Pages(insight::AskPages),
+    /// Which micro-conversions go before a macro-conversion, and by how much.
+    MicroToMacro(insight::AskMicroToMacro),
 }
 
 /// `runnel ask funnel`.
@@ -62,31 +77,54 @@ pub(crate) struct AskExplain {
 /// `runnel ask sessions`.
 #[derive(Debug, Args)]
 pub(crate) struct AskSessions {
-    /// Those that are open at this moment.
-    #[arg(long, required = true)]
+    /// Those that are open at this moment, instead of those that began in the range.
+    #[arg(long, conflicts_with_all = ["from", "until", "as_of", "by"])]
     open: bool,
+    #[command(flatten)]
+    range: RangeArgs,
+    #[command(flatten)]
+    split: insight::ByArgs,
     #[command(flatten)]
     target: TargetArgs,
 }
 
+impl AskCommand {
+    fn target(&self) -> &TargetArgs {
+        match self {
+            AskCommand::Funnel(ask) => &ask.target,
+            AskCommand::Explain(ask) => &ask.target,
+            AskCommand::Sessions(ask) => &ask.target,
+            AskCommand::Conversions(ask) => &ask.target,
+            AskCommand::Trend(ask) => &ask.target,
+            AskCommand::Retention(ask) => &ask.target,
+            AskCommand::Frequency(ask) => &ask.target,
+            AskCommand::Pages(ask) => &ask.target,
+            AskCommand::MicroToMacro(ask) => &ask.target,
+        }
+    }
+}
+
 /// Asks and prints.
 pub(crate) async fn run(command: AskCommand, output: Output) -> anyhow::Result<()> {
-    let target = match &command {
-        AskCommand::Funnel(ask) => ask.target.open(false).await?,
-        AskCommand::Explain(ask) => ask.target.open(false).await?,
-        AskCommand::Sessions(ask) => ask.target.open(false).await?,
-    };
+    let target = command.target().open(false).await?;
     let result = match command {
         AskCommand::Funnel(ask) => funnel(&ask, &target, output).await,
         AskCommand::Explain(ask) => explain(&ask, &target, output).await,
-        AskCommand::Sessions(_) => sessions(&target, output).await,
+        AskCommand::Sessions(ask) if ask.open => open_sessions(&target, output).await,
+        AskCommand::Sessions(ask) => insight::sessions(&ask.range, &ask.split, &target, output).await,
+        AskCommand::Conversions(ask) => insight::conversions(&ask, &target, output).await,
+        AskCommand::Trend(ask) => insight::trend(&ask, &target, output).await,
+        AskCommand::Retention(ask) => insight::retention(&ask, &target, output).await,
+        AskCommand::Frequency(ask) => insight::frequency(&ask, &target, output).await,
+        AskCommand::Pages(ask) => insight::pages(&ask, &target, output).await,
+        AskCommand::MicroToMacro(ask) => insight::micro_to_macro(&ask, &target, output).await,
     };
     target.close().await;
     result
 }
 
 async fn funnel(ask: &AskFunnel, target: &Target, output: Output) -> anyhow::Result<()> {
-    let (range, as_of_ms) = ask.funnel.range(Clock::default().now_ms())?;
+    let (range, as_of_ms) = ask.funnel.range.read(Clock::default().now_ms())?;
     let definition = ask.funnel.definition()?;
     if let (Some(name), Some(definition)) = (&ask.save, &definition) {
         let request = DefineFunnelRequest {
@@ -129,7 +167,7 @@ async fn funnel(ask: &AskFunnel, target: &Target, output: Output) -> anyhow::Res
 }
 
 async fn explain(ask: &AskExplain, target: &Target, output: Output) -> anyhow::Result<()> {
-    let (range, as_of_ms) = ask.funnel.range(Clock::default().now_ms())?;
+    let (range, as_of_ms) = ask.funnel.range.read(Clock::default().now_ms())?;
     let funnel = match (ask.funnel.definition()?, &ask.funnel.name) {
         (Some(definition), _) => explain_visitor_request::Funnel::Inline(definition),
         (None, Some(name)) => explain_visitor_request::Funnel::Name(name.clone()),
@@ -149,7 +187,7 @@ async fn explain(ask: &AskExplain, target: &Target, output: Output) -> anyhow::R
     Ok(())
 }
 
-async fn sessions(target: &Target, output: Output) -> anyhow::Result<()> {
+async fn open_sessions(target: &Target, output: Output) -> anyhow::Result<()> {
     let request = CountOpenSessionsRequest {};
     let answer = target.client.segmentation().count_open_sessions(request).await?.into_inner();
     render::print(match output {

@@ -1,4 +1,6 @@
-//! `runnel catalog`: which events and properties there are.
+//! `runnel catalog`: which events and properties there are, and which conversions.
+
+mod document;
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
@@ -11,13 +13,19 @@ use crate::{
     when::show_instant,
 };
 
-/// What the tenant's events are made of.
+/// What the tenant's events are made of, and what of them matters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CatalogCommand {
     /// Event names with counts, most frequent first.
     Events(Events),
     /// Properties with counts and frequent values.
     Properties(Properties),
+    /// The conversions that the tenant declared to matter.
+    Conversions(document::Conversions),
+    /// Settings, conversions and funnels as one document in JSON.
+    Export(document::Export),
+    /// Make the catalogue what a file or a template says, and show what changes.
+    Apply(document::Apply),
 }
 
 /// `runnel catalog events`.
@@ -42,6 +50,9 @@ pub(crate) async fn run(command: CatalogCommand, output: Output) -> anyhow::Resu
     let target = match &command {
         CatalogCommand::Events(events) => events.target.open(false).await?,
         CatalogCommand::Properties(properties) => properties.target.open(false).await?,
+        CatalogCommand::Conversions(conversions) => conversions.target.open(false).await?,
+        CatalogCommand::Export(export) => export.target.open(false).await?,
+        CatalogCommand::Apply(apply) => apply.target.open(false).await?,
     };
     let result = act(&command, &target, output).await;
     target.close().await;
@@ -51,6 +62,9 @@ pub(crate) async fn run(command: CatalogCommand, output: Output) -> anyhow::Resu
 async fn act(command: &CatalogCommand, target: &Target, output: Output) -> anyhow::Result<()> {
     let mut catalog = target.client.catalog();
     match command {
+        CatalogCommand::Conversions(_) => document::conversions(target, output).await?,
+        CatalogCommand::Export(export) => document::export(export, target).await?,
+        CatalogCommand::Apply(apply) => document::apply(apply, target, output).await?,
         CatalogCommand::Events(_) => {
             let request = ListEventNamesRequest { page_size: 1_000, page_token: String::new() };
             let listed = catalog.list_event_names(request).await?.into_inner();

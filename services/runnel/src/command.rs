@@ -30,6 +30,8 @@ const EXAMPLES: &str = "Examples:
   runnel demo
   runnel import events.csv.gz --data-dir ./data --tenant shop
   runnel ask funnel --data-dir ./data --tenant shop --steps view_item,add_to_cart,purchase --window 24h
+  runnel catalog apply --template shop --data-dir ./data --tenant shop
+  runnel ask conversions --data-dir ./data --tenant shop
   runnel serve --data-dir ./data --listen 127.0.0.1:7070";
 
 #[derive(Debug, Subcommand)]
@@ -43,7 +45,7 @@ enum Command {
     /// Ask a question.
     #[command(subcommand)]
     Ask(ask::AskCommand),
-    /// See which events and properties there are.
+    /// See which events and properties there are, and say which of them matter.
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
     /// Make, list and revoke keys.

@@ -13,8 +13,8 @@ use runnel_chassis::{
 use runnel_client::Client;
 use runnel_contracts::proto::{
     event::v1::{Event, Value, value::Kind},
-    funnel::v1::{BreakDown, EventMatch, FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request},
-    query::v1::{Selector, selector::Column},
+    funnel::v1::{BreakDown, FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request},
+    query::v1::{EventMatch, Selector, selector::Column},
 };
 use runnel_model::TenantName;
 use runnel_simulate::{Config, Delivery, FUNNEL, FUNNEL_WINDOW_MS, Shop};
@@ -184,7 +184,7 @@ fn event(delivery: &Delivery) -> Event {
 
 fn question() -> QueryFunnelRequest {
     let step = |name: runnel_simulate::Name| Step {
-        any_of: vec![EventMatch { event: name.as_str().to_owned(), r#where: None }],
+        any_of: vec![EventMatch { event: name.as_str().to_owned(), ..EventMatch::default() }],
         ..Step::default()
     };
     let definition = FunnelDefinition {

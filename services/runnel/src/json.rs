@@ -16,9 +16,18 @@ fn descriptor(name: &str) -> anyhow::Result<prost_reflect::MessageDescriptor> {
 
 /// A message as JSON, indented.
 pub(crate) fn to_json<M: Message>(name: &str, message: &M) -> anyhow::Result<String> {
+    written(name, message, &SerializeOptions::new().skip_default_fields(false))
+}
+
+/// A message as JSON, indented, without the fields that have their defaults: a file that people read and change.
+pub(crate) fn to_short_json<M: Message>(name: &str, message: &M) -> anyhow::Result<String> {
+    written(name, message, &SerializeOptions::new())
+}
+
+fn written<M: Message>(name: &str, message: &M, options: &SerializeOptions) -> anyhow::Result<String> {
     let dynamic = DynamicMessage::decode(descriptor(name)?, message.encode_to_vec().as_slice())?;
     let mut serializer = serde_json::Serializer::pretty(Vec::new());
-    dynamic.serialize_with_options(&mut serializer, &SerializeOptions::new().skip_default_fields(false))?;
+    dynamic.serialize_with_options(&mut serializer, options)?;
     Ok(String::from_utf8(serializer.into_inner())?)
 }
 

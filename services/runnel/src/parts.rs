@@ -25,10 +25,9 @@ pub(crate) fn ingest(store: Store, signer: ContextSigner, clock: Clock, metrics:
     Upstream::new(Observe::new("ingest", metrics).layer(server))
 }
 
-/// The funnel service, with the catalogue.
+/// The funnel service, with the catalogue and insights.
 pub(crate) fn funnel(journeys: Journeys, signer: ContextSigner, clock: Clock, metrics: &Metrics) -> Upstream {
-    let (funnels, catalog) = Funnels::new(journeys, signer, clock).servers();
-    let routes = tonic::service::Routes::new(funnels).add_service(catalog).prepare();
+    let routes = Funnels::new(journeys, signer, clock).routes();
     Upstream::new(Observe::new("funnel", metrics).layer(routes))
 }
 

@@ -7,11 +7,12 @@ use clap::{Args, ValueEnum};
 use runnel_contracts::proto::{
     event::v1::{Value, value::Kind},
     funnel::v1::{
-        AnyOrderGroup, BreakDown, BreakDownAt, EventMatch, Exclusion, ExclusionEffect, FunnelDefinition,
-        Profile, Reentry, Step, Tie, TrendInterval, Unit,
+        AnyOrderGroup, BreakDown, BreakDownAt, Exclusion, ExclusionEffect, FunnelDefinition, Profile,
+        Reentry, Step, Tie, TrendInterval, Unit,
     },
     query::v1::{
-        Comparison, Operator, Predicate, Predicates, Selector, TimeRange, predicate::Node, selector::Column,
+        Comparison, Dimension, EventMatch, Operator, Predicate, Predicates, Selector, TimeRange,
+        predicate::Node, selector::Column,
     },
 };
 use runnel_model::parse_duration_ms;
@@ -21,8 +22,8 @@ use crate::{json, when::parse_instant};
 /// Which funnel, over which range.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FunnelArgs {
-    /// Steps in order, separated by commas. Each is an event name; `a|b` is either; `a?` may be skipped; `a[price>=10][channel=email]`
-    /// adds conditions (=, !=, <, <=, >, >=, ^= starts with, *= contains).
+    /// Steps in order, separated by commas. Each is an event name; `@a` is a conversion of the catalogue; `a|b` is either; `a?` may be
+    /// skipped; `a[price>=10][channel=email]` adds conditions (=, !=, <, <=, >, >=, ^= starts with, *= contains).
     #[arg(long, value_delimiter = ',', required_unless_present_any = ["name", "definition"])]
     pub(crate) steps: Vec<String>,
     /// A saved funnel instead of steps.
@@ -64,21 +65,42 @@ pub(crate) struct FunnelArgs {
     /// Longest gap inside a session, with --unit session. Default 30m.
     #[arg(long, value_parser = duration, allow_hyphen_values = true)]
     pub(crate) session_gap: Option<i64>,
-    /// Entries from this instant on: 2026-03-01, 2026-03-01T12:00:00Z, or milliseconds since 1970.
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+}
+
+/// Over which range.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RangeArgs {
+    /// What happens from this instant on counts: 2026-03-01, 2026-03-01T12:00:00Z, or milliseconds since 1970.
     #[arg(long)]
-    pub(crate) from: Option<String>,
-    /// Entries before this instant.
+    from: Option<String>,
+    /// What happens before this instant counts.
     #[arg(long)]
-    pub(crate) until: Option<String>,
+    until: Option<String>,
     /// As if it were this instant. Default: now.
     #[arg(long)]
-    pub(crate) as_of: Option<String>,
+    as_of: Option<String>,
+}
+
+impl RangeArgs {
+    /// The range and the instant of the answer.
+    pub(crate) fn read(&self, now_ms: i64) -> anyhow::Result<(TimeRange, Option<i64>)> {
+        let instant = |name: &str, text: &Option<String>| {
+            let parse =
+                |text: &String| parse_instant(text, now_ms).with_context(|| format!("--{name} {text}"));
+            text.as_ref().map(parse).transpose()
+        };
+        let range =
+            TimeRange { from_ms: instant("from", &self.from)?, until_ms: instant("until", &self.until)? };
+        Ok((range, instant("as-of", &self.as_of)?))
+    }
 }
 
 /// Splits of an answer.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SplitArgs {
-    /// Break down by this property.
+    /// Break down by this property, or by session.channel, session.device, session.visit, session.first_channel.
     #[arg(long)]
     pub(crate) by: Option<String>,
     /// Where the break-down takes its value.
@@ -177,7 +199,8 @@ pub(crate) enum OrderArg {
     Any,
 }
 
-fn duration(text: &str) -> Result<i64, String> {
+/// A number and ms, s, m, h or d, in milliseconds.
+pub(crate) fn duration(text: &str) -> Result<i64, String> {
     parse_duration_ms(text).map_err(|fault| fault.to_string())
 }
 
@@ -208,7 +231,7 @@ impl FunnelArgs {
         definition.window_ms = self.window.or(definition.window_ms);
         definition.session_gap_ms = self.session_gap.or(definition.session_gap_ms);
         definition.open |= self.open;
-        definition.hold.extend(self.hold.iter().map(|name| property(name)));
+        definition.hold.extend(self.hold.iter().map(|name| column(name)));
         for text in &self.exclude {
             definition.exclusions.push(exclusion(text)?);
         }
@@ -229,25 +252,13 @@ impl FunnelArgs {
         }
         Ok(Some(definition))
     }
-
-    /// The range and the instant of the answer.
-    pub(crate) fn range(&self, now_ms: i64) -> anyhow::Result<(TimeRange, Option<i64>)> {
-        let instant = |name: &str, text: &Option<String>| {
-            let parse =
-                |text: &String| parse_instant(text, now_ms).with_context(|| format!("--{name} {text}"));
-            text.as_ref().map(parse).transpose()
-        };
-        let range =
-            TimeRange { from_ms: instant("from", &self.from)?, until_ms: instant("until", &self.until)? };
-        Ok((range, instant("as-of", &self.as_of)?))
-    }
 }
 
 impl SplitArgs {
     /// The break-down, if one is asked for.
     pub(crate) fn break_down(&self) -> Option<BreakDown> {
         let mut asked = BreakDown {
-            column: Some(property(self.by.as_ref()?)),
+            column: Some(column(self.by.as_ref()?)),
             step: self.by_step.unwrap_or(0),
             top: self.top.unwrap_or(0),
             ..BreakDown::default()
@@ -264,6 +275,18 @@ impl SplitArgs {
     }
 }
 
+/// A property as a column, or a dimension of the session behind `session.`.
+pub(crate) fn column(name: &str) -> Selector {
+    let dimension = match name.strip_prefix("session.") {
+        Some("channel") => Dimension::Channel,
+        Some("device") => Dimension::Device,
+        Some("visit") => Dimension::Visit,
+        Some("first_channel") => Dimension::FirstChannel,
+        _ => return property(name),
+    };
+    Selector { column: Some(Column::Dimension(dimension as i32)) }
+}
+
 fn property(name: &str) -> Selector {
     Selector { column: Some(Column::Property(name.to_owned())) }
 }
@@ -275,11 +298,18 @@ fn step(text: &str) -> anyhow::Result<Step> {
         None => (text.trim(), false),
     };
     let any_of = text.split('|').map(event).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(Step { label: text.to_owned(), any_of, optional, ..Step::default() })
+    Ok(Step { label: text.replace('@', ""), any_of, optional, ..Step::default() })
 }
 
-fn event(text: &str) -> anyhow::Result<EventMatch> {
+/// An event's name with conditions in brackets, or `@` and a conversion's name.
+pub(crate) fn event(text: &str) -> anyhow::Result<EventMatch> {
     let text = text.trim();
+    if let Some(conversion) = text.strip_prefix('@') {
+        if conversion.is_empty() {
+            bail!("@ needs a conversion's name behind it")
+        }
+        return Ok(EventMatch { conversion: conversion.to_owned(), ..EventMatch::default() });
+    }
     let (name, mut rest) = text.split_at(text.find('[').unwrap_or(text.len()));
     if name.is_empty() {
         bail!("a step needs an event's name; {text:?} has none")
@@ -299,7 +329,7 @@ fn event(text: &str) -> anyhow::Result<EventMatch> {
         1 => parts.pop(),
         _ => Some(Predicate { node: Some(Node::All(Predicates { parts })) }),
     };
-    Ok(EventMatch { event: name.trim().to_owned(), r#where })
+    Ok(EventMatch { event: name.trim().to_owned(), r#where, conversion: String::new() })
 }
 
 fn condition(text: &str) -> anyhow::Result<Predicate> {
@@ -328,7 +358,7 @@ fn condition(text: &str) -> anyhow::Result<Predicate> {
         values.push(constant_text(value));
         operator = if operator == Operator::Equal { Operator::In } else { Operator::NotIn };
     }
-    let comparison = Comparison { column: Some(property(name)), operator: operator as i32, values };
+    let comparison = Comparison { column: Some(column(name)), operator: operator as i32, values };
     Ok(Predicate { node: Some(Node::Comparison(comparison)) })
 }
 
@@ -378,7 +408,9 @@ mod tests {
         let Some(Node::Comparison(comparison)) = number.node else { panic!("a comparison") };
         assert_eq!((comparison.operator(), comparison.values.len()), (Operator::In, 2));
         assert_eq!(comparison.values[1], constant_text("0815"));
-        for bad in ["", "[a=1]", "view[a=1", "view[a=1]x", "view[a]"] {
+        let named = step("@cart|buy").unwrap();
+        assert_eq!((named.label.as_str(), named.any_of[0].conversion.as_str()), ("cart|buy", "cart"));
+        for bad in ["", "@", "[a=1]", "view[a=1", "view[a=1]x", "view[a]"] {
             assert!(step(bad).is_err(), "{bad}");
         }
         let between = exclusion("refund:2-3").unwrap();

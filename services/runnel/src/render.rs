@@ -86,13 +86,15 @@ pub(crate) fn thousands(value: u64) -> String {
     text
 }
 
-fn bar(part: u64, whole: u64) -> String {
+/// A bar for a part of a whole.
+pub(crate) fn bar(part: u64, whole: u64) -> String {
     let eighths = if whole == 0 { 0 } else { (part as u128 * (BAR as u128) * 8 / whole as u128) as usize };
     let rest = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
     format!("{}{rest}", "█".repeat(eighths / 8))
 }
 
-fn percent(rate: Option<&Rate>) -> String {
+/// A rate in percent.
+pub(crate) fn percent(rate: Option<&Rate>) -> String {
     rate.map_or_else(|| "–".to_owned(), |rate| format!("{:.1} %", rate.point * 100.0))
 }
 
@@ -106,7 +108,8 @@ fn interval(rate: Option<&Rate>) -> String {
     }
 }
 
-fn median(times: Option<&Quantiles>) -> String {
+/// The median of durations.
+pub(crate) fn median(times: Option<&Quantiles>) -> String {
     times.and_then(|times| times.p50_ms).map_or_else(|| "–".to_owned(), show_duration)
 }
 

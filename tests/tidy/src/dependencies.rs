@@ -23,6 +23,7 @@ enum May {
 const TABLE: &[(&str, May)] = &[
     ("crates/model", May::Members(&[])),
     ("crates/kernel", May::Members(&[])),
+    ("crates/channels", May::Members(&[])),
     ("crates/contracts", May::Members(&["runnel-model"])),
     ("crates/failpoints", May::Members(&[])),
     ("crates/storage", May::Members(&["runnel-model", "runnel-contracts", "runnel-failpoints"])),
@@ -31,6 +32,7 @@ const TABLE: &[(&str, May)] = &[
         May::Members(&[
             "runnel-model",
             "runnel-kernel",
+            "runnel-channels",
             "runnel-contracts",
             "runnel-failpoints",
             "runnel-storage",
@@ -56,7 +58,7 @@ const FOREIGN: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Members that do no input or output, and what they may not name.
-const PURE: &[&str] = &["crates/model", "crates/kernel", "crates/simulate"];
+const PURE: &[&str] = &["crates/model", "crates/kernel", "crates/channels", "crates/simulate"];
 const IMPURE: &[&str] =
     &["tokio", "tonic", "sqlx", "redis", "hyper", "http", "axum", "tower", "prost", "mio"];
 

@@ -9,11 +9,11 @@ use runnel_client::{
         catalog::v1::ListPropertiesRequest,
         event::v1::{Event, Value, value::Kind},
         funnel::v1::{
-            BreakDown, EventMatch, FunnelDefinition, QueryFunnelRequest, QueryFunnelResponse, Step,
+            BreakDown, FunnelDefinition, QueryFunnelRequest, QueryFunnelResponse, Step,
             break_down_row::Group, query_funnel_request,
         },
         ingest::v1::{GetIngestReportRequest, GetIngestReportResponse},
-        query::v1::{Selector, selector::Column},
+        query::v1::{EventMatch, Selector, selector::Column},
         segmentation::v1::{CountOpenSessionsRequest, CountOpenSessionsResponse},
     },
 };
@@ -37,7 +37,7 @@ pub(crate) const CANARY: &str = "canary-of-";
 
 fn funnel(steps: &[&str]) -> QueryFunnelRequest {
     let step = |name: &&str| Step {
-        any_of: vec![EventMatch { event: (*name).into(), r#where: None }],
+        any_of: vec![EventMatch { event: (*name).into(), ..EventMatch::default() }],
         ..Step::default()
     };
     let definition =

@@ -1,5 +1,7 @@
 //! One visitor as the engine sees it: what each visible event matches, and where exclusions and the direct scope lie.
 
+use std::ops::Range;
+
 use crate::plan::{EXCLUSION_BIT, Edge, Plan};
 use crate::slice::{Columns, Slice, bit};
 
@@ -57,6 +59,24 @@ impl Journey {
             self.times.push(time);
             self.steps.push(steps);
         }
+    }
+
+    /// The sessions: the visible events that belong to each, as a range, and the instant of its last one on the site. Events
+    /// off the site belong to the session of the one on the site before them, if they lie at most `gap_ms` after it.
+    pub(super) fn sessions(&self, columns: &Columns<'_>, gap_ms: i64) -> Vec<(Range<usize>, i64)> {
+        let mut sessions: Vec<(Range<usize>, i64)> = Vec::new();
+        for (event, &time) in self.times.iter().enumerate() {
+            let off = columns.off_site.is_some_and(|off_site| bit(off_site, self.base + event));
+            match sessions.last_mut().filter(|(_, last_ms)| time - *last_ms <= gap_ms) {
+                Some((range, last_ms)) => {
+                    range.end = event + 1;
+                    *last_ms = if off { *last_ms } else { time };
+                }
+                None if off => {}
+                None => sessions.push((event..event + 1, time)),
+            }
+        }
+        sessions
     }
 
     /// The earliest instant that the previous event of a chain may have for `edge` to end at `at`: a bound that never

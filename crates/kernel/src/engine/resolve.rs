@@ -50,7 +50,9 @@ pub(super) fn resolve(
         let at_step = |step: usize| {
             let time = step_ms[step]?;
             let mask = plan.group_of[step] | 1 << step;
-            let events = journey.times.partition_point(|other| *other < time)..part.range.end;
+            // An event of the same instant may lie before the part: one off the site, outside all sessions.
+            let first = journey.times.partition_point(|other| *other < time).max(part.range.start);
+            let events = first..part.range.end;
             let serves = |event: &usize| {
                 journey.steps[*event] & mask != 0
                     && chosen.code.is_none_or(|code| {

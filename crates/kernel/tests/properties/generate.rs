@@ -66,6 +66,7 @@ pub(crate) fn journey(random: &mut Random, size: Size) -> Vec<Event> {
             hold: random.within(0, 2) as u32,
             value: random.within(0, 2) as u32,
             scope: random.chance(60),
+            off_site: random.chance(15),
             predicates: [random.chance(70), random.chance(50)],
         })
         .collect();

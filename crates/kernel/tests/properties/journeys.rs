@@ -10,6 +10,7 @@ pub(crate) struct Event {
     pub(crate) hold: u32,
     pub(crate) value: u32,
     pub(crate) scope: bool,
+    pub(crate) off_site: bool,
     pub(crate) predicates: [bool; 2],
 }
 
@@ -38,6 +39,7 @@ pub(crate) struct Journeys {
     values16: Vec<u16>,
     values: Vec<u32>,
     scope: Vec<u64>,
+    off_site: Option<Vec<u64>>,
     predicates: Vec<Vec<u64>>,
 }
 
@@ -79,6 +81,7 @@ impl Journeys {
             values16: events.iter().map(|event| event.value as u16).collect(),
             values: events.iter().map(|event| event.value).collect(),
             scope: bits(&|event| event.scope),
+            off_site: events.iter().any(|event| event.off_site).then(|| bits(&|event| event.off_site)),
             predicates: (0..2).map(|at| bits(&|event| event.predicates[at])).collect(),
             offsets,
         }
@@ -116,6 +119,7 @@ impl Journeys {
                 },
             ),
             scope: scoped.then_some(self.scope.as_slice()),
+            off_site: self.off_site.as_deref(),
         })
     }
 }

@@ -10,3 +10,4 @@ mod invariants;
 mod journeys;
 mod refusals;
 mod vectors;
+mod visits;

@@ -212,6 +212,7 @@ fn a_slice_that_breaks_its_promises_panics_nowhere() {
                 hold: Some(Values::U32(&hold)),
                 break_down: Some(Values::U32(&hold)),
                 scope: Some(&bits),
+                off_site: Some(&bits),
             };
             let answer = (plan.run(&slice, &columns), plan.run_general(&slice, &columns));
             assert!(answer.0.is_ok() && answer.1.is_ok(), "seed {seed}: {answer:?}");

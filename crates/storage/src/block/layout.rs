@@ -7,7 +7,7 @@ use parquet::{
     errors::ParquetError,
     schema::types::{SchemaDescriptor, Type, TypePtr},
 };
-use runnel_model::{Field, Selector, ValueType};
+use runnel_model::{Attribute, Field, ValueType};
 
 use super::{BlockError, ids::IdForm};
 
@@ -27,7 +27,7 @@ pub(crate) struct Layout {
     /// How event ids are stored.
     pub(crate) ids: IdForm,
     /// Properties and typed fields, ascending.
-    pub(crate) columns: Vec<(Selector, ValueType)>,
+    pub(crate) columns: Vec<(Attribute, ValueType)>,
 }
 
 impl Layout {
@@ -139,21 +139,21 @@ impl Layout {
 }
 
 /// The name of a column in a block: `p.<property>.<type>` or `f.<number>.<type>`.
-pub(crate) fn column_name(selector: &Selector, value_type: ValueType) -> String {
+pub(crate) fn column_name(selector: &Attribute, value_type: ValueType) -> String {
     match selector {
-        Selector::Property(name) => format!("p.{}.{}", escape(name), value_type.name()),
-        Selector::Field(field) => format!("f.{}.{}", field.number(), value_type.name()),
+        Attribute::Property(name) => format!("p.{}.{}", escape(name), value_type.name()),
+        Attribute::Field(field) => format!("f.{}.{}", field.number(), value_type.name()),
     }
 }
 
-fn parse_column_name(name: &str) -> Option<(Selector, ValueType)> {
+fn parse_column_name(name: &str) -> Option<(Attribute, ValueType)> {
     let (rest, type_name) = name.rsplit_once('.')?;
     let value_type = [ValueType::String, ValueType::Int, ValueType::Double, ValueType::Bool]
         .into_iter()
         .find(|value_type| value_type.name() == type_name)?;
     let selector = match rest.split_once('.')? {
-        ("p", property) => Selector::Property(unescape(property)?),
-        ("f", number) => Selector::Field(Field::from_number(number.parse().ok()?)?),
+        ("p", property) => Attribute::Property(unescape(property)?),
+        ("f", number) => Attribute::Field(Field::from_number(number.parse().ok()?)?),
         _ => return None,
     };
     Some((selector, value_type))
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn names_survive_escaping() {
         for name in ["", "a", "a.b", "50%", "ä.ö%2E", "new\nline", "p.x.string"] {
-            for selector in [Selector::Property(name.to_owned()), Selector::Field(Field::LatencyMs)] {
+            for selector in [Attribute::Property(name.to_owned()), Attribute::Field(Field::LatencyMs)] {
                 let column = column_name(&selector, ValueType::Double);
                 assert_eq!(parse_column_name(&column), Some((selector, ValueType::Double)), "{column}");
             }

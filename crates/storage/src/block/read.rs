@@ -1,6 +1,6 @@
 //! Reads the columns of a row group.
 
-use runnel_model::{ColumnKey, Dictionary, EventBatch, Ids, Selector, ValueType, Values};
+use runnel_model::{Attribute, ColumnKey, Dictionary, EventBatch, Ids, ValueType, Values};
 
 use super::{
     Block, BlockColumn, BlockError, Contents, KeyColumns, layout,
@@ -70,8 +70,8 @@ impl Contents {
                 continue;
             }
             let key = match selector {
-                Selector::Field(field) => ColumnKey::Field(*field),
-                Selector::Property(name) => ColumnKey::Property(batch.strings.intern(name)),
+                Attribute::Field(field) => ColumnKey::Field(*field),
+                Attribute::Property(name) => ColumnKey::Property(batch.strings.intern(name)),
             };
             let place = batch.place(key, *value_type);
             batch.columns[place].rows = rows;

@@ -1,6 +1,6 @@
 //! Neighbouring blocks of one month into one.
 
-use runnel_model::{ContentSum, SHARDS, Selector, ValueType, shard_of};
+use runnel_model::{Attribute, ContentSum, SHARDS, ValueType, shard_of};
 
 use super::{
     MergeError, Merged, NewBlock, UnprovedError,
@@ -61,7 +61,7 @@ pub(crate) fn merge_blocks(tenant: &str, inputs: &[(BlockRef, Block)]) -> Result
 
 /// All columns of the inputs, as slots.
 fn columns(inputs: &[(BlockRef, Block)], vocabulary: &mut Vocabulary) -> Vec<usize> {
-    let mut all: Vec<(Selector, ValueType)> =
+    let mut all: Vec<(Attribute, ValueType)> =
         inputs.iter().flat_map(|(_, block)| block.layout().columns.iter().cloned()).collect();
     all.sort_unstable();
     all.dedup();

@@ -1,6 +1,8 @@
 //! The order of a stage's events, and which of them repeat others.
 
-use runnel_model::{ColumnKey, EventBatch, Selector, Values, content_hashes, limits, shard_of, visitor_hash};
+use runnel_model::{
+    Attribute, ColumnKey, EventBatch, Values, content_hashes, limits, shard_of, visitor_hash,
+};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
@@ -190,8 +192,8 @@ fn extract(stage: &Stage, vocabulary: &Vocabulary, rows: &[u32]) -> EventBatch {
         let Some(column) = column else { continue };
         let (selector, value_type) = &vocabulary.slots[slot];
         let key = match selector {
-            Selector::Field(field) => ColumnKey::Field(*field),
-            Selector::Property(name) => ColumnKey::Property(batch.strings.intern(name)),
+            Attribute::Field(field) => ColumnKey::Field(*field),
+            Attribute::Property(name) => ColumnKey::Property(batch.strings.intern(name)),
         };
         let target = batch.place(key, *value_type);
         for (at, &row) in column.rows.iter().enumerate() {

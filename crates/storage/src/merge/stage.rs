@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use runnel_model::{ColumnKey, Dictionary, EventBatch, Ids, Selector, ValueType, Values};
+use runnel_model::{Attribute, ColumnKey, Dictionary, EventBatch, Ids, ValueType, Values};
 
 /// No stage: the row stays behind.
 pub(crate) const NOWHERE: u32 = u32::MAX;
@@ -58,12 +58,12 @@ impl Stage {
 pub(crate) struct Vocabulary {
     pub(crate) words: Dictionary,
     /// The column of each slot.
-    pub(crate) slots: Vec<(Selector, ValueType)>,
-    places: HashMap<(Selector, ValueType), usize>,
+    pub(crate) slots: Vec<(Attribute, ValueType)>,
+    places: HashMap<(Attribute, ValueType), usize>,
 }
 
 impl Vocabulary {
-    pub(crate) fn slot(&mut self, column: (Selector, ValueType)) -> usize {
+    pub(crate) fn slot(&mut self, column: (Attribute, ValueType)) -> usize {
         if let Some(&place) = self.places.get(&column) {
             return place;
         }
@@ -117,8 +117,8 @@ pub(crate) fn scatter(
     for column in &batch.columns {
         let value_type = column.values.value_type();
         let selector = match column.key {
-            ColumnKey::Field(field) => Selector::Field(field),
-            ColumnKey::Property(name) => Selector::Property(batch.strings.get(name).to_owned()),
+            ColumnKey::Field(field) => Attribute::Field(field),
+            ColumnKey::Property(name) => Attribute::Property(batch.strings.get(name).to_owned()),
         };
         let slot = vocabulary.slot((selector, value_type));
         for (at, &row) in column.rows.iter().enumerate() {

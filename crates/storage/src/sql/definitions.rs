@@ -5,7 +5,7 @@ use runnel_model::{TenantName, limits};
 
 use super::{Connection, Database, failure::unavailable, sqlx};
 use crate::{
-    DefinitionRecord, SaveDefinitionError, Unavailable,
+    DefinitionChange, DefinitionRecord, SaveDefinitionError, Unavailable,
     backend::Purpose::{Admin, Query},
 };
 
@@ -141,15 +141,43 @@ impl Database {
                     lower_version(connection, &owner).await.map_err(unavailable)?;
                     return Ok(false);
                 };
-                sqlx::query("DELETE FROM definitions WHERE tenant_id = $1 AND kind = $2 AND name = $3")
-                    .bind(owner.as_str())
-                    .bind(&kind)
-                    .bind(&name)
-                    .execute(&mut *connection)
-                    .await
-                    .map_err(unavailable)?;
-                insert(connection, &owner, &kind, &name, version, None, now_ms).await.map_err(unavailable)?;
+                bury(connection, &owner, &kind, &name, version, now_ms).await.map_err(unavailable)?;
                 Ok(true)
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn change_definitions(
+        &self,
+        tenant: &TenantName,
+        changes: Vec<DefinitionChange>,
+        expected: u64,
+        now_ms: i64,
+    ) -> Result<u64, SaveDefinitionError> {
+        let owner = tenant.clone();
+        self.write(Admin, Some(tenant), move |connection| {
+            Box::pin(async move {
+                if !raise_version(connection, &owner).await.map_err(unavailable)? {
+                    return Err(SaveDefinitionError::TenantUnknown(owner));
+                }
+                let raised = version(connection, &owner).await.map_err(unavailable)?;
+                if raised != expected + 1 {
+                    return Err(SaveDefinitionError::VersionConflict { found: raised - 1 });
+                }
+                for DefinitionChange { kind, name, body } in changes {
+                    let newest = newest(connection, &owner, &kind, &name).await.map_err(unavailable)?;
+                    let version = newest.map_or(0, |(version, _, _)| version);
+                    let changed = match &body {
+                        Some(body) => {
+                            insert(connection, &owner, &kind, &name, version + 1, Some(body), now_ms).await
+                        }
+                        None if version == 0 => Ok(()),
+                        None => bury(connection, &owner, &kind, &name, version, now_ms).await,
+                    };
+                    changed.map_err(unavailable)?;
+                }
+                Ok(raised)
             })
         })
         .await
@@ -158,17 +186,36 @@ impl Database {
     pub(crate) async fn definition_version(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
         let owner = tenant.clone();
         self.read_one(Query, Some(tenant), move |connection| {
-            Box::pin(async move {
-                let row: Option<(i64,)> =
-                    sqlx::query_as("SELECT definition_version FROM heads WHERE tenant_id = $1")
-                        .bind(owner.as_str())
-                        .fetch_optional(connection)
-                        .await?;
-                Ok(row.map_or(0, |(version,)| version as u64))
-            })
+            Box::pin(async move { version(connection, &owner).await })
         })
         .await
     }
+}
+
+async fn version(connection: &mut Connection, tenant: &TenantName) -> Result<u64, sqlx::Error> {
+    let row: Option<(i64,)> = sqlx::query_as("SELECT definition_version FROM heads WHERE tenant_id = $1")
+        .bind(tenant.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map_or(0, |(version,)| version as u64))
+}
+
+/// Takes all versions of a name away and leaves a note of the last one's number.
+async fn bury(
+    connection: &mut Connection,
+    tenant: &TenantName,
+    kind: &str,
+    name: &str,
+    version: i64,
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM definitions WHERE tenant_id = $1 AND kind = $2 AND name = $3")
+        .bind(tenant.as_str())
+        .bind(kind)
+        .bind(name)
+        .execute(&mut *connection)
+        .await?;
+    insert(connection, tenant, kind, name, version, None, now_ms).await
 }
 
 fn record(name: String, (version, body, saved_ms): Newest) -> Option<DefinitionRecord> {

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use runnel_model::{TenantName, limits};
 use runnel_storage::{
-    CreateTenantError, KeyKind, KeyRecord, NameKind, PutKeyError, SaveDefinitionError, Store, TenantRecord,
+    CreateTenantError, DefinitionChange, KeyKind, KeyRecord, NameKind, PutKeyError, SaveDefinitionError,
+    Store, TenantRecord,
 };
 
 use crate::events::{NOW, distinct, requested, shop};
@@ -106,6 +107,33 @@ pub(crate) async fn definitions_have_versions(store: &Store) {
     assert_eq!(store.list_definitions(&shop, "funnel", None, 10).await.unwrap().len(), 1);
     assert_eq!(save("f", "four", Some(0), 5).await.unwrap().version, 3, "the count goes on");
     assert_eq!(store.get_definition(&shop, "segment", "f", 0).await.unwrap().unwrap().body, "s");
+}
+
+pub(crate) async fn definitions_change_together_or_not_at_all(store: &Store) {
+    let shop = shop();
+    let change = |name: &str, body: Option<&'static str>| DefinitionChange {
+        kind: "conversion".to_owned(),
+        name: name.to_owned(),
+        body: body.map(Bytes::from),
+    };
+    let nowhere = store.change_definitions(&shop, vec![change("a", Some("1"))], 0, 1).await;
+    assert!(matches!(nowhere, Err(SaveDefinitionError::TenantUnknown(_))));
+    store.create_tenant(&shop, NOW).await.unwrap();
+    let both = vec![change("a", Some("1")), change("b", Some("1"))];
+    assert_eq!(store.change_definitions(&shop, both, 0, 1).await.unwrap(), 1);
+    let late = store.change_definitions(&shop, vec![change("a", None), change("c", Some("1"))], 0, 2).await;
+    assert!(matches!(late, Err(SaveDefinitionError::VersionConflict { found: 1 })));
+    let named = || async {
+        let list = store.list_definitions(&shop, "conversion", None, 10).await.unwrap();
+        list.into_iter().map(|found| (found.name, found.version)).collect::<Vec<_>>()
+    };
+    assert_eq!(named().await, [("a".to_owned(), 1), ("b".to_owned(), 1)], "nothing of what came too late");
+    assert_eq!(store.definition_version(&shop).await.unwrap(), 1);
+    let next = vec![change("a", None), change("b", Some("2")), change("never", None)];
+    assert_eq!(store.change_definitions(&shop, next, 1, 2).await.unwrap(), 2);
+    assert_eq!(named().await, [("b".to_owned(), 2)]);
+    assert_eq!(store.change_definitions(&shop, vec![change("a", Some("3"))], 2, 3).await.unwrap(), 3);
+    assert_eq!(named().await, [("a".to_owned(), 2), ("b".to_owned(), 2)], "the count goes on");
 }
 
 pub(crate) async fn the_janitor_deletes_receipts(store: &Store) {

@@ -2,38 +2,22 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use runnel_chassis::{Clock, ContextSigner};
 use runnel_contracts::{
-    proto::{
-        catalog::v1::{
-            EventName, ListEventNamesRequest, ListEventNamesResponse, ListPropertiesRequest,
-            ListPropertiesResponse, Property, PropertyValue, catalog_service_server::CatalogService,
-        },
-        query::v1 as query,
+    proto::catalog::v1::{
+        EventName, ListEventNamesRequest, ListEventNamesResponse, ListPropertiesRequest,
+        ListPropertiesResponse, Property, PropertyValue,
     },
     question::value_to_wire,
     refusal::{Reason, Refusal},
 };
-use runnel_journeys::{Journeys, Loaded, ValueColumn};
+use runnel_journeys::{Loaded, ValueColumn};
 use runnel_model::{Selector, TenantName, ValueType};
 use runnel_storage::compute;
-use tonic::{Request, Response, Status};
 
-use crate::{
-    refusal::{loading, stopped, unavailable},
-    saved::page_size,
-};
+use crate::{catalog::Catalog, refusal::stopped, saved::page_size};
 
 /// Frequent values shown of a property.
 const FREQUENT: usize = 10;
-
-/// Answers `CatalogService`.
-#[derive(Clone, Debug)]
-pub struct Catalog {
-    journeys: Journeys,
-    signer: ContextSigner,
-    clock: Clock,
-}
 
 /// What was seen of one event name.
 #[derive(Clone, Copy)]
@@ -50,32 +34,8 @@ impl Default for Seen {
     }
 }
 
-impl Catalog {
-    /// A catalogue over journeys.
-    #[must_use]
-    pub fn new(journeys: Journeys, signer: ContextSigner, clock: Clock) -> Catalog {
-        Catalog { journeys, signer, clock }
-    }
-
-    async fn provenance(
-        &self,
-        tenant: &TenantName,
-        loaded: &Loaded,
-        now_ms: i64,
-    ) -> Result<query::Provenance, Refusal> {
-        let definition =
-            self.journeys.store().definition_version(tenant).await.map_err(|fault| unavailable(&fault))?;
-        let revision = query::Revision { sequence: loaded.sequence, definition, alias: 0, erasure: 0 };
-        Ok(query::Provenance {
-            definition_version: 0,
-            as_of_ms: now_ms,
-            revision: Some(revision),
-            notes: Vec::new(),
-        })
-    }
-}
-
-fn names(loaded: &Loaded) -> Vec<EventName> {
+/// Event names, most frequent first, then by name.
+pub(crate) fn names(loaded: &Loaded) -> Vec<EventName> {
     let mut seen = vec![Seen::default(); loaded.names.len()];
     let mut last_visitor = vec![u64::MAX; seen.len()];
     let mut visitors = 0;
@@ -112,7 +72,7 @@ fn names(loaded: &Loaded) -> Vec<EventName> {
 fn property(loaded: &Loaded, name: &str, types: &[ValueType], kind: Option<u16>) -> Property {
     let mut counts: HashMap<u32, u64> = HashMap::new();
     let mut last_seen_ms = i64::MIN;
-    let place = loaded.column(&Selector::Property(name.to_owned()));
+    let place = loaded.column(&Selector::property(name));
     for (run, skip) in loaded.runs() {
         let (Ok(slice), Some(codes)) =
             (run.slice(skip), place.and_then(|place| run.columns.get(place)).map(ValueColumn::values))
@@ -148,19 +108,16 @@ fn property(loaded: &Loaded, name: &str, types: &[ValueType], kind: Option<u16>)
     }
 }
 
-#[tonic::async_trait]
-impl CatalogService for Catalog {
-    async fn list_event_names(
+impl Catalog {
+    pub(crate) async fn event_names(
         &self,
-        request: Request<ListEventNamesRequest>,
-    ) -> Result<Response<ListEventNamesResponse>, Status> {
-        let now_ms = self.clock.now_ms();
-        let caller = self.signer.caller(request.metadata(), now_ms)?;
-        let request = request.into_inner();
+        tenant: &TenantName,
+        request: ListEventNamesRequest,
+        now_ms: i64,
+    ) -> Result<ListEventNamesResponse, Refusal> {
         let size = page_size(request.page_size)?;
-        let loaded =
-            self.journeys.at(&caller.tenant, &BTreeSet::new()).await.map_err(|fault| loading(&fault))?;
-        let provenance = self.provenance(&caller.tenant, &loaded, now_ms).await?;
+        let loaded = self.load(tenant, &BTreeSet::new()).await?;
+        let provenance = self.provenance(tenant, &loaded, now_ms).await?;
         let all = compute(move || names(&loaded)).await.map_err(|_| stopped())?;
         let start = if request.page_token.is_empty() {
             0
@@ -177,29 +134,23 @@ impl CatalogService for Catalog {
         let page: Vec<EventName> = all.iter().skip(start).take(size).cloned().collect();
         let more = start + page.len() < all.len();
         let next_page_token = page.last().filter(|_| more).map(|last| last.name.clone()).unwrap_or_default();
-        Ok(Response::new(ListEventNamesResponse {
-            event_names: page,
-            next_page_token,
-            provenance: Some(provenance),
-        }))
+        Ok(ListEventNamesResponse { event_names: page, next_page_token, provenance: Some(provenance) })
     }
 
-    async fn list_properties(
+    pub(crate) async fn properties(
         &self,
-        request: Request<ListPropertiesRequest>,
-    ) -> Result<Response<ListPropertiesResponse>, Status> {
-        let now_ms = self.clock.now_ms();
-        let caller = self.signer.caller(request.metadata(), now_ms)?;
-        let request = request.into_inner();
+        tenant: &TenantName,
+        request: ListPropertiesRequest,
+        now_ms: i64,
+    ) -> Result<ListPropertiesResponse, Refusal> {
         let size = page_size(request.page_size)?;
-        let loaded =
-            self.journeys.at(&caller.tenant, &BTreeSet::new()).await.map_err(|fault| loading(&fault))?;
+        let loaded = self.load(tenant, &BTreeSet::new()).await?;
         let mut page = loaded.properties.page(&request.page_token, size + 1);
         let more = page.len() > size;
         page.truncate(size);
-        let selectors = page.iter().map(|(name, _)| Selector::Property(name.clone())).collect();
-        let loaded = self.journeys.at(&caller.tenant, &selectors).await.map_err(|fault| loading(&fault))?;
-        let provenance = self.provenance(&caller.tenant, &loaded, now_ms).await?;
+        let selectors = page.iter().map(|(name, _)| Selector::property(name)).collect();
+        let loaded = self.load(tenant, &selectors).await?;
+        let provenance = self.provenance(tenant, &loaded, now_ms).await?;
         let next_page_token = page.last().filter(|_| more).map(|(name, _)| name.clone()).unwrap_or_default();
         let kind = if request.event_name.is_empty() {
             None
@@ -210,10 +161,6 @@ impl CatalogService for Catalog {
         };
         let count = move || page.iter().map(|(name, types)| property(&loaded, name, types, kind)).collect();
         let properties = compute(count).await.map_err(|_| stopped())?;
-        Ok(Response::new(ListPropertiesResponse {
-            properties,
-            next_page_token,
-            provenance: Some(provenance),
-        }))
+        Ok(ListPropertiesResponse { properties, next_page_token, provenance: Some(provenance) })
     }
 }

@@ -4,7 +4,8 @@ use runnel_client::{
     Client,
     proto::{
         admin::v1::CreateTenantRequest,
-        funnel::v1::{EventMatch, FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request::Funnel},
+        funnel::v1::{FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request::Funnel},
+        query::v1::EventMatch,
     },
 };
 use std::time::Duration;
@@ -44,7 +45,7 @@ async fn memory(tenants: usize) -> f64 {
             let (batch, id) = template.batch(number);
             writer.append_encoded(batch, &id).await.unwrap();
             let step = Step {
-                any_of: vec![EventMatch { event: "view_item".into(), r#where: None }],
+                any_of: vec![EventMatch { event: "view_item".into(), ..EventMatch::default() }],
                 ..Step::default()
             };
             let definition =

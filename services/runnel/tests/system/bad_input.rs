@@ -7,12 +7,13 @@ use runnel_client::{
     proto::{
         event::v1::{Event, Value, value::Kind},
         funnel::v1::{
-            DefineFunnelRequest, EventMatch, FunnelDefinition, GetFunnelRequest, QueryFunnelRequest, Step,
+            DefineFunnelRequest, FunnelDefinition, GetFunnelRequest, QueryFunnelRequest, Step,
             query_funnel_request,
         },
         ingest::v1::{
             AppendRequest, GetIngestReportRequest, Verdict, ingest_service_client::IngestServiceClient,
         },
+        query::v1::EventMatch,
     },
 };
 use tonic::{Code, Request, Status};
@@ -37,7 +38,10 @@ fn event(at: usize) -> Event {
 }
 
 fn funnel(steps: usize, window_ms: i64) -> QueryFunnelRequest {
-    let step = || Step { any_of: vec![EventMatch { event: "a".into(), r#where: None }], ..Step::default() };
+    let step = || Step {
+        any_of: vec![EventMatch { event: "a".into(), ..EventMatch::default() }],
+        ..Step::default()
+    };
     let definition = FunnelDefinition {
         steps: (0..steps).map(|_| step()).collect(),
         window_ms: Some(window_ms),

@@ -4,7 +4,8 @@ use runnel_client::{
     Client,
     proto::{
         event::v1::Event,
-        funnel::v1::{EventMatch, FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request},
+        funnel::v1::{FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request},
+        query::v1::EventMatch,
     },
 };
 
@@ -19,7 +20,7 @@ async fn next_answer(server: Deployment) {
     let client = Client::connect(&server.endpoint, &write).await.unwrap();
     let reader = Client::connect(&server.endpoint, &read).await.unwrap();
     let step = |name: &str| Step {
-        any_of: vec![EventMatch { event: name.into(), r#where: None }],
+        any_of: vec![EventMatch { event: name.into(), ..EventMatch::default() }],
         ..Step::default()
     };
     let definition = FunnelDefinition { steps: ["a", "b"].map(step).into(), ..FunnelDefinition::default() };

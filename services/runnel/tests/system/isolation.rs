@@ -43,6 +43,35 @@ const PROBES: &[(&str, &str, Told)] = &[
     ("CatalogService/ListEventNames", r"{}", Told::Own),
     ("CatalogService/ListProperties", r#"{"eventName":"a"}"#, Told::Own),
     (
+        "CatalogService/DefineConversion",
+        r#"{"conversion":{"name":"c1","role":"ROLE_MICRO","part":"PART_STEP","family":"FAMILY_INTERACTION","stage":"STAGE_INTEREST","rule":{"event":{"anyOf":[{"event":"a"}]}}},"expectedVersion":"1"}"#,
+        Told::Refused(Code::Aborted),
+    ),
+    ("CatalogService/GetConversion", r#"{"name":"c1"}"#, Told::Refused(Code::NotFound)),
+    ("CatalogService/ListConversions", r"{}", Told::Own),
+    ("CatalogService/DeleteConversion", r#"{"name":"c1"}"#, Told::Refused(Code::NotFound)),
+    (
+        "CatalogService/PreviewConversion",
+        r#"{"conversion":{"name":"c1","role":"ROLE_MICRO","part":"PART_STEP","family":"FAMILY_INTERACTION","stage":"STAGE_INTEREST","rule":{"event":{"anyOf":[{"event":"a"}]}}},"examples":100}"#,
+        Told::Own,
+    ),
+    ("CatalogService/GetCatalog", r"{}", Told::Own),
+    (
+        "CatalogService/ApplyCatalog",
+        r#"{"document":{"conversions":[]},"prune":true,"expectedVersion":"2"}"#,
+        Told::Refused(Code::Aborted),
+    ),
+    ("CatalogService/FitTemplate", r#"{"template":"shop"}"#, Told::Own),
+    ("InsightService/QueryConversions", r"{}", Told::Own),
+    ("InsightService/QueryConversions", r#"{"conversions":["c1"]}"#, Told::Refused(Code::FailedPrecondition)),
+    ("InsightService/QuerySessions", r#"{"split":{"column":{"property":"p"}}}"#, Told::Own),
+    ("InsightService/QueryPages", r"{}", Told::Own),
+    ("InsightService/QueryTrend", r#"{"of":[{"event":"a"}],"split":{"column":{"property":"p"}}}"#, Told::Own),
+    ("InsightService/QueryTrend", r#"{"of":[{"conversion":"c1"}]}"#, Told::Refused(Code::FailedPrecondition)),
+    ("InsightService/QueryRetention", r"{}", Told::Own),
+    ("InsightService/QueryFrequency", r#"{"of":{"event":"a"}}"#, Told::Own),
+    ("InsightService/QueryMicroToMacro", r#"{"macro":"c1"}"#, Told::Refused(Code::FailedPrecondition)),
+    (
         "FunnelService/DefineFunnel",
         r#"{"name":"f1","expectedVersion":"1","definition":{"steps":[{"anyOf":[{"event":"a"}]},{"anyOf":[{"event":"b"}]}]}}"#,
         Told::Refused(Code::Aborted),
@@ -179,7 +208,14 @@ async fn every_wrong_call_is_denied(server: Deployment) {
         r#"{{"name":"f1","definition":{{"steps":[{{"anyOf":[{{"event":"a"}}]}},{{"anyOf":[{{"event":"{CANARY}"}}]}}]}}}}"#
     );
     call(&channel, method("FunnelService/DefineFunnel"), &definition, &[&read]).await.unwrap();
+    let conversion = format!(
+        r#"{{"conversion":{{"name":"c1","description":"{CANARY}","role":"ROLE_MACRO","rule":{{"event":{{"anyOf":[{{"event":"a"}}]}}}}}}}}"#
+    );
+    call(&channel, method("CatalogService/DefineConversion"), &conversion, &[&read]).await.unwrap();
     for (path, request) in [
+        ("CatalogService/GetCatalog", "{}"),
+        ("InsightService/QueryConversions", "{}"),
+        ("InsightService/QuerySessions", r#"{"split":{"column":{"property":"p"}}}"#),
         ("CatalogService/ListEventNames", "{}"),
         ("CatalogService/ListProperties", r#"{"eventName":"a"}"#),
         ("FunnelService/GetFunnel", r#"{"name":"f1"}"#),
@@ -253,6 +289,8 @@ async fn every_wrong_call_is_denied(server: Deployment) {
     // The other tenant's things are as they were.
     let kept = call(&channel, method("FunnelService/GetFunnel"), r#"{"name":"f1"}"#, &[&read]).await.unwrap();
     assert!(kept.contains(CANARY), "{kept}");
+    let kept = call(&channel, method("CatalogService/GetCatalog"), "{}", &[&read]).await.unwrap();
+    assert!(kept.contains("c1") && kept.contains("f1"), "{kept}");
     eprintln!(
         "{} methods, {denied} calls denied, {own} answered about the caller's own things",
         methods.len()

@@ -14,8 +14,9 @@ use runnel_client::{
     Client,
     proto::{
         event::v1::Event,
-        funnel::v1::{EventMatch, ExplainVisitorRequest, FunnelDefinition, Step, explain_visitor_request},
+        funnel::v1::{ExplainVisitorRequest, FunnelDefinition, Step, explain_visitor_request},
         ingest::v1::GetIngestReportRequest,
+        query::v1::EventMatch,
     },
 };
 
@@ -77,8 +78,10 @@ async fn check(server: &Server, write: &str, read: &str, ledger: &Ledger, random
     assert!((least..=most).contains(&report.counted), "{least} <= {} <= {most}", report.counted);
     assert_eq!(report.quarantined, 0, "{:?}", report.quarantine_reasons);
     let reader = Client::connect(&server.endpoint, read).await.unwrap();
-    let step =
-        || Step { any_of: vec![EventMatch { event: "seen".into(), r#where: None }], ..Step::default() };
+    let step = || Step {
+        any_of: vec![EventMatch { event: "seen".into(), ..EventMatch::default() }],
+        ..Step::default()
+    };
     let definition = FunnelDefinition { steps: vec![step(), step()], ..FunnelDefinition::default() };
     let acked: Vec<u64> = ledger.acked.iter().copied().collect();
     for _ in 0..20.min(acked.len()) {

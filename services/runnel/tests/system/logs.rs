@@ -6,13 +6,16 @@ use std::{
 };
 
 use flate2::read::GzDecoder;
-use runnel_client::proto::funnel::v1::{
-    EventMatch, ExplainVisitorRequest, FunnelDefinition, QueryFunnelRequest, Step, UnitState,
-    explain_visitor_request, query_funnel_request,
+use runnel_client::proto::{
+    funnel::v1::{
+        ExplainVisitorRequest, FunnelDefinition, QueryFunnelRequest, Step, UnitState,
+        explain_visitor_request, query_funnel_request,
+    },
+    query::v1::EventMatch,
 };
 
 use crate::{
-    command::{ask, import, number, reached},
+    command::{ask, import, json, number, reached, runnel},
     server::{Random, Server, keys},
 };
 
@@ -41,6 +44,41 @@ fn shuffled(file: &Path, to: &Path, seed: u64) {
     }
     let mut out = std::fs::File::create(to).unwrap();
     writeln!(out, "{header}\n{}", lines.join("\n")).unwrap();
+}
+
+#[test]
+fn the_shop_log_has_its_known_conversions_and_sessions() {
+    let Some(file) = log("gmerch-ga360") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    import(&file, &data, "shop", &[]);
+    let place = ["--data-dir", data.to_str().unwrap(), "--tenant", "shop"];
+    let run = |args: &[&str]| json(&[args, &place].concat());
+    let applied = run(&["catalog", "apply", "--template", "shop"]);
+    assert_eq!(applied["changes"].as_array().unwrap().len(), 20);
+    let table = run(&["ask", "conversions", "purchase"]);
+    let found = &table["conversions"][0];
+    let counts = ["events", "visitors", "sessions"].map(|name| number(&found[name]));
+    assert_eq!(counts, [45, 42, 43]);
+    let sessions = run(&["ask", "sessions"]);
+    let counts = ["sessions", "singleEvent"].map(|name| number(&sessions["total"][name]));
+    assert_eq!(counts, [2_513, 1_208]);
+    // What is exported and applied again changes nothing; what is changed in it is one change.
+    let exported = folder.path().join("catalog.json");
+    let text = exported.to_str().unwrap();
+    let said = runnel(&[&["catalog", "export", text], &place[..]].concat());
+    assert!(said.success, "{}", said.err);
+    let again = runnel(&[&["catalog", "apply", text], &place[..]].concat());
+    assert!(again.out.contains("0 added, 0 changed, 0 removed, 20 as they were"), "{}", again.out);
+    let changed =
+        std::fs::read_to_string(&exported).unwrap().replace("An order was paid or placed.", "Paid.");
+    std::fs::write(&exported, changed).unwrap();
+    let tried = runnel(&[&["catalog", "apply", text, "--dry-run"], &place[..]].concat());
+    assert!(tried.out.contains("~ conversion purchase (purchase)"), "{}", tried.out);
+    assert!(tried.out.contains("+ \"description\": \"Paid.\""), "{}", tried.out);
+    assert!(tried.out.contains("1 would be changed"), "{}", tried.out);
+    let wrong = runnel(&[&["ask", "funnel", "--steps", "@cart,@never"], &place[..]].concat());
+    assert!(!wrong.success && wrong.err.contains("no conversion \"never\""), "{}", wrong.err);
 }
 
 #[test]
@@ -98,7 +136,7 @@ async fn explanations_of_all_visitors_sum_to_the_report() {
     let server = Server::start(&data);
     let client = runnel_client::Client::connect(&server.endpoint, &read).await.unwrap();
     let step = |name: &str| Step {
-        any_of: vec![EventMatch { event: name.into(), r#where: None }],
+        any_of: vec![EventMatch { event: name.into(), ..EventMatch::default() }],
         ..Step::default()
     };
     let definition = FunnelDefinition {

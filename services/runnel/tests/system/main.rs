@@ -9,6 +9,7 @@
 mod bad_input;
 mod canaries;
 mod command;
+mod conversions;
 mod edge;
 mod fresh;
 mod isolation;

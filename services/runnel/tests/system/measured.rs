@@ -7,8 +7,9 @@ use runnel_client::{
     Client,
     proto::{
         event::v1::Event,
-        funnel::v1::{EventMatch, FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request},
+        funnel::v1::{FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request},
         ingest::v1::AppendResponse,
+        query::v1::EventMatch,
     },
 };
 use runnel_contracts::frame::{Frame, FrameOut};
@@ -39,7 +40,7 @@ pub(crate) fn batch(number: usize) -> Vec<Event> {
 
 pub(crate) fn question() -> QueryFunnelRequest {
     let step = |name: &str| Step {
-        any_of: vec![EventMatch { event: name.into(), r#where: None }],
+        any_of: vec![EventMatch { event: name.into(), ..EventMatch::default() }],
         ..Step::default()
     };
     let definition =

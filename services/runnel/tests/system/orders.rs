@@ -10,10 +10,10 @@ use runnel_client::{
     proto::{
         event::v1::{Event, Value, value::Kind},
         funnel::v1::{
-            BreakDown, EventMatch, Exclusion, FunnelDefinition, QueryFunnelRequest, QueryFunnelResponse,
-            Step, TrendInterval, VerifyRequest, query_funnel_request,
+            BreakDown, Exclusion, FunnelDefinition, QueryFunnelRequest, QueryFunnelResponse, Step,
+            TrendInterval, VerifyRequest, query_funnel_request,
         },
-        query::v1::{Selector, selector::Column},
+        query::v1::{EventMatch, Selector, selector::Column},
     },
 };
 use runnel_harness::Deployment;
@@ -38,7 +38,7 @@ fn event(random: &mut Random, at: u64) -> Event {
 }
 
 fn question() -> QueryFunnelRequest {
-    let event = |name: &str| EventMatch { event: name.into(), r#where: None };
+    let event = |name: &str| EventMatch { event: name.into(), ..EventMatch::default() };
     let step = |name: &str| Step { any_of: vec![event(name)], ..Step::default() };
     let definition = FunnelDefinition {
         steps: ["a", "b", "c"].map(step).into(),

@@ -5,9 +5,10 @@ use runnel_client::{
     proto::{
         event::v1::Event,
         funnel::v1::{
-            AnyOrderGroup, EventMatch, Exclusion, ExclusionEffect, FunnelDefinition, Profile,
-            QueryFunnelRequest, Step, Tie, query_funnel_request,
+            AnyOrderGroup, Exclusion, ExclusionEffect, FunnelDefinition, Profile, QueryFunnelRequest, Step,
+            Tie, query_funnel_request,
         },
+        query::v1::EventMatch,
     },
 };
 
@@ -64,7 +65,7 @@ fn events(text: &str, visitor: &str) -> Vec<Event> {
 }
 
 fn definition(window: i64, steps: &str, special: &str, profile: Profile) -> FunnelDefinition {
-    let event = |name: &str| EventMatch { event: name.into(), r#where: None };
+    let event = |name: &str| EventMatch { event: name.into(), ..EventMatch::default() };
     let step = |(at, name): (usize, char)| Step {
         any_of: vec![event(&name.to_string())],
         direct: special == "direct" && at > 0,

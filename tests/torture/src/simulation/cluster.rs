@@ -153,8 +153,7 @@ impl Cluster {
             ..JourneysOptions::default()
         };
         let journeys = Journeys::new(store, options).unwrap();
-        let (funnels, catalog) = Funnels::new(journeys, signer(), clock).servers();
-        Upstream::new(tonic::service::Routes::new(funnels).add_service(catalog).prepare())
+        Upstream::new(Funnels::new(journeys, signer(), clock).routes())
     }
 
     /// Compaction as eager as chance has it.

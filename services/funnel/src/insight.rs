@@ -1,0 +1,117 @@
+//! `InsightService` as a tonic server: counts of conversions, sessions and visitors, over time.
+
+pub(crate) mod asked;
+mod conversions;
+mod frequency;
+mod micro_to_macro;
+mod pages;
+mod retention;
+mod sessions;
+mod split;
+mod trend;
+
+use runnel_chassis::{Clock, ContextSigner};
+use runnel_contracts::{
+    proto::{
+        insight::v1::{
+            QueryConversionsRequest, QueryConversionsResponse, QueryFrequencyRequest, QueryFrequencyResponse,
+            QueryMicroToMacroRequest, QueryMicroToMacroResponse, QueryPagesRequest, QueryPagesResponse,
+            QueryRetentionRequest, QueryRetentionResponse, QuerySessionsRequest, QuerySessionsResponse,
+            QueryTrendRequest, QueryTrendResponse, insight_service_server::InsightService,
+        },
+        query::v1::TimeRange,
+    },
+    refusal::Refusal,
+};
+use runnel_journeys::Journeys;
+use runnel_model::TenantName;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    calendar::Calendar,
+    catalog::Catalogue,
+    definition::{self, Range},
+};
+
+/// Answers `InsightService`.
+#[derive(Clone, Debug)]
+pub(crate) struct Insights {
+    journeys: Journeys,
+    signer: ContextSigner,
+    clock: Clock,
+}
+
+/// Who asks, and over what.
+struct Scene {
+    tenant: TenantName,
+    catalogue: Catalogue,
+    range: Range,
+    /// Which ends of the range were given.
+    given: (bool, bool),
+}
+
+impl Insights {
+    /// Insights over journeys.
+    #[must_use]
+    pub(crate) fn new(journeys: Journeys, signer: ContextSigner, clock: Clock) -> Insights {
+        Insights { journeys, signer, clock }
+    }
+
+    async fn scene<T>(
+        &self,
+        request: &Request<T>,
+        over: impl Fn(&T) -> (Option<&TimeRange>, Option<i64>),
+    ) -> Result<Scene, Refusal> {
+        let now_ms = self.clock.now_ms();
+        let tenant = self.signer.caller(request.metadata(), now_ms)?.tenant;
+        let (asked, as_of_ms) = over(request.get_ref());
+        let range = definition::range(asked, as_of_ms, now_ms)?;
+        let given = asked.map_or((false, false), |one| (one.from_ms.is_some(), one.until_ms.is_some()));
+        let catalogue = Catalogue::read(self.journeys.store(), &tenant).await?;
+        Ok(Scene { tenant, catalogue, range, given })
+    }
+}
+
+impl Scene {
+    /// The calendar of a request, or else of the tenant.
+    fn calendar(&self, asked: &str) -> Result<Calendar, Refusal> {
+        let name = if asked.is_empty() { &self.catalogue.settings.time_zone } else { asked };
+        Calendar::of("time_zone", name)
+    }
+
+    /// The range, where an end that was not given lies at the first or behind the last event.
+    fn spanned(&self, span_ms: Option<(i64, i64)>) -> Range {
+        let mut range = self.range;
+        let (first, last) = span_ms.unwrap_or((range.until_ms, range.until_ms));
+        if !self.given.1 {
+            range.until_ms = range.until_ms.min(last.saturating_add(1)).max(range.from_ms);
+        }
+        if !self.given.0 {
+            range.from_ms = range.from_ms.max(first).min(range.until_ms);
+        }
+        range
+    }
+}
+
+macro_rules! answers {
+    ($($method:ident: $request:ident -> $response:ident, $module:ident::$answer:ident;)*) => {
+        #[tonic::async_trait]
+        impl InsightService for Insights {
+            $(async fn $method(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
+                let scene = self.scene(&request, |asked| (asked.range.as_ref(), asked.as_of_ms)).await?;
+                let answer = $module::$answer(&self.journeys, &scene, request.into_inner()).await?;
+                Ok(Response::new(answer))
+            })*
+        }
+    };
+}
+
+answers! {
+    query_conversions: QueryConversionsRequest -> QueryConversionsResponse, conversions::answer;
+    query_sessions: QuerySessionsRequest -> QuerySessionsResponse, sessions::answer;
+    query_pages: QueryPagesRequest -> QueryPagesResponse, pages::answer;
+    query_trend: QueryTrendRequest -> QueryTrendResponse, trend::answer;
+    query_retention: QueryRetentionRequest -> QueryRetentionResponse, retention::answer;
+    query_frequency: QueryFrequencyRequest -> QueryFrequencyResponse, frequency::answer;
+    query_micro_to_macro: QueryMicroToMacroRequest -> QueryMicroToMacroResponse, micro_to_macro::answer;
+}

@@ -1,0 +1,266 @@
+//! Answers about conversions, sessions and visitors for a terminal.
+
+use comfy_table::Cell;
+use runnel_contracts::proto::{
+    catalog::v1::{Conversion, Part, Role, Stage},
+    event::v1::Money,
+    insight::v1::{
+        Counts, QueryConversionsResponse, QueryFrequencyResponse, QueryMicroToMacroResponse,
+        QueryPagesResponse, QueryRetentionResponse, QuerySessionsResponse, QueryTrendResponse, SessionCounts,
+    },
+    query::v1::{Provenance, SplitValue, TimeRange, split_value},
+};
+
+use crate::{
+    render::{bar, median, number, percent, right, table, thousands, value},
+    when::show_instant,
+};
+
+/// As of when, and remarks.
+fn footer(provenance: Option<&Provenance>) -> String {
+    let Some(provenance) = provenance else { return String::new() };
+    let sequence = provenance.revision.as_ref().map_or(0, |revision| revision.sequence);
+    let mut lines = vec![format!("as of  {}, revision {sequence}", show_instant(provenance.as_of_ms))];
+    lines.extend(provenance.notes.iter().map(|note| format!("note   {note}")));
+    lines.join("\n")
+}
+
+fn money(values: &[Money]) -> String {
+    let one = |value: &Money| {
+        let cents = (i128::from(value.micros) + 5_000 * i128::from(value.micros.signum())) / 10_000;
+        let sign = if cents < 0 { "-" } else { "" };
+        let whole = thousands((cents.unsigned_abs() / 100) as u64);
+        format!("{sign}{whole}.{:02} {}", cents.unsigned_abs() % 100, value.currency)
+    };
+    values.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// What a conversion is for, in a word or two.
+fn kind(conversion: &Conversion) -> String {
+    let stage = match conversion.stage() {
+        Stage::Unspecified => "",
+        Stage::Interest => "interest",
+        Stage::Engagement => "engagement",
+        Stage::Willingness => "willingness",
+        Stage::Negative => "negative",
+    };
+    let part = match conversion.part() {
+        Part::Unspecified => "",
+        Part::Step => "step",
+        Part::Indicator => "indicator",
+    };
+    match conversion.role() {
+        Role::Macro => "MACRO".to_owned(),
+        _ => format!("{part}, {stage}"),
+    }
+}
+
+fn part(split: Option<&SplitValue>) -> String {
+    match split.and_then(|split| split.part.as_ref()) {
+        Some(split_value::Part::Value(found)) => value(found),
+        Some(split_value::Part::Other(_)) => "Other".to_owned(),
+        Some(split_value::Part::Unset(_)) => "(unset)".to_owned(),
+        None => "all".to_owned(),
+    }
+}
+
+fn start(bucket: Option<&TimeRange>) -> String {
+    let from_ms = bucket.and_then(|bucket| bucket.from_ms).unwrap_or(0);
+    show_instant(from_ms).trim_end_matches(":00.000Z").trim_end_matches("T00:00").replace('T', " ")
+}
+
+/// The table of conversions.
+pub(crate) fn conversions(answer: &QueryConversionsResponse) -> String {
+    let mut rows = table(&[
+        "conversion",
+        "kind",
+        "visitors",
+        "",
+        "of visitors",
+        "sessions",
+        "of sessions",
+        "events",
+        "value",
+    ]);
+    for counts in &answer.conversions {
+        let conversion = counts.conversion.clone().unwrap_or_default();
+        rows.add_row(vec![
+            Cell::new(&conversion.name),
+            Cell::new(kind(&conversion)),
+            number(counts.visitors),
+            Cell::new(bar(counts.visitors, answer.visitors)),
+            right(percent(counts.of_visitors.as_ref())),
+            number(counts.sessions),
+            right(percent(counts.of_sessions.as_ref())),
+            number(counts.events),
+            right(money(&counts.values)),
+        ]);
+    }
+    let all = format!("{} visitors, {} sessions", thousands(answer.visitors), thousands(answer.sessions));
+    if answer.conversions.is_empty() {
+        let hint = "The catalogue has no such conversions; runnel catalog apply --template shop makes some.";
+        return format!("{hint}\n{all}\n{}", footer(answer.provenance.as_ref()));
+    }
+    format!("{rows}\n{all}\n{}", footer(answer.provenance.as_ref()))
+}
+
+/// Sessions.
+pub(crate) fn sessions(answer: &QuerySessionsResponse) -> String {
+    let mut rows = table(&[
+        "",
+        "sessions",
+        "single event",
+        "bounced",
+        "bounce rate",
+        "events",
+        "pages",
+        "median length",
+        "visitors",
+        "new",
+        "returning",
+    ]);
+    let mut add = |name: String, counts: &SessionCounts| {
+        rows.add_row(vec![
+            Cell::new(name),
+            number(counts.sessions),
+            number(counts.single_event),
+            number(counts.bounced),
+            right(percent(counts.bounce_rate.as_ref())),
+            number(counts.events),
+            number(counts.pages),
+            right(median(counts.duration.as_ref())),
+            number(counts.visitors),
+            number(counts.new_visitors),
+            number(counts.returning_visitors),
+        ]);
+    };
+    let total = answer.total.clone().unwrap_or_default();
+    add("all".to_owned(), &total);
+    for row in &answer.rows {
+        add(part(row.value.as_ref()), &row.counts.clone().unwrap_or_default());
+    }
+    let mut visits = table(&["visit", "sessions", ""]);
+    for visit in total.visit_numbers.iter().take(10) {
+        let bar = Cell::new(bar(visit.sessions, total.sessions));
+        visits.add_row(vec![right(visit.number), number(visit.sessions), bar]);
+    }
+    format!("{rows}\n\n{visits}\n{}", footer(answer.provenance.as_ref()))
+}
+
+/// Counts over time.
+pub(crate) fn trend(answer: &QueryTrendResponse) -> String {
+    let mut text = String::new();
+    for series in &answer.series {
+        let mut headings = vec!["from", "events", "", "visitors", "sessions", "value"];
+        if !series.previous.is_empty() {
+            headings.extend(["events before", "change"]);
+        }
+        let mut rows = table(&headings);
+        let most = series.points.iter().map(|point| point.events).max().unwrap_or(0);
+        let mut add = |name: String, now: &Counts, then: Option<&Counts>, most: u64| {
+            let mut cells = vec![
+                Cell::new(name),
+                number(now.events),
+                Cell::new(bar(now.events.min(most), most)),
+                number(now.visitors),
+                number(now.sessions),
+                right(money(&now.values)),
+            ];
+            if let Some(then) = then {
+                cells.extend([number(then.events), right(change(now.events, then.events))]);
+            }
+            rows.add_row(cells);
+        };
+        for (at, point) in series.points.iter().enumerate() {
+            add(start(answer.buckets.get(at)), point, series.previous.get(at), most);
+        }
+        let total = series.total.clone().unwrap_or_default();
+        add("all".to_owned(), &total, series.previous_total.as_ref(), 0);
+        let of = series.value.as_ref().map_or_else(String::new, |value| format!(", {}", part(Some(value))));
+        text.push_str(&format!("{}{of}\n{rows}\n\n", series.label));
+    }
+    format!("{text}time zone {}\n{}", answer.time_zone, footer(answer.provenance.as_ref()))
+}
+
+fn change(now: u64, then: u64) -> String {
+    if then == 0 {
+        return "–".to_owned();
+    }
+    format!("{:+.1} %", (now as f64 / then as f64 - 1.0) * 100.0)
+}
+
+/// Who comes back.
+pub(crate) fn retention(answer: &QueryRetentionResponse) -> String {
+    let shown = answer.cohorts.len().min(12);
+    let numbers: Vec<String> = (0..shown).map(|at| format!("+{at}")).collect();
+    let headings: Vec<&str> =
+        ["from", "visitors"].into_iter().chain(numbers.iter().map(String::as_str)).collect();
+    let mut rows = table(&headings);
+    for cohort in &answer.cohorts {
+        let mut cells = vec![Cell::new(start(cohort.bucket.as_ref())), number(cohort.visitors)];
+        cells.extend(cohort.again.iter().take(shown).map(|rate| right(percent(Some(rate)))));
+        rows.add_row(cells);
+    }
+    format!("{rows}\ntime zone {}\n{}", answer.time_zone, footer(answer.provenance.as_ref()))
+}
+
+/// How often.
+pub(crate) fn frequency(answer: &QueryFrequencyResponse) -> String {
+    let mut rows = table(&["times", "visitors", ""]);
+    let most = answer.buckets.iter().map(|bucket| bucket.visitors).max().unwrap_or(0);
+    for bucket in &answer.buckets {
+        let times = if bucket.times == 100 { "100 or more".to_owned() } else { bucket.times.to_string() };
+        let bar = Cell::new(bar(bucket.visitors, most));
+        rows.add_row(vec![right(times), number(bucket.visitors), bar]);
+    }
+    format!("{rows}\n{} visitors\n{}", thousands(answer.visitors), footer(answer.provenance.as_ref()))
+}
+
+/// Landing and exit pages.
+pub(crate) fn pages(answer: &QueryPagesResponse) -> String {
+    let mut rows = table(&["page", "landings", "", "exits", "bounces"]);
+    for page in &answer.pages {
+        rows.add_row(vec![
+            Cell::new(page.page.as_deref().unwrap_or("(unset)")),
+            number(page.landings),
+            Cell::new(bar(page.landings, answer.sessions)),
+            number(page.exits),
+            number(page.bounces),
+        ]);
+    }
+    let sessions = thousands(answer.sessions);
+    let (more, without) = (thousands(answer.more_pages), thousands(answer.without_page));
+    let all = format!("{sessions} sessions with a page, {without} without; {more} more pages");
+    format!("{rows}\n{all}\n{}", footer(answer.provenance.as_ref()))
+}
+
+/// Which micro-conversions go before the macro-conversion.
+pub(crate) fn micro_to_macro(answer: &QueryMicroToMacroResponse) -> String {
+    let mut rows = table(&[
+        "micro-conversion",
+        "kind",
+        "visitors",
+        "reached it",
+        "open",
+        "matured",
+        "95 %",
+        "median time",
+    ]);
+    for one in &answer.micros {
+        let micro = one.micro.clone().unwrap_or_default();
+        let interval = one.matured.as_ref().map_or_else(String::new, |rate| {
+            format!("{:.1} to {:.1} %", rate.low * 100.0, rate.high * 100.0)
+        });
+        rows.add_row(vec![
+            Cell::new(&micro.name),
+            Cell::new(kind(&micro)),
+            number(one.visitors),
+            number(one.reached),
+            number(one.open),
+            right(percent(one.matured.as_ref())),
+            right(interval),
+            right(median(one.time_to_macro.as_ref())),
+        ]);
+    }
+    format!("{rows}\n{}", footer(answer.provenance.as_ref()))
+}
