@@ -150,7 +150,9 @@ async fn unsafe_users_commit_to_disk() {
         compaction_url: url("compaction"),
         ..PostgresOptions::new(server.url(&database, "owner"))
     };
-    Store::open_postgres(&options).await.unwrap().close().await;
+    let store = Store::open_postgres(&options).await.unwrap();
+    store.create_tenant(&shop(), NOW).await.unwrap();
+    store.close().await;
     let sql = |statements: &str| server.sql(&database, statements).unwrap();
     // Every statement that writes to the journal says with what setting it was run.
     sql(
