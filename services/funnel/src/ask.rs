@@ -81,17 +81,18 @@ impl Posed {
 
     /// As of when, and by which definition.
     pub(crate) fn provenance(&self, version: u64, range: Range, notes: Vec<String>) -> query::Provenance {
-        let revision = query::Revision {
-            sequence: self.loaded.sequence,
-            definition: self.definition,
-            alias: 0,
-            erasure: 0,
-        };
-        query::Provenance {
-            definition_version: version,
-            as_of_ms: range.as_of_ms,
-            revision: Some(revision),
-            notes,
-        }
+        let told = provenance(&self.loaded, self.definition, range.as_of_ms, notes);
+        query::Provenance { definition_version: version, ..told }
     }
+}
+
+/// What an answer that no saved definition asked for is made of: these journeys, and the tenant's definitions of that version.
+pub(crate) fn provenance(
+    loaded: &Loaded,
+    definition: u64,
+    as_of_ms: i64,
+    notes: Vec<String>,
+) -> query::Provenance {
+    let revision = query::Revision { sequence: loaded.sequence, definition, alias: 0, erasure: 0 };
+    query::Provenance { definition_version: 0, as_of_ms, revision: Some(revision), notes }
 }

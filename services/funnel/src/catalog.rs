@@ -29,7 +29,10 @@ use runnel_model::{Selector, TenantName};
 use tonic::{Request, Response, Status};
 
 pub(crate) use self::stored::{Catalogue, Known};
-use crate::refusal::{loading, unavailable};
+use crate::{
+    ask,
+    refusal::{loading, unavailable},
+};
 
 /// Answers `CatalogService`.
 #[derive(Clone, Debug)]
@@ -65,13 +68,7 @@ impl Catalog {
     ) -> Result<query::Provenance, Refusal> {
         let definition =
             self.journeys.store().definition_version(tenant).await.map_err(|fault| unavailable(&fault))?;
-        let revision = query::Revision { sequence: loaded.sequence, definition, alias: 0, erasure: 0 };
-        Ok(query::Provenance {
-            definition_version: 0,
-            as_of_ms: now_ms,
-            revision: Some(revision),
-            notes: Vec::new(),
-        })
+        Ok(ask::provenance(loaded, definition, now_ms, Vec::new()))
     }
 }
 
@@ -159,7 +156,8 @@ impl CatalogService for Catalog {
     ) -> Result<Response<FitTemplateResponse>, Status> {
         let (tenant, request, now_ms) = self.open(request)?;
         let loaded = self.load(&tenant, &BTreeSet::new()).await?;
-        let mut fitted = template::fit(&request.template, &loaded)?;
+        let settings = Catalogue::read(self.journeys.store(), &tenant).await?.settings;
+        let mut fitted = template::fit(&request.template, &loaded, &settings)?;
         fitted.provenance = Some(self.provenance(&tenant, &loaded, now_ms).await?);
         Ok(Response::new(fitted))
     }

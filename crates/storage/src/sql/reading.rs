@@ -206,8 +206,7 @@ impl Database {
         .await
     }
 
-    /// Contents that lost to another of the same identity, for identities from `from` up to and including `until`.
-    /// Contents that lost, of identities from one to another, and how many there are of all.
+    /// Contents that lost to another of the same identity, for identities from `from` up to and including `until`; and how many there are for all identities.
     pub(crate) async fn conflicts(
         &self,
         tenant: &TenantName,

@@ -81,7 +81,9 @@ pub(crate) async fn apply(
             break;
         }
         let (changes, after) = changes(&self::parts(&current)?, &parts, request.prune);
-        check_funnels(&wanted, &after)?;
+        most("document.conversions", after.conversions.len(), limits::CONVERSIONS)?;
+        most("document.funnels", after.funnels.len(), limits::FUNNELS)?;
+        check_funnels(&wanted, &after.conversions)?;
         let writes: Vec<DefinitionChange> =
             changes.iter().filter_map(|(change, body)| write(change, body)).collect();
         let changes = changes.into_iter().map(|(change, _)| change).collect();
@@ -151,7 +153,8 @@ fn most(at: &str, found: usize, most: usize) -> Result<(), Refusal> {
     if found <= most {
         return Ok(());
     }
-    Err(Refusal::field(Reason::LimitReached, at, format!("{at} has at most {most} entries; it has {found}.")))
+    let text = format!("A tenant has at most {most} of these; with {at} there would be {found}.");
+    Err(Refusal::field(Reason::LimitReached, at, text))
 }
 
 fn twice(at: &str, name: &str, known: bool) -> Result<(), Refusal> {
@@ -162,26 +165,25 @@ fn twice(at: &str, name: &str, known: bool) -> Result<(), Refusal> {
     Err(Refusal::field(Reason::NameInvalid, format!("{at}.name"), text))
 }
 
-/// What has to change, each with its bytes at rest, and the conversions that there are afterwards.
-fn changes(
-    current: &Parts,
-    wanted: &Parts,
-    prune: bool,
-) -> (Vec<(CatalogChange, Bytes)>, Vec<wire::Conversion>) {
+/// What has to change, each with its bytes at rest, and the catalogue that there is afterwards.
+fn changes(current: &Parts, wanted: &Parts, prune: bool) -> (Vec<(CatalogChange, Bytes)>, CatalogDocument) {
     let keys: BTreeSet<_> = current.keys().chain(wanted.keys()).collect();
     let mut changes = Vec::new();
-    let mut conversions = Vec::new();
+    let mut afterwards = CatalogDocument::default();
     for key @ (part, name) in keys {
         let (before, after) = (current.get(key), wanted.get(key));
         let kept = match (before, after) {
             // Settings are set or left alone; nothing is set by taking them away.
-            (Some(before), None) if !prune || *part == CatalogPart::Settings => {
-                conversions.extend(before.alone.conversions.iter().cloned());
-                continue;
-            }
+            (Some(before), None) if !prune || *part == CatalogPart::Settings => Some(before),
             (_, after) => after,
         };
-        conversions.extend(kept.iter().flat_map(|part| &part.alone.conversions).cloned());
+        if let Some(kept) = kept {
+            afterwards.conversions.extend_from_slice(&kept.alone.conversions);
+            afterwards.funnels.extend_from_slice(&kept.alone.funnels);
+        }
+        if after.is_none() && kept.is_some() {
+            continue;
+        }
         let action = match (before, after) {
             (Some(before), Some(after)) if before.body == after.body => CatalogAction::Unchanged,
             (Some(_), Some(_)) => CatalogAction::Changed,
@@ -197,7 +199,7 @@ fn changes(
         };
         changes.push((change, after.map(|part| part.body.clone()).unwrap_or_default()));
     }
-    (changes, conversions)
+    (changes, afterwards)
 }
 
 fn write(change: &CatalogChange, body: &Bytes) -> Option<DefinitionChange> {

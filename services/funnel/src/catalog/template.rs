@@ -84,8 +84,8 @@ struct Way {
     window_ms: i64,
 }
 
-/// Makes a catalogue of a template for a tenant with these events.
-pub(crate) fn fit(name: &str, loaded: &Loaded) -> Result<FitTemplateResponse, Refusal> {
+/// Makes a catalogue of a template for a tenant with these events, whose settings say what a page is.
+pub(crate) fn fit(name: &str, loaded: &Loaded, settings: &Settings) -> Result<FitTemplateResponse, Refusal> {
     let Some((_, read)) = READ.iter().find(|(known, _)| *known == name) else {
         let known = TEMPLATES.map(|(name, _)| name).join(", ");
         let text = format!("There is no template {name:?}; there are {known}.");
@@ -101,12 +101,12 @@ pub(crate) fn fit(name: &str, loaded: &Loaded) -> Result<FitTemplateResponse, Re
     let mut fitted = FitTemplateResponse::default();
     let mut document = CatalogDocument::default();
     for entry in &template.conversions {
-        match rule(&entry.when, &sent, &properties) {
+        match rule(&entry.when, &sent, &properties, settings) {
             Some(kind) => document.conversions.push(conversion(entry, kind)),
             None => fitted.missing.push(TemplateGap {
                 name: entry.name.clone(),
                 description: entry.description.clone(),
-                event_names: names(&entry.when),
+                event_names: names(&entry.when, settings),
             }),
         }
     }
@@ -146,7 +146,7 @@ fn found(known: &[String], sent: &[String]) -> Vec<EventMatch> {
     found.into_iter().map(|name| EventMatch { event: name.clone(), ..EventMatch::default() }).collect()
 }
 
-fn rule(when: &When, sent: &[String], properties: &BTreeSet<String>) -> Option<Kind> {
+fn rule(when: &When, sent: &[String], properties: &BTreeSet<String>, settings: &Settings) -> Option<Kind> {
     match when {
         When::Events(known) => {
             let any_of = found(known, sent);
@@ -168,8 +168,8 @@ fn rule(when: &When, sent: &[String], properties: &BTreeSet<String>) -> Option<K
             Some(Kind::Session(SessionRule { at_least: Some(AtLeast::DurationMs(*ms)) }))
         }
         When::SessionPages(pages) => {
-            let usual = Settings::default().pages.into_iter().filter_map(|page| page.event);
-            let sends = usual.into_iter().any(|name| sent.contains(&name));
+            let sends =
+                settings.pages.iter().any(|page| page.event.as_ref().is_none_or(|name| sent.contains(name)));
             sends.then_some(Kind::Session(SessionRule { at_least: Some(AtLeast::Pages(*pages)) }))
         }
         When::ReturningWithinMs(ms) => {
@@ -179,12 +179,10 @@ fn rule(when: &When, sent: &[String], properties: &BTreeSet<String>) -> Option<K
     }
 }
 
-fn names(when: &When) -> Vec<String> {
+fn names(when: &When, settings: &Settings) -> Vec<String> {
     match when {
         When::Events(events) | When::Progress { events, .. } => events.clone(),
-        When::SessionPages(_) => {
-            Settings::default().pages.into_iter().filter_map(|page| page.event).collect()
-        }
+        When::SessionPages(_) => settings.pages.iter().filter_map(|page| page.event.clone()).collect(),
         When::SessionDurationMs(_) | When::ReturningWithinMs(_) | When::Visit(_) => Vec::new(),
     }
 }
@@ -213,19 +211,22 @@ mod tests {
     /// Whoever sends everything that a template knows gets all of it, and all of it may be saved.
     #[test]
     fn templates_are_valid() {
+        let settings = Settings::default();
         for (name, read) in READ.iter() {
             let template = read.as_ref().unwrap();
             let mut known = BTreeSet::new();
             for entry in &template.conversions {
-                let sent: Vec<String> =
-                    names(&entry.when).iter().map(|name| name.to_uppercase().replace('_', " ")).collect();
+                let sent: Vec<String> = names(&entry.when, &settings)
+                    .iter()
+                    .map(|name| name.to_uppercase().replace('_', " "))
+                    .collect();
                 let mut sent = sent;
-                sent.extend(names(&entry.when));
+                sent.extend(names(&entry.when, &settings));
                 let properties = match &entry.when {
                     When::Progress { property, item, .. } => BTreeSet::from([property.clone(), item.clone()]),
                     _ => BTreeSet::new(),
                 };
-                let kind = rule(&entry.when, &sent, &properties).unwrap();
+                let kind = rule(&entry.when, &sent, &properties, &settings).unwrap();
                 let made = conversion(entry, kind);
                 super::super::conversions::check("conversion", &made)
                     .unwrap_or_else(|fault| panic!("{name}: {}: {fault}", entry.name));

@@ -20,6 +20,7 @@ use runnel_storage::compute;
 use tracing::Instrument;
 
 use crate::{
+    ask::provenance,
     catalog::Catalogue,
     definition::{Range, patterns},
     refusal::{counting, loading, stopped, unavailable},
@@ -184,18 +185,7 @@ impl Asked {
 
     /// As of when.
     pub(crate) fn provenance(&self, notes: Vec<String>) -> query::Provenance {
-        let revision = query::Revision {
-            sequence: self.loaded.sequence,
-            definition: self.definition,
-            alias: 0,
-            erasure: 0,
-        };
-        query::Provenance {
-            definition_version: 0,
-            as_of_ms: self.range.as_of_ms,
-            revision: Some(revision),
-            notes,
-        }
+        provenance(&self.loaded, self.definition, self.range.as_of_ms, notes)
     }
 
     /// Remarks on subjects whose events never occurred, so that a zero is never silent.

@@ -425,6 +425,14 @@ async fn refuse(client: &Client<Channel>) {
     let define = DefineConversionRequest { conversion: Some(bad), expected_version: None };
     let status = catalog.define_conversion(define).await.unwrap_err();
     refused(status, "conversion.rule.event.any_of", "CONVERSION_INVALID");
+    // What is there already counts towards the limit.
+    let many = (0..1_000)
+        .map(|more| micro(&format!("more {more}"), at(&["add_to_cart"]), Counting::EveryTime))
+        .collect();
+    let document = Some(CatalogDocument { conversions: many, ..CatalogDocument::default() });
+    let request = ApplyCatalogRequest { document, ..ApplyCatalogRequest::default() };
+    let status = catalog.apply_catalog(request).await.unwrap_err();
+    refused(status, "document.conversions", "LIMIT_REACHED");
     let request = DeleteConversionRequest { name: "never".to_owned() };
     refused(catalog.delete_conversion(request).await.unwrap_err(), "name", "NOT_FOUND");
     let request = QueryConversionsRequest {
