@@ -1,6 +1,9 @@
 //! Results for a terminal: tables and bars.
 
-use std::net::SocketAddr;
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+};
 
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use runnel_contracts::proto::{
@@ -20,10 +23,13 @@ use crate::{
 /// Width of the longest bar, in characters.
 const BAR: usize = 24;
 
-/// Prints a result.
-#[expect(clippy::print_stdout, reason = "results of a command go to standard output")]
+/// Prints a result. Whoever reads no further, like `head`, has seen what they wanted.
 pub(crate) fn print(text: impl std::fmt::Display) {
-    println!("{text}");
+    if let Err(fault) = writeln!(io::stdout(), "{text}")
+        && fault.kind() != io::ErrorKind::BrokenPipe
+    {
+        tracing::error!(%fault, "the result could not be printed");
+    }
 }
 
 /// Says where a server listens and where those who run it are answered, and the operator's key if it was made just now.

@@ -35,7 +35,7 @@ pub(super) async fn answer(
     let asked = Arc::new(asked);
     let days = if per == FrequencyOf::Days {
         let range = scene.spanned(asked.span_ms());
-        let days = edges(&calendar, range, Width::Day, limits::TREND_BUCKETS);
+        let days = edges(&calendar, (range, scene.range), Width::Day, limits::TREND_BUCKETS);
         days.ok_or_else(|| too_many(limits::TREND_BUCKETS))?
     } else {
         Vec::new()

@@ -36,7 +36,7 @@ pub(super) async fn answer(
     let asked = Arc::new(asked);
     let range = scene.spanned(asked.span_ms());
     let most = limits::RETENTION_BUCKETS;
-    let edges = edges(&calendar, range, width, most).ok_or_else(|| too_many(most))?;
+    let edges = edges(&calendar, (range, scene.range), width, most).ok_or_else(|| too_many(most))?;
     let told = edges.clone();
     let count = move |view: &View<'_>| {
         retention(view.sessions().slice(), &view.conversion(0), &view.conversion(1), &told)

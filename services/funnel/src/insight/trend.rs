@@ -24,13 +24,18 @@ use crate::{
     definition::Range,
 };
 
-/// The ascending instants between the buckets of a range, cut off at its ends.
-pub(super) fn edges(calendar: &Calendar, range: Range, width: Width, most: usize) -> Option<Vec<i64>> {
+/// The ascending instants between the buckets that touch a range, cut off at the ends of what was asked for; where an end was not given, the bucket there is whole.
+pub(super) fn edges(
+    calendar: &Calendar,
+    (range, asked): (Range, Range),
+    width: Width,
+    most: usize,
+) -> Option<Vec<i64>> {
     if range.from_ms >= range.until_ms {
         return Some(vec![range.from_ms]);
     }
     let mut edges = calendar.edges(range.from_ms, range.until_ms, width, most)?;
-    edges.iter_mut().for_each(|edge| *edge = (*edge).clamp(range.from_ms, range.until_ms));
+    edges.iter_mut().for_each(|edge| *edge = (*edge).clamp(asked.from_ms, asked.until_ms));
     Some(edges)
 }
 
@@ -71,7 +76,7 @@ pub(super) async fn answer(
     let asked = Arc::new(asked);
     let range = scene.spanned(asked.span_ms());
     let most = limits::TREND_BUCKETS;
-    let edges = edges(&calendar, range, width, most).ok_or_else(|| too_many(most))?;
+    let edges = edges(&calendar, (range, scene.range), width, most).ok_or_else(|| too_many(most))?;
     let earlier = request.compare.then(|| previous(&calendar, range, width, edges.len() - 1)).flatten();
     let mut series = Vec::new();
     for (at, subject) in subjects.iter().enumerate() {
@@ -79,8 +84,7 @@ pub(super) async fn answer(
         let mut own = Vec::new();
         if let Some(split) = &split {
             let column = asked.column(&split.column);
-            let whole = [range.from_ms, range.until_ms];
-            let found = count(journeys, &asked, at, &whole, Some(Codes { column, own: None })).await?;
+            let found = count(journeys, &asked, at, &edges, Some(Codes { column, own: None })).await?;
             let sizes: BTreeMap<u32, u64> =
                 found.all.cells.iter().map(|((code, _), cell)| (*code, cell.events)).collect();
             own = split.rows(&asked, &sizes);
