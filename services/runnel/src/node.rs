@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{Read, Write},
     path::Path,
+    time::Duration,
 };
 
 use runnel_chassis::{
@@ -16,12 +17,16 @@ use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_model::TenantName;
 use runnel_segmentation::{Segmentation, SegmentationOptions};
 use runnel_storage::{
-    CompactOptions, CreateTenantError, EmbeddedOptions, KeyKind, OpenError, Store, Unavailable,
+    CompactOptions, CreateTenantError, EmbeddedOptions, KeyKind, KeyRecord, OpenError, Store, Unavailable,
 };
 use tokio::task::JoinHandle;
 use tower::Layer;
 
 use crate::parts;
+
+/// How often a start asks a database again that does not answer, and after which pause.
+const STARTS: u32 = 20;
+const STARTS_APART: Duration = Duration::from_millis(500);
 
 /// What keeps a node from starting.
 #[derive(Debug, thiserror::Error)]
@@ -219,12 +224,26 @@ pub(crate) async fn first_operator_key(
     clock: &Clock,
 ) -> Result<Option<String>, NodeError> {
     let operator = TenantName::operator();
-    if !store.list_keys(&operator).await?.is_empty() {
+    if !keys_at_start(store, &operator).await?.is_empty() {
         return Ok(None);
     }
     let made = keys.create(&operator, KeyKind::Admin, "first start", None, clock.now_ms()).await;
     made.map(|(key, _)| Some(key.reveal().to_owned()))
         .map_err(|refusal| NodeError::Start(refusal.to_string()))
+}
+
+/// Keys, as the first question of a start: whoever starts while many others do waits for a database that has too much to do.
+async fn keys_at_start(store: &Store, tenant: &TenantName) -> Result<Vec<KeyRecord>, Unavailable> {
+    for _ in 0..STARTS {
+        match store.list_keys(tenant).await {
+            Err(Unavailable::Database(fault)) => {
+                tracing::warn!(%fault, "the database does not answer yet; asking again");
+                tokio::time::sleep(STARTS_APART).await;
+            }
+            keys => return keys,
+        }
+    }
+    store.list_keys(tenant).await
 }
 
 /// The secret that keys are hashed with. It lies beside the store, readable by its owner only, and is not part of a copy of the database.
