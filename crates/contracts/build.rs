@@ -4,16 +4,18 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use tonic_build::manual::{Builder, Method, Service};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 11] = [
     "runnel/event/v1/event.proto",
     "runnel/query/v1/query.proto",
     "runnel/ingest/v1/ingest.proto",
+    "runnel/identity/v1/identity.proto",
     "runnel/catalog/v1/catalog.proto",
     "runnel/funnel/v1/funnel.proto",
     "runnel/insight/v1/insight.proto",
     "runnel/segmentation/v1/segmentation.proto",
     "runnel/admin/v1/admin.proto",
     "runnel/journal/v1/journal.proto",
+    "runnel/aggregate/v1/aggregate.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

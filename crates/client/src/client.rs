@@ -4,6 +4,7 @@ use runnel_contracts::proto::{
     admin::v1::admin_service_client::AdminServiceClient,
     catalog::v1::catalog_service_client::CatalogServiceClient,
     funnel::v1::funnel_service_client::FunnelServiceClient,
+    identity::v1::identity_service_client::IdentityServiceClient,
     ingest::v1::ingest_service_client::IngestServiceClient,
     insight::v1::insight_service_client::InsightServiceClient,
     segmentation::v1::segmentation_service_client::SegmentationServiceClient,
@@ -83,6 +84,12 @@ impl<S: Transport> Client<S> {
     #[must_use]
     pub fn ingest(&self) -> IngestServiceClient<Keyed<S>> {
         IngestServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The generated client of who is who.
+    #[must_use]
+    pub fn identity(&self) -> IdentityServiceClient<Keyed<S>> {
+        IdentityServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
     }
 
     /// The generated client of the funnel service.

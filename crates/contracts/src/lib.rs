@@ -31,6 +31,11 @@ pub mod proto {
             tonic::include_proto!("runnel.ingest.v1");
         }
     }
+    pub mod identity {
+        pub mod v1 {
+            tonic::include_proto!("runnel.identity.v1");
+        }
+    }
     pub mod catalog {
         pub mod v1 {
             tonic::include_proto!("runnel.catalog.v1");
@@ -54,6 +59,11 @@ pub mod proto {
     pub mod admin {
         pub mod v1 {
             tonic::include_proto!("runnel.admin.v1");
+        }
+    }
+    pub mod aggregate {
+        pub mod v1 {
+            tonic::include_proto!("runnel.aggregate.v1");
         }
     }
     pub mod journal {

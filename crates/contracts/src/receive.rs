@@ -35,6 +35,16 @@ pub struct Received {
     withheld_copies: u32,
 }
 
+/// Checks an id of a visitor as events have them; `field` is where it stands.
+pub fn visitor_id(field: &str, id: &str) -> Result<(), Refusal> {
+    event::required(field, id.as_bytes()).map(drop)
+}
+
+/// Checks an instant as events have them, which stands in `time_ms`.
+pub fn time_ms(time_ms: Option<i64>, now_ms: i64) -> Result<i64, Refusal> {
+    event::time(time_ms, now_ms)
+}
+
 impl Received {
     /// A batch of a name that nothing was read of yet.
     #[must_use]

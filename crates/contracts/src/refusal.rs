@@ -82,6 +82,14 @@ reasons! {
     EnumUnknown, "ENUM_UNKNOWN", InvalidArgument, "Use a value of the published proto files.";
     /// Too many names of events or properties.
     NamesTooMany, "NAMES_TOO_MANY", InvalidArgument, "Put what varies into property values, not into names.";
+    /// An anonymous id was identified as somebody else earlier.
+    IdentityTaken, "IDENTITY_TAKEN", FailedPrecondition, "Nothing: a device that two persons use does not join them.";
+    /// An id was used as a known one before.
+    IdentityKnown, "IDENTITY_KNOWN", FailedPrecondition, "Join known ids with Merge, which needs an admin key.";
+    /// An id is an anonymous one of somebody.
+    IdentityAnonymous, "IDENTITY_ANONYMOUS", FailedPrecondition, "Merge the known id that it belongs to.";
+    /// An id was joined with itself.
+    IdentityInvalid, "IDENTITY_INVALID", InvalidArgument, "Name two ids.";
     /// A funnel's definition breaks a rule.
     FunnelInvalid, "FUNNEL_INVALID", InvalidArgument, "Correct the definition.";
     /// A conversion's definition breaks a rule.

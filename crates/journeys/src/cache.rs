@@ -97,7 +97,7 @@ impl Slot {
     /// Whether it was not asked for in a while.
     fn cold(&self, patience: Duration) -> bool {
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.is_none_or(|asked| asked.elapsed() > patience)
+        asked.is_none_or(|asked| asked.elapsed() >= patience)
     }
 
     fn put(&self, loaded: Option<Arc<Loaded>>) {
@@ -224,6 +224,8 @@ impl Journeys {
                         return Ok(loaded);
                     }
                     Some(Refreshed::NeedsIdentities) => identities = true,
+                    // As before, with the journeys told apart anew.
+                    Some(Refreshed::Parted) => {}
                     Some(Refreshed::Foreign) => {
                         tracing::warn!("the store went back to an earlier state; its events are read anew");
                         identities = false;

@@ -1,15 +1,18 @@
 //! Loads a tenant's journeys from the store, and brings them up to date.
 
-use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use rayon::prelude::*;
 use runnel_failpoints::hit;
-use runnel_model::{Attribute, ColumnKey, EventBatch, SHARDS, Selector, Settings, TenantName};
+use runnel_model::{
+    Attribute, Change, Claim, ColumnKey, EventBatch, Identities, SHARDS, Selector, Settings, TenantName,
+    shard_of,
+};
 use runnel_storage::{Block, BlockError, FetchError, Store, Unavailable, compute};
 
 use crate::{
     dimension::fill,
-    loaded::{Loaded, Properties, Shard},
+    loaded::{Loaded, Properties, Shard, set},
     merge::{MissingIdentity, Part, merge},
     names::Names,
     rows::{LoadedColumns, Rows, RowsError, TooManyNames},
@@ -60,6 +63,8 @@ impl From<RowsError> for LoadError {
 /// Payloads of the store, fetched and not yet decoded.
 pub(crate) struct Fetched {
     pub(crate) sequence: u64,
+    /// The version of the identities at the same instant.
+    pub(crate) alias: u64,
     pub(crate) batches: Vec<(u64, EventBatch)>,
     pub(crate) blocks: Vec<Block>,
 }
@@ -70,8 +75,18 @@ type Wanted = Vec<(usize, u32)>;
 /// Decoded rows with the place that more of them can be read from.
 struct Origin {
     rows: Rows,
-    /// Position of the block and the row group; `None` for a journal batch.
-    place: Option<(usize, usize)>,
+    place: Place,
+}
+
+/// Where rows come from.
+#[derive(Clone, Copy)]
+enum Place {
+    /// A journal batch, of which everything is at hand.
+    Batch,
+    /// A block, by its position, and its row group.
+    Block(usize, usize),
+    /// Journeys in memory.
+    Memory,
 }
 
 /// What was committed before the call and is numbered above `after`.
@@ -91,7 +106,8 @@ async fn fetch_once(store: &Store, tenant: &TenantName, after: u64) -> Result<Fe
     let listing = store.list(tenant, after).await?;
     hit("qry.after_snapshot").await.map_err(Unavailable::from)?;
     let sequences: Vec<u64> = listing.journal.iter().map(|row| row.sequence).collect();
-    let mut fetched = Fetched { sequence: listing.sequence, batches: Vec::new(), blocks: Vec::new() };
+    let (sequence, alias) = (listing.sequence, listing.alias);
+    let mut fetched = Fetched { sequence, alias, batches: Vec::new(), blocks: Vec::new() };
     for some in sequences.chunks(FETCHED) {
         fetched.batches.extend(store.fetch_journal(tenant, some).await?);
     }
@@ -101,6 +117,23 @@ async fn fetch_once(store: &Store, tenant: &TenantName, after: u64) -> Result<Fe
     }
     hit("qry.after_fetch").await.map_err(Unavailable::from)?;
     Ok(fetched)
+}
+
+/// What was said about who is who, numbered above `after` up to `until`.
+async fn claims(
+    store: &Store,
+    tenant: &TenantName,
+    mut after: u64,
+    until: u64,
+) -> Result<Vec<Claim>, LoadError> {
+    let mut claims = Vec::new();
+    while after < until {
+        let some = store.claims(tenant, after, until).await?;
+        let Some(last) = some.last() else { break };
+        after = last.number;
+        claims.extend(some);
+    }
+    Ok(claims)
 }
 
 /// Notes which properties there are.
@@ -125,6 +158,7 @@ fn decode(
     after: u64,
     names: &Names,
     columns: &LoadedColumns,
+    people: &Identities,
     identities: bool,
 ) -> Result<Vec<Origin>, LoadError> {
     let groups: Vec<(usize, usize)> = fetched
@@ -134,11 +168,13 @@ fn decode(
         .flat_map(|(at, block)| (0..block.row_groups().len()).map(move |group| (at, group)))
         .collect();
     let of_blocks = groups.into_par_iter().map(|(at, group)| {
-        let rows = Rows::of_block(&fetched.blocks[at], group, after, names, columns, identities)?;
-        Ok(Origin { rows, place: Some((at, group)) })
+        let block = &fetched.blocks[at];
+        let rows = Rows::of_block(block, group, after, names, columns, people, identities)?;
+        Ok(Origin { rows, place: Place::Block(at, group) })
     });
     let of_batches = fetched.batches.par_iter().map(|(number, batch)| {
-        Ok(Origin { rows: Rows::of_batch(batch, *number, names, columns)?, place: None })
+        let rows = Rows::of_batch(batch, *number, names, columns, people)?;
+        Ok(Origin { rows, place: Place::Batch })
     });
     of_blocks.chain(of_batches).collect()
 }
@@ -158,7 +194,7 @@ fn read_identities(fetched: &Fetched, origins: &mut [Origin], mut wanted: Wanted
     wanted.dedup();
     for some in wanted.chunk_by(|left, right| left.0 == right.0) {
         let origin = &mut origins[some[0].0];
-        if let Some((block, group)) = origin.place {
+        if let Place::Block(block, group) = origin.place {
             let rows: Vec<u32> = some.iter().map(|(_, row)| *row).collect();
             origin.rows.read_identities(&fetched.blocks[block], group, &rows)?;
         }
@@ -217,12 +253,16 @@ pub(crate) async fn load(
     pool: Arc<rayon::ThreadPool>,
 ) -> Result<Loaded, LoadError> {
     let fetched = fetch(store, tenant, 0).await?;
+    let claims = claims(store, tenant, 0, fetched.alias).await?;
     let columns: Vec<_> =
         wanted.iter().map(|selector| (selector.clone(), Arc::new(ValueDictionary::default()))).collect();
     let work = move || {
         let (names, properties) = (Arc::new(Names::default()), Arc::new(Properties::default()));
         discover(&fetched, &properties);
-        let origins = decode(&fetched, 0, &names, &columns, identities)?;
+        let mut people = Identities::default();
+        drop(people.add(&claims));
+        let people = Arc::new(people);
+        let origins = decode(&fetched, 0, &names, &columns, &people, identities)?;
         let runs = merge_shards(&fetched, origins, columns.len(), identities)?;
         let empty = Arc::new(RunBuilder::new(columns.len(), true, 0).finish());
         let shard =
@@ -230,7 +270,8 @@ pub(crate) async fn load(
         let complete = |run| complete(run, &columns, &settings);
         let shards: Vec<Run> = runs.into_par_iter().map(complete).collect();
         let shards = shards.into_iter().map(shard).collect();
-        Ok(Loaded { sequence: fetched.sequence, names, properties, columns, settings, identities, shards })
+        let sequence = fetched.sequence;
+        Ok(Loaded { sequence, people, names, properties, columns, settings, identities, shards })
     };
     compute(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?
 }
@@ -241,6 +282,8 @@ pub(crate) enum Refreshed {
     Done(Loaded),
     /// Copies are possible whose ids are not resident: everything must be loaded with identities.
     NeedsIdentities,
+    /// Ids left visitors that they had belonged to: journeys must be told apart again.
+    Parted,
     /// The store's newest number is lower than theirs: it is a copy from another time, of which they tell nothing.
     Foreign,
 }
@@ -253,26 +296,37 @@ pub(crate) async fn refresh(
     pool: Arc<rayon::ThreadPool>,
 ) -> Result<Option<Refreshed>, LoadError> {
     let fetched = fetch(store, tenant, loaded.sequence).await?;
-    match fetched.sequence.cmp(&loaded.sequence) {
-        Ordering::Less => return Ok(Some(Refreshed::Foreign)),
-        Ordering::Equal => return Ok(None),
-        Ordering::Greater => {}
+    let (sequence, alias) = (loaded.sequence, loaded.people.version());
+    if fetched.sequence < sequence || fetched.alias < alias {
+        return Ok(Some(Refreshed::Foreign));
     }
+    if (fetched.sequence, fetched.alias) == (sequence, alias) {
+        return Ok(None);
+    }
+    let claims = claims(store, tenant, alias, fetched.alias).await?;
     let loaded = loaded.clone();
-    let work = move || apply(&loaded, &fetched);
+    let work = move || apply(&loaded, &fetched, &claims);
     compute(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?.map(Some)
 }
 
-fn apply(loaded: &Loaded, fetched: &Fetched) -> Result<Refreshed, LoadError> {
+fn apply(loaded: &Loaded, fetched: &Fetched, claims: &[Claim]) -> Result<Refreshed, LoadError> {
+    let (mut people, mut joined) = (loaded.people.clone(), Vec::new());
+    if !claims.is_empty() {
+        match Arc::make_mut(&mut people).add(claims) {
+            Change::Parted => return Ok(Refreshed::Parted),
+            Change::Joined(visitors) => joined = visitors,
+        }
+    }
     discover(fetched, &loaded.properties);
-    let mut origins = decode(fetched, loaded.sequence, &loaded.names, &loaded.columns, false)?;
+    let mut origins = decode(fetched, loaded.sequence, &loaded.names, &loaded.columns, &people, false)?;
+    let left = leave(loaded, &joined, &mut origins);
     let mut shards: Vec<Option<Shard>> = (0..SHARDS).map(|_| None).collect();
     loop {
         let outcomes: Vec<(usize, Result<Shard, Wanted>)> = shards
             .par_iter()
             .enumerate()
             .filter(|(_, shard)| shard.is_none())
-            .map(|(at, _)| (at, apply_shard(loaded, at, parts(&origins, at))))
+            .map(|(at, _)| (at, apply_shard(loaded, at, parts(&origins, at), &left[at])))
             .collect();
         let mut wanted = Vec::new();
         for (at, outcome) in outcomes {
@@ -281,31 +335,69 @@ fn apply(loaded: &Loaded, fetched: &Fetched) -> Result<Refreshed, LoadError> {
                 Err(missing) => wanted.extend(missing),
             }
         }
-        if wanted.iter().any(|(origin, _)| *origin == RESIDENT) {
+        let resident =
+            |origin: usize| origins.get(origin).is_none_or(|origin| matches!(origin.place, Place::Memory));
+        if wanted.iter().any(|(origin, _)| resident(*origin)) {
             return Ok(Refreshed::NeedsIdentities);
         }
         if wanted.is_empty() {
-            let shards = shards.into_iter().flatten().collect();
-            return Ok(Refreshed::Done(Loaded { sequence: fetched.sequence, shards, ..loaded.clone() }));
+            let (sequence, shards) = (fetched.sequence, shards.into_iter().flatten().collect());
+            return Ok(Refreshed::Done(Loaded { sequence, people, shards, ..loaded.clone() }));
         }
         read_identities(fetched, &mut origins, wanted)?;
     }
+}
+
+/// Visitors of a shard whose journeys are parts of others' now.
+#[derive(Default)]
+struct Left {
+    /// Positions in the base, ascending.
+    base: Vec<usize>,
+    /// A bit a visitor of the overlay; empty when there is none.
+    overlay: Vec<u64>,
+}
+
+/// Makes rows of the journeys of visitors that are parts of others now, and says where they were, by shard.
+fn leave(loaded: &Loaded, joined: &[(String, String)], origins: &mut Vec<Origin>) -> Vec<Left> {
+    let mut left: Vec<Left> = (0..SHARDS).map(|_| Left::default()).collect();
+    let mut journeys = Vec::new();
+    for (visitor, whose) in joined {
+        let at = shard_of(visitor);
+        let (shard, left) = (&loaded.shards[at], &mut left[at]);
+        if let Some(at) = shard.overlay.find(visitor.as_bytes()) {
+            set(&mut left.overlay, at, shard.overlay.visitors.len());
+            journeys.push((&*shard.overlay, at, &**whose));
+        } else if let Some(at) = shard.in_base(visitor.as_bytes()) {
+            left.base.push(at);
+            journeys.push((&*shard.base, at, &**whose));
+        }
+    }
+    if !journeys.is_empty() {
+        let rows = Rows::of_journeys(&journeys, loaded.columns.len());
+        origins.push(Origin { rows, place: Place::Memory });
+    }
+    left
 }
 
 /// Stands for what is in memory where an origin is named.
 const RESIDENT: usize = usize::MAX;
 
 /// Moves the journeys of visitors with new events into the overlay, which is folded into the base when it grows.
-fn apply_shard(loaded: &Loaded, at: usize, fresh: Vec<(usize, Part<'_>)>) -> Result<Shard, Wanted> {
+fn apply_shard(
+    loaded: &Loaded,
+    at: usize,
+    fresh: Vec<(usize, Part<'_>)>,
+    left: &Left,
+) -> Result<Shard, Wanted> {
     let shard = &loaded.shards[at];
-    if fresh.is_empty() {
+    if fresh.is_empty() && left.base.is_empty() && left.overlay.is_empty() {
         return Ok(shard.clone());
     }
     let touched = touched(shard, &fresh);
     let columns = loaded.columns.len();
     let mut origins = vec![RESIDENT, RESIDENT];
     let mut parts = vec![
-        Part::Run { run: &shard.overlay, skip: None },
+        Part::Run { run: &shard.overlay, skip: Some(&left.overlay) },
         Part::Picked { run: &shard.base, visitors: &touched },
     ];
     for (origin, part) in fresh {
@@ -318,10 +410,8 @@ fn apply_shard(loaded: &Loaded, at: usize, fresh: Vec<(usize, Part<'_>)>) -> Res
     let complete = |run| complete(run, &loaded.columns, &loaded.settings);
     let overlay = complete(merge(&parts, columns, true).map_err(wanted)?);
     let mut superseded = shard.superseded.to_vec();
-    if !touched.is_empty() {
-        superseded.resize(shard.base.visitors.len().div_ceil(64), 0);
-    }
-    touched.iter().for_each(|&visitor| superseded[visitor as usize / 64] |= 1 << (visitor % 64));
+    let gone = touched.iter().map(|&visitor| visitor as usize).chain(left.base.iter().copied());
+    gone.for_each(|visitor| set(&mut superseded, visitor, shard.base.visitors.len()));
     let share = shard.base.events() * (SHARDS + at) / (SHARDS * OVERLAY_SHARE);
     if overlay.events() <= SMALL_OVERLAY.max(share) {
         return Ok(Shard {
@@ -349,7 +439,7 @@ fn touched(shard: &Shard, fresh: &[(usize, Part<'_>)]) -> Vec<u32> {
         {
             let visitor = rows.visitor(some[0] as usize);
             if shard.overlay.find(visitor).is_none() {
-                touched.extend(shard.base.find(visitor).map(|at| at as u32));
+                touched.extend(shard.in_base(visitor).map(|at| at as u32));
             }
         }
     }

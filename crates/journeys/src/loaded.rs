@@ -6,7 +6,7 @@ use std::{
 };
 
 use rayon::prelude::*;
-use runnel_model::{Selector, Settings, ValueType};
+use runnel_model::{Identities, Selector, Settings, ValueType};
 
 use crate::{names::Names, run::Run, values::ValueDictionary};
 
@@ -15,10 +15,28 @@ use crate::{names::Names, run::Run, values::ValueDictionary};
 pub struct Shard {
     /// What was loaded.
     pub base: Arc<Run>,
-    /// Bit per visitor of `base`: the whole journey is in `overlay`.
+    /// Bit per visitor of `base`: the whole journey is in `overlay`, or part of another visitor's.
     pub superseded: Arc<Vec<u64>>,
     /// Whole journeys of visitors that have newer events.
     pub overlay: Arc<Run>,
+}
+
+impl Shard {
+    /// The place of a visitor in `base`, where its journey is.
+    pub(crate) fn in_base(&self, visitor: &[u8]) -> Option<usize> {
+        self.base.find(visitor).filter(|at| !is_set(&self.superseded, *at))
+    }
+}
+
+/// Whether a bit is set; those behind the end are not.
+pub(crate) fn is_set(bits: &[u64], at: usize) -> bool {
+    bits.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+}
+
+/// Sets a bit; there are as many as `length`.
+pub(crate) fn set(bits: &mut Vec<u64>, at: usize, length: usize) {
+    bits.resize(length.div_ceil(64), 0);
+    bits[at / 64] |= 1 << (at % 64);
 }
 
 /// The properties that a tenant's events carry.
@@ -51,6 +69,8 @@ impl Properties {
 pub struct Loaded {
     /// Every batch up to this sequence number is in.
     pub sequence: u64,
+    /// Who is who: which visitor an id counts as.
+    pub people: Arc<Identities>,
     /// Event names.
     pub names: Arc<Names>,
     /// Property names seen, with their types.
@@ -96,12 +116,13 @@ impl Loaded {
         self.columns.iter().position(|(loaded, _)| loaded == selector)
     }
 
-    /// The run and position that hold a visitor.
+    /// The run and position that hold the visitor that an id counts as.
     #[must_use]
-    pub fn find(&self, visitor: &str) -> Option<(&Run, usize)> {
+    pub fn find(&self, id: &str) -> Option<(&Run, usize)> {
+        let visitor = self.people.visitor(id);
         let shard = self.shards.get(runnel_model::shard_of(visitor))?;
         let overlay = shard.overlay.find(visitor.as_bytes()).map(|at| (&*shard.overlay, at));
-        overlay.or_else(|| shard.base.find(visitor.as_bytes()).map(|at| (&*shard.base, at)))
+        overlay.or_else(|| shard.in_base(visitor.as_bytes()).map(|at| (&*shard.base, at)))
     }
 
     /// Distinct events.
@@ -121,7 +142,7 @@ impl Loaded {
     #[must_use]
     pub fn memory(&self) -> usize {
         let values: usize = self.columns.iter().map(|(_, dictionary)| dictionary.memory()).sum();
-        self.runs().map(|(run, _)| run.memory()).sum::<usize>() + values
+        self.runs().map(|(run, _)| run.memory()).sum::<usize>() + values + self.people.memory()
     }
 
     /// Bytes of kinds and times.

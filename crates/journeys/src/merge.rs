@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{
+    loaded::is_set,
     rows::Rows,
     run::{Run, RunBuilder},
 };
@@ -50,6 +51,8 @@ struct Item {
     time_ms: i64,
     part: u32,
     row: u32,
+    /// Who of the part's senders sent it; 0 in a run, whose events are in order.
+    sender: u32,
 }
 
 /// A part with the place that the merge has reached.
@@ -63,9 +66,7 @@ impl<'a> Cursor<'a> {
     fn peek(&mut self) -> Option<&'a [u8]> {
         match self.part {
             Part::Run { run, skip } => {
-                let passed = |at: usize| {
-                    skip.and_then(|skip| skip.get(at / 64)).is_some_and(|word| word >> (at % 64) & 1 == 1)
-                };
+                let passed = |at: usize| skip.is_some_and(|skip| is_set(skip, at));
                 while self.at < run.visitors.len() && passed(self.at) {
                     self.at += 1;
                 }
@@ -88,6 +89,7 @@ impl<'a> Cursor<'a> {
                     time_ms: run.time(event),
                     part: number,
                     row: event as u32,
+                    sender: 0,
                 }));
                 self.at += 1;
             }
@@ -97,6 +99,7 @@ impl<'a> Cursor<'a> {
                     time_ms: run.time(event),
                     part: number,
                     row: event as u32,
+                    sender: 0,
                 }));
                 self.at += 1;
             }
@@ -108,6 +111,7 @@ impl<'a> Cursor<'a> {
                     time_ms: rows.times[row as usize],
                     part: number,
                     row,
+                    sender: rows.sender(row as usize),
                 }));
                 self.at += count;
             }
@@ -131,6 +135,7 @@ pub(crate) fn merge(
             heap.push(Reverse((visitor, number)));
         }
     }
+    let mixed = parts.iter().any(|part| matches!(part, Part::Rows { rows, .. } if rows.is_mixed()));
     let mut items = Vec::new();
     while let Some(Reverse((visitor, number))) = heap.pop() {
         items.clear();
@@ -147,7 +152,7 @@ pub(crate) fn merge(
                 _ => None,
             };
         }
-        if origins > 1 {
+        if origins > 1 || mixed && items.iter().any(|item| item.sender != items[0].sender) {
             order(parts, &mut items, &mut missing);
         }
         if missing.is_empty() {
@@ -176,7 +181,7 @@ fn size(part: &Part<'_>) -> usize {
     }
 }
 
-/// Puts one visitor's events into canonical order and drops copies. Each part is in order by itself.
+/// Puts one visitor's events into canonical order and drops copies. Each part is in order by itself, as far as it has one sender.
 fn order(parts: &[Part<'_>], items: &mut Vec<Item>, missing: &mut Vec<MissingIdentity>) {
     items.sort_by_key(|item| item.time_ms);
     let mut kept = 0;
@@ -185,7 +190,8 @@ fn order(parts: &[Part<'_>], items: &mut Vec<Item>, missing: &mut Vec<MissingIde
         let time_ms = items[start].time_ms;
         let end = start + items[start..].iter().take_while(|item| item.time_ms == time_ms).count();
         let mut group = items[start..end].to_vec();
-        if group.iter().any(|item| item.part != group[0].part) {
+        let first = (group[0].part, group[0].sender);
+        if group.iter().any(|item| (item.part, item.sender) != first) {
             let unknown = group.iter().filter(|item| identity(parts, item).is_none());
             let before = missing.len();
             missing.extend(
@@ -216,9 +222,7 @@ fn drop_copies(parts: &[Part<'_>], group: &mut Vec<Item>) {
 fn identity<'a>(parts: &[Part<'a>], item: &Item) -> Option<(&'a [u8], i64)> {
     let row = item.row as usize;
     match parts[item.part as usize] {
-        Part::Run { run, .. } | Part::Picked { run, .. } => {
-            run.identities.as_ref().map(|all| all.get(row)).filter(|(id, _)| !id.is_empty())
-        }
+        Part::Run { run, .. } | Part::Picked { run, .. } => run.identity(row),
         Part::Rows { rows, .. } => rows.identity(row),
     }
 }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use runnel_model::{Attribute, ColumnKey, EventBatch, Selector, shard_of};
+use runnel_model::{Attribute, ColumnKey, EventBatch, Identities, Selector, shard_of};
 use runnel_storage::{Block, BlockError};
 
-use crate::{names::Names, run::Arena, values::ValueDictionary};
+use crate::{
+    names::Names,
+    run::{Arena, Run},
+    values::ValueDictionary,
+};
 
 /// The columns that are loaded, each with the dictionary of its values.
 pub(crate) type LoadedColumns = [(Selector, Arc<ValueDictionary>)];
@@ -16,12 +20,19 @@ pub(crate) type LoadedColumns = [(Selector, Arc<ValueDictionary>)];
 #[error("the tenant has more than 65,535 event names")]
 pub struct TooManyNames;
 
-/// Decoded events. Dense columns by row; `order` lists rows by (shard, visitor, time, sequence, id).
+/// Decoded events. Dense columns by row; `order` lists rows by (shard, visitor, time), and by (sequence, id) where they have one sender.
+///
+/// The visitor of a row is whoever it counts as; its sender is the visitor as sent. Where the two differ, the sender is part of the event's id, since events of
+/// two senders are two events whatever ids they came with.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     words: Arena,
     /// Local code of the visitor.
     pub(crate) visitors: Vec<u32>,
+    /// Local code of a sender who counts as somebody else, else 0; empty when there is none.
+    senders: Vec<u32>,
+    /// Senders who count as somebody else, by code; the first is nobody.
+    sent: Arena,
     /// Milliseconds since the Unix epoch.
     pub(crate) times: Vec<i64>,
     /// Tenant-wide code of the event name.
@@ -69,22 +80,19 @@ impl Rows {
         number: u64,
         names: &Names,
         columns: &LoadedColumns,
+        people: &Identities,
     ) -> Result<Rows, TooManyNames> {
         let mut rows = Rows { times: batch.times.clone(), numbers: Numbers::All(number), ..Rows::default() };
-        let mut locals = HashMap::new();
-        let mut shard_of_word = Vec::new();
+        let (mut locals, mut known) = (HashMap::new(), Visitors::default());
         let mut kinds = HashMap::new();
         let (mut ids, mut shards) = (Arena::default(), Vec::with_capacity(batch.len()));
         for row in 0..batch.len() {
             let word = batch.visitors[row];
-            let local = *locals.entry(word).or_insert_with(|| {
-                let visitor = batch.strings.get(word);
-                rows.words.push(visitor.as_bytes());
-                shard_of_word.push(shard_of(visitor) as u8);
-                rows.words.len() as u32 - 1
-            });
-            rows.visitors.push(local);
-            shards.push(shard_of_word[local as usize]);
+            let sent = batch.strings.get(word);
+            let (visitor, sender) = *locals.entry(word).or_insert_with(|| known.of(sent, people, &mut rows));
+            rows.visitors.push(visitor);
+            rows.note_sender(row, sender);
+            shards.push(known.shards[visitor as usize]);
             let kind = match kinds.get(&batch.names[row]) {
                 Some(&kind) => kind,
                 None => {
@@ -94,8 +102,12 @@ impl Rows {
                 }
             };
             rows.kinds.push(kind);
-            ids.push(batch.event_ids.get(row));
+            match sender {
+                0 => ids.push(batch.event_ids.get(row)),
+                _ => ids.push(&sent_id(batch.event_ids.get(row), sent.as_bytes())),
+            }
         }
+        rows.end_senders();
         rows.columns =
             columns.iter().map(|(selector, dictionary)| dense(batch, selector, dictionary)).collect();
         let key = |&row: &u32| {
@@ -119,6 +131,7 @@ impl Rows {
         after: u64,
         names: &Names,
         columns: &LoadedColumns,
+        people: &Identities,
         identities: bool,
     ) -> Result<Rows, RowsError> {
         let keys = block.read_keys(row_group)?;
@@ -132,15 +145,23 @@ impl Rows {
             times: keys.times,
             ..Rows::default()
         };
-        let mut shard_of_word = Vec::with_capacity(keys.visitors.len());
-        for at in 0..keys.visitors.len() {
-            let word = keys.visitors.get(at);
-            rows.words.push(word);
-            shard_of_word.push(shard_of(text(word)) as u8);
-        }
+        let mut known = Visitors::default();
+        let words: Vec<(u32, u32)> = (0..keys.visitors.len())
+            .map(|at| known.of(text(keys.visitors.get(at)), people, &mut rows))
+            .collect();
         rows.order = (0..rows.times.len() as u32).filter(|&row| keys.numbers[row as usize] > after).collect();
+        // Where everybody counts as themselves, visitors have the codes of the block, and rows are in order.
+        if !rows.sent.is_empty() {
+            for row in 0..rows.visitors.len() {
+                let (visitor, sender) = words[rows.visitors[row] as usize];
+                rows.visitors[row] = visitor;
+                rows.note_sender(row, sender);
+            }
+            rows.end_senders();
+            rows.sort(&known);
+        }
         rows.shards =
-            starts(rows.order.iter().map(|&row| shard_of_word[rows.visitors[row as usize] as usize]));
+            starts(rows.order.iter().map(|&row| known.shards[rows.visitors[row as usize] as usize]));
         rows.numbers = Numbers::Each(keys.numbers);
         for (selector, dictionary) in columns {
             let mut codes = vec![0; rows.times.len()];
@@ -156,7 +177,12 @@ impl Rows {
         if identities {
             let (ids, sequences) = block.read_identities(row_group, None)?;
             let mut arena = Arena::default();
-            (0..ids.len()).for_each(|at| arena.push(ids.get(at)));
+            for at in 0..ids.len() {
+                match rows.sender_of(at) {
+                    None => arena.push(ids.get(at)),
+                    Some(sender) => arena.push(&sent_id(ids.get(at), sender)),
+                }
+            }
             rows.identities = Known::All { ids: arena, sequences };
         }
         Ok(rows)
@@ -170,12 +196,94 @@ impl Rows {
         wanted: &[u32],
     ) -> Result<(), BlockError> {
         let (ids, sequences) = block.read_identities(row_group, Some(wanted))?;
-        if let Known::Some(known) = &mut self.identities {
-            for (at, &row) in wanted.iter().enumerate() {
-                known.insert(row, (ids.get(at).to_vec(), sequences[at]));
-            }
+        for (at, &row) in wanted.iter().enumerate() {
+            let id = match self.sender_of(row as usize) {
+                None => ids.get(at).to_vec(),
+                Some(sender) => sent_id(ids.get(at), sender),
+            };
+            self.know(row, id, sequences[at]);
         }
         Ok(())
+    }
+
+    /// Rows of whole journeys in memory that count as parts of others' now: of each its run, its place, and whose it is. An id that is resident says who sent
+    /// the event: where it names nobody, the visitor did whose journey it was.
+    pub(crate) fn of_journeys(journeys: &[(&Run, usize, &str)], columns: usize) -> Rows {
+        let mut rows = Rows { columns: vec![Vec::new(); columns], ..Rows::default() };
+        let mut known = Visitors::default();
+        rows.sent.push(&[]);
+        for (run, at, whose) in journeys {
+            let visitor = known.named(whose, &mut rows);
+            let sender = rows.sent.len() as u32;
+            let was = run.visitors.get(*at);
+            rows.sent.push(was);
+            for event in run.range(*at) {
+                let row = rows.times.len() as u32;
+                rows.times.push(run.time(event));
+                rows.kinds.push(run.kind(event));
+                rows.visitors.push(visitor);
+                rows.senders.push(sender);
+                for (column, codes) in rows.columns.iter_mut().zip(&run.columns) {
+                    column.push(codes.values().get(event).unwrap_or(0));
+                }
+                if let Some((id, sequence)) = run.identity(event) {
+                    let id = if id.contains(&0) { id.to_vec() } else { sent_id(id, was) };
+                    rows.know(row, id, sequence);
+                }
+            }
+        }
+        rows.order = (0..rows.times.len() as u32).collect();
+        rows.sort(&known);
+        rows.shards =
+            starts(rows.order.iter().map(|&row| known.shards[rows.visitors[row as usize] as usize]));
+        rows
+    }
+
+    fn know(&mut self, row: u32, id: Vec<u8>, sequence: i64) {
+        if let Known::Some(known) = &mut self.identities {
+            known.insert(row, (id, sequence));
+        }
+    }
+
+    /// Orders rows by (shard, visitor, time); those of one sender stay as they are.
+    fn sort(&mut self, known: &Visitors) {
+        let mut ranks: Vec<u32> = (0..self.words.len() as u32).collect();
+        let name = |&at: &u32| (known.shards[at as usize], self.words.get(at as usize));
+        ranks.sort_unstable_by(|left, right| name(left).cmp(&name(right)));
+        let mut rank = vec![0u32; ranks.len()];
+        ranks.iter().zip(0..).for_each(|(&at, place)| rank[at as usize] = place);
+        let (visitors, times) = (&self.visitors, &self.times);
+        self.order.sort_by_key(|&row| (rank[visitors[row as usize] as usize], times[row as usize]));
+    }
+
+    fn note_sender(&mut self, row: usize, sender: u32) {
+        if sender != 0 {
+            self.senders.resize(row, 0);
+            self.senders.push(sender);
+        }
+    }
+
+    fn end_senders(&mut self) {
+        if !self.senders.is_empty() {
+            self.senders.resize(self.visitors.len(), 0);
+        }
+    }
+
+    fn sender_of(&self, row: usize) -> Option<&[u8]> {
+        Some(self.sender(row)).filter(|sender| *sender != 0).map(|sender| self.sent.get(sender as usize))
+    }
+
+    /// The local code of whoever sent a row and counts as somebody else; 0 where the visitor did.
+    #[must_use]
+    #[inline]
+    pub(crate) fn sender(&self, row: usize) -> u32 {
+        self.senders.get(row).copied().unwrap_or(0)
+    }
+
+    /// Whether somebody sent rows who counts as somebody else.
+    #[must_use]
+    pub(crate) fn is_mixed(&self) -> bool {
+        !self.senders.is_empty()
     }
 
     /// The visitor of a row.
@@ -200,6 +308,50 @@ impl Rows {
             Numbers::All(number) => *number,
             Numbers::Each(numbers) => numbers[row],
         }
+    }
+}
+
+/// The id of an event whose sender counts as somebody else. No id of a client has a NUL.
+fn sent_id(id: &[u8], sender: &[u8]) -> Vec<u8> {
+    [id, &[0], sender].concat()
+}
+
+/// Visitors of rows, as they are met.
+#[derive(Debug, Default)]
+struct Visitors {
+    /// By local code.
+    shards: Vec<u8>,
+    /// Codes by name, of everybody once somebody counts as somebody else.
+    codes: HashMap<Vec<u8>, u32>,
+}
+
+impl Visitors {
+    /// The codes of the visitor that a sender counts as, and of the sender if that is somebody else. Senders are met once.
+    fn of(&mut self, sent: &str, people: &Identities, rows: &mut Rows) -> (u32, u32) {
+        if people.is_empty() {
+            return (self.add(sent, rows), 0);
+        }
+        let Some(visitor) = people.moved(sent) else { return (self.named(sent, rows), 0) };
+        if rows.sent.is_empty() {
+            rows.sent.push(&[]);
+        }
+        rows.sent.push(sent.as_bytes());
+        (self.named(visitor, rows), rows.sent.len() as u32 - 1)
+    }
+
+    fn named(&mut self, visitor: &str, rows: &mut Rows) -> u32 {
+        if let Some(&code) = self.codes.get(visitor.as_bytes()) {
+            return code;
+        }
+        let code = self.add(visitor, rows);
+        self.codes.insert(visitor.as_bytes().to_vec(), code);
+        code
+    }
+
+    fn add(&mut self, visitor: &str, rows: &mut Rows) -> u32 {
+        rows.words.push(visitor.as_bytes());
+        self.shards.push(shard_of(visitor) as u8);
+        self.shards.len() as u32 - 1
     }
 }
 

@@ -201,6 +201,12 @@ impl Run {
         }
     }
 
+    /// An event's id and sequence, if they are resident.
+    #[must_use]
+    pub fn identity(&self, event: usize) -> Option<(&[u8], i64)> {
+        self.identities.as_ref().map(|all| all.get(event)).filter(|(id, _)| !id.is_empty())
+    }
+
     /// The run as the kernel reads it. `skip` marks visitors that another run holds.
     pub fn slice<'a>(&'a self, skip: Option<&'a [u64]>) -> Result<Slice<'a>, SliceError> {
         Slice::new(Layout {

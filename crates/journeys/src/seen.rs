@@ -8,16 +8,19 @@ use std::{collections::HashMap, sync::Arc};
 use rayon::prelude::*;
 use runnel_model::{Attribute, ColumnKey, EventBatch, Field, SHARDS, Selector, TenantName, shard_of};
 use runnel_storage::{
-    Block, BlockError, compute,
+    Block, BlockError, FetchError, compute,
     hot::{Seen, VisitorKey},
 };
 
 use crate::{
     cache::Journeys,
     load::{LoadError, fetch},
-    loaded::Loaded,
+    loaded::{Loaded, is_set},
     run::{Run, ValueColumn},
 };
+
+/// Events that are read to learn when they happened.
+const READ_AT_ONCE: u64 = 100_000;
 
 /// The time that matters for who is there at an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Presence {
 pub struct SeenSince {
     /// Every batch up to this number was looked at: the tenant's highest number. Below `after`, the journal is another one than the caller knew.
     pub sequence: u64,
+    /// The version of the identities at the same instant. Who is who is not looked at here: visitors are as sent.
+    pub alias: u64,
     /// The events, by shard.
     pub shards: Vec<Vec<Seen>>,
 }
@@ -48,7 +53,7 @@ impl Journeys {
         let fetched = fetch(self.store(), tenant, after).await?;
         if fetched.batches.is_empty() && fetched.blocks.is_empty() {
             let shards = vec![Vec::new(); SHARDS];
-            return Ok(SeenSince { sequence: fetched.sequence, shards });
+            return Ok(SeenSince { sequence: fetched.sequence, alias: fetched.alias, shards });
         }
         let read = move || -> Result<SeenSince, LoadError> {
             let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::default()).collect();
@@ -61,9 +66,30 @@ impl Journeys {
                 }
             }
             let shards = shards.into_iter().map(Shard::seen).collect();
-            Ok(SeenSince { sequence: fetched.sequence, shards })
+            Ok(SeenSince { sequence: fetched.sequence, alias: fetched.alias, shards })
         };
         compute(read).await.map_err(|_| LoadError::Stopped)?
+    }
+
+    /// When the earliest event happened that came in batches numbered above `after` up to `until`; `None` when that is not known without reading much.
+    pub async fn earliest_since(
+        &self,
+        tenant: &TenantName,
+        after: u64,
+        until: u64,
+    ) -> Result<Option<i64>, LoadError> {
+        let listing = self.store().list(tenant, after).await?;
+        let rows: Vec<_> = listing.journal.iter().filter(|row| row.sequence <= until).collect();
+        let events: u64 = rows.iter().map(|row| u64::from(row.events)).sum();
+        if !listing.blocks.is_empty() || rows.len() as u64 != until - after || events > READ_AT_ONCE {
+            return Ok(None);
+        }
+        let sequences: Vec<u64> = rows.iter().map(|row| row.sequence).collect();
+        match self.store().fetch_journal(tenant, &sequences).await {
+            Ok(batches) => Ok(batches.iter().flat_map(|(_, batch)| &batch.times).copied().min()),
+            Err(FetchError::Missing) => Ok(None),
+            Err(fault) => Err(fault.into()),
+        }
     }
 
     /// How many visitors have an event on the site from `presence.from_ms` to `presence.now_ms`, inclusive.
@@ -107,10 +133,7 @@ impl Loaded {
                 continue;
             }
             let codes = off_site.and_then(|column| run.columns.get(column));
-            let skipped = |visitor: usize| {
-                skip.and_then(|skip| skip.get(visitor / 64))
-                    .is_some_and(|word| word >> (visitor % 64) & 1 == 1)
-            };
+            let skipped = |visitor: usize| skip.is_some_and(|skip| is_set(skip, visitor));
             for visitor in (0..run.visitors.len()).filter(|visitor| !skipped(*visitor)) {
                 let last = last_of(run, codes, visitor, presence, &mut later);
                 if last.is_some() || !later.is_empty() {

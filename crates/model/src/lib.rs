@@ -9,6 +9,7 @@ mod conversion;
 mod dictionary;
 mod duration;
 mod field;
+mod identity;
 pub mod limits;
 mod predicate;
 mod short;
@@ -23,6 +24,7 @@ pub use conversion::{
 pub use dictionary::Dictionary;
 pub use duration::{DurationError, format_duration, parse_duration_ms};
 pub use field::Field;
+pub use identity::{Change, Claim, ClaimKind, Identities, Standing};
 pub use predicate::{
     Attribute, Dimension, Operator, Predicate, Selector, Value, compare_numbers, values_equal,
 };

@@ -58,6 +58,22 @@ pub const BREAK_DOWN_ROWS: usize = 1_000;
 pub const BREAK_DOWN_ROWS_DEFAULT: usize = 10;
 /// Most buckets of a trend.
 pub const TREND_BUCKETS: usize = 10_000;
+/// Most identifications of a request.
+pub const IDENTIFICATIONS: usize = 1_000;
+/// Most different identifications of one anonymous id.
+pub const IDENTIFICATIONS_OF_AN_ID: usize = 100;
+/// Most identifications and merges of a tenant.
+pub const CLAIMS: u64 = 100_000_000;
+/// Identifications and merges that are read at a time.
+pub const CLAIMS_READ: usize = 10_000;
+/// Most identifications and merges that make one person, where they are told.
+pub const IDS_OF_A_PERSON: usize = 100_000;
+/// Restatements of a tenant that are kept; older ones are forgotten.
+pub const RESTATEMENTS: usize = 10_000;
+/// Counts that one restatement tells of.
+pub const RESTATED_CELLS: usize = 1_000;
+/// Most restatements of an answer.
+pub const RESTATEMENTS_PAGE: usize = 20;
 /// Longest name of a saved funnel, in bytes.
 pub const FUNNEL_NAME_BYTES: usize = 128;
 /// Most saved funnels of a tenant.

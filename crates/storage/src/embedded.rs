@@ -7,6 +7,8 @@ mod space;
 mod writer;
 
 // The statements that every backend has in common, compiled for this one.
+#[path = "sql/aggregates.rs"]
+mod aggregates;
 #[path = "sql/chores.rs"]
 mod chores;
 #[path = "sql/commit.rs"]
@@ -17,6 +19,8 @@ mod control;
 mod definitions;
 #[path = "sql/head.rs"]
 mod head;
+#[path = "sql/identities.rs"]
+mod identities;
 #[path = "sql/names.rs"]
 mod names;
 #[path = "sql/reading.rs"]

@@ -17,6 +17,7 @@
 )]
 
 mod admitted;
+mod aggregates;
 mod audit;
 mod backend;
 mod block;
@@ -27,6 +28,7 @@ mod embedded;
 #[cfg(test)]
 mod golden;
 pub mod hot;
+mod identities;
 mod journal;
 mod listing;
 mod merge;
@@ -42,6 +44,7 @@ mod unavailable;
 mod watch;
 
 pub use admitted::{AdmitError, Admitted, AppendError, Journaled, Receipt, Request};
+pub use aggregates::{AggregateCell, AggregateChange, AggregateError, AggregateState, Aggregates, Versions};
 pub use audit::{Audit, AuditError};
 pub use block::{Block, BlockColumn, BlockError, ColumnInfo, KeyColumns, RowGroup};
 pub use compaction::{CompactError, CompactOptions, CompactionReport};
@@ -52,6 +55,7 @@ pub use control::{
 };
 pub use embedded::{EmbeddedOptions, OpenError};
 pub use hot::Hot;
+pub use identities::{ClaimError, Claimed, Identification, IdentityMergeError, Merged, Person};
 pub use journal::JournalError;
 pub use listing::{Backlog, BlockRef, ColumnBytes, FetchError, Found, JournalRef, Listing, Stats};
 pub use merge::{MergeError, UnprovedError};

@@ -20,6 +20,8 @@ use crate::{
 pub struct Listing {
     /// The highest committed sequence number; 0 when nothing was ever appended.
     pub sequence: u64,
+    /// The version of the identities: the number of the newest claim about who is who; 0 when there is none.
+    pub alias: u64,
     /// Live journal rows, by sequence.
     pub journal: Vec<JournalRef>,
     /// Live blocks, by identifier.

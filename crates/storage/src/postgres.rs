@@ -14,6 +14,8 @@ mod pool;
 mod session;
 
 // The statements that every backend has in common, compiled for this one.
+#[path = "sql/aggregates.rs"]
+mod aggregates;
 #[path = "sql/chores.rs"]
 mod chores;
 #[path = "sql/commit.rs"]
@@ -24,6 +26,8 @@ mod control;
 mod definitions;
 #[path = "sql/head.rs"]
 mod head;
+#[path = "sql/identities.rs"]
+mod identities;
 #[path = "sql/names.rs"]
 mod names;
 #[path = "sql/reading.rs"]

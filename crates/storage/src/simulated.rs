@@ -33,6 +33,8 @@ mod pool;
 #[path = "postgres/session.rs"]
 mod session;
 
+#[path = "sql/aggregates.rs"]
+mod aggregates;
 #[path = "sql/chores.rs"]
 mod chores;
 #[path = "sql/commit.rs"]
@@ -43,6 +45,8 @@ mod control;
 mod definitions;
 #[path = "sql/head.rs"]
 mod head;
+#[path = "sql/identities.rs"]
+mod identities;
 #[path = "sql/names.rs"]
 mod names;
 #[path = "sql/reading.rs"]

@@ -3,13 +3,14 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use runnel_model::{EventBatch, TenantName};
+use runnel_model::{Claim, EventBatch, TenantName};
 
 use crate::{
-    Admitted, AppendError, Audit, AuditError, Backlog, Block, CompactError, CompactOptions, CompactionReport,
-    CreateTenantError, DefinitionChange, DefinitionRecord, EmbeddedOptions, FetchError, Found, Journaled,
-    KeyRecord, Listing, NameKind, Notice, OpenError, PostgresOpenError, PostgresOptions, PutKeyError,
-    Receipt, SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
+    Admitted, AggregateChange, AggregateError, Aggregates, AppendError, Audit, AuditError, Backlog, Block,
+    ClaimError, Claimed, CompactError, CompactOptions, CompactionReport, CreateTenantError, DefinitionChange,
+    DefinitionRecord, EmbeddedOptions, FetchError, Found, Identification, IdentityMergeError, Journaled,
+    KeyRecord, Listing, Merged, NameKind, Notice, OpenError, Person, PostgresOpenError, PostgresOptions,
+    PutKeyError, Receipt, SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
     backend::{Backend, Purpose, with_backend},
     compaction::{self, Merges},
     embedded::Embedded,
@@ -198,6 +199,77 @@ impl Store {
     /// A number that rises with every change of the tenant's definitions; 0 before the first.
     pub async fn definition_version(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
         with_backend!(&self.backend, |store| store.definition_version(tenant).await)
+    }
+
+    // Who is who.
+
+    /// Notes which anonymous ids belong to which known ones, in one transaction, and says how each of them stands; and the version of the identities then.
+    /// What was known is not noted again, so repeating is safe.
+    pub async fn identify(
+        &self,
+        tenant: &TenantName,
+        identifications: Vec<Identification>,
+        now_ms: i64,
+    ) -> Result<(Vec<Claimed>, u64), ClaimError> {
+        with_backend!(&self.backend, |store| store.identify(tenant, identifications, now_ms).await)
+    }
+
+    /// Notes that two known ids are one person, whose name is that of `into`. Repeating it changes nothing.
+    pub async fn merge(
+        &self,
+        tenant: &TenantName,
+        from: &str,
+        into: &str,
+        now_ms: i64,
+    ) -> Result<Merged, IdentityMergeError> {
+        with_backend!(&self.backend, |store| store.merge(tenant, from, into, now_ms).await)
+    }
+
+    /// What was said about who is who, numbered above `after` up to `until`, by number: at most [`runnel_model::limits::CLAIMS_READ`]. Claims never change.
+    pub async fn claims(
+        &self,
+        tenant: &TenantName,
+        after: u64,
+        until: u64,
+    ) -> Result<Vec<Claim>, Unavailable> {
+        with_backend!(&self.backend, |store| store.claims(tenant, after, until).await)
+    }
+
+    /// Everything that was said about the person who has an id; `None` when that is more than [`runnel_model::limits::IDS_OF_A_PERSON`] claims.
+    pub async fn person(&self, tenant: &TenantName, id: &str) -> Result<Option<Person>, Unavailable> {
+        with_backend!(&self.backend, |store| store.person(tenant, id).await)
+    }
+
+    // Durable counts.
+
+    /// What the tenant's aggregates were made of, what the truth is at the same instant, and the cells of a grain that begin in `from_ms..until_ms`.
+    pub async fn aggregates(
+        &self,
+        tenant: &TenantName,
+        grain: u8,
+        from_ms: i64,
+        until_ms: i64,
+    ) -> Result<Aggregates, Unavailable> {
+        with_backend!(&self.backend, |store| store.aggregates(tenant, grain, from_ms, until_ms).await)
+    }
+
+    /// Replaces cells of the tenant's aggregates and notes what is to be told of it, all at once, if nobody else did so since they were read.
+    pub async fn change_aggregates(
+        &self,
+        tenant: &TenantName,
+        change: AggregateChange,
+    ) -> Result<(), AggregateError> {
+        with_backend!(&self.backend, |store| store.change_aggregates(tenant, change).await)
+    }
+
+    /// What was told of changed aggregates, the newest first, numbered below `before`; at most `limit`.
+    pub async fn restatements(
+        &self,
+        tenant: &TenantName,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Bytes)>, Unavailable> {
+        with_backend!(&self.backend, |store| store.restatements(tenant, before, limit).await)
     }
 
     // The truth.

@@ -12,6 +12,8 @@ mod compacting;
 mod controlling;
 #[path = "samples/events.rs"]
 mod events;
+#[path = "conformance/identifying.rs"]
+mod identifying;
 
 use runnel_harness::Postgres;
 use runnel_storage::{EmbeddedOptions, PostgresOptions, SimulatedDatabase, SimulatedOptions, Store};
@@ -88,6 +90,10 @@ every_backend! {
         definitions_change_together_or_not_at_all,
         definitions_have_versions,
         the_janitor_deletes_receipts;
+    identifying:
+        what_is_said_again_is_not_noted_again,
+        an_id_may_be_identified_so_often,
+        known_ids_are_merged;
 }
 
 async fn embedded() -> Opened {

@@ -93,6 +93,7 @@ pub(crate) fn provenance(
     as_of_ms: i64,
     notes: Vec<String>,
 ) -> query::Provenance {
-    let revision = query::Revision { sequence: loaded.sequence, definition, alias: 0, erasure: 0 };
+    let (sequence, alias) = (loaded.sequence, loaded.people.version());
+    let revision = query::Revision { sequence, definition, alias, erasure: 0 };
     query::Provenance { definition_version: 0, as_of_ms, revision: Some(revision), notes }
 }

@@ -28,7 +28,7 @@ use runnel_journeys::{Journeys, Loaded};
 use runnel_model::{Selector, TenantName};
 use tonic::{Request, Response, Status};
 
-pub(crate) use self::stored::{Catalogue, Known};
+pub(crate) use self::stored::{Catalogue, Known, damaged};
 use crate::{
     ask,
     refusal::{loading, unavailable},

@@ -35,11 +35,14 @@ pub(crate) fn explain(
     let mut story =
         Story { checked, posed, run, predicates: &predicates, outcomes: &outcomes, told: Vec::new(), range };
     let events = run.range(at).take(limits::EXPLAINED_EVENTS).map(|event| story.event(event)).collect();
+    let mut notes = checked.notes(&posed.loaded);
+    let counts_as = posed.loaded.people.moved(visitor);
+    notes.extend(counts_as.map(|known| format!("{visitor} counts as {known}, whose journey this is.")));
     Ok(ExplainVisitorResponse {
         units: outcomes.iter().map(|outcome| unit(checked, posed, outcome)).collect(),
         events,
         resolved: Some(checked.resolved().clone()),
-        provenance: Some(posed.provenance(version, range, checked.notes(&posed.loaded))),
+        provenance: Some(posed.provenance(version, range, notes)),
     })
 }
 

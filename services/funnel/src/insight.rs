@@ -14,7 +14,8 @@ use runnel_chassis::{Clock, ContextSigner};
 use runnel_contracts::{
     proto::{
         insight::v1::{
-            QueryConversionsRequest, QueryConversionsResponse, QueryFrequencyRequest, QueryFrequencyResponse,
+            ListRestatementsRequest, ListRestatementsResponse, QueryConversionsRequest,
+            QueryConversionsResponse, QueryFrequencyRequest, QueryFrequencyResponse,
             QueryMicroToMacroRequest, QueryMicroToMacroResponse, QueryPagesRequest, QueryPagesResponse,
             QueryRetentionRequest, QueryRetentionResponse, QuerySessionsRequest, QuerySessionsResponse,
             QueryTrendRequest, QueryTrendResponse, insight_service_server::InsightService,
@@ -27,7 +28,13 @@ use runnel_journeys::Journeys;
 use runnel_model::TenantName;
 use tonic::{Request, Response, Status};
 
+pub(crate) use self::{
+    asked::{Asked, Subject, never_occurred, resolved},
+    split::Splitting,
+    trend::too_many,
+};
 use crate::{
+    aggregates::{self, Aggregator},
     calendar::Calendar,
     catalog::Catalogue,
     definition::{self, Range},
@@ -37,24 +44,26 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Insights {
     journeys: Journeys,
+    aggregator: Aggregator,
     signer: ContextSigner,
     clock: Clock,
 }
 
 /// Who asks, and over what.
-struct Scene {
-    tenant: TenantName,
-    catalogue: Catalogue,
-    range: Range,
+pub(crate) struct Scene {
+    pub(crate) tenant: TenantName,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) range: Range,
     /// Which ends of the range were given.
-    given: (bool, bool),
+    pub(crate) given: (bool, bool),
 }
 
 impl Insights {
     /// Insights over journeys.
     #[must_use]
     pub(crate) fn new(journeys: Journeys, signer: ContextSigner, clock: Clock) -> Insights {
-        Insights { journeys, signer, clock }
+        let aggregator = Aggregator::new(journeys.clone(), clock.clone());
+        Insights { journeys, aggregator, signer, clock }
     }
 
     async fn scene<T>(
@@ -74,13 +83,13 @@ impl Insights {
 
 impl Scene {
     /// The calendar of a request, or else of the tenant.
-    fn calendar(&self, asked: &str) -> Result<Calendar, Refusal> {
+    pub(crate) fn calendar(&self, asked: &str) -> Result<Calendar, Refusal> {
         let name = if asked.is_empty() { &self.catalogue.settings.time_zone } else { asked };
         Calendar::of("time_zone", name)
     }
 
     /// The range, where an end that was not given lies at the first or behind the last event.
-    fn spanned(&self, span_ms: Option<(i64, i64)>) -> Range {
+    pub(crate) fn spanned(&self, span_ms: Option<(i64, i64)>) -> Range {
         let mut range = self.range;
         let (first, last) = span_ms.unwrap_or((range.until_ms, range.until_ms));
         if !self.given.1 {
@@ -94,14 +103,28 @@ impl Scene {
 }
 
 macro_rules! answers {
+    ($self:ident, trend) => {
+        $self
+    };
+    ($self:ident, $module:ident) => {
+        &$self.journeys
+    };
     ($($method:ident: $request:ident -> $response:ident, $module:ident::$answer:ident;)*) => {
         #[tonic::async_trait]
         impl InsightService for Insights {
             $(async fn $method(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
                 let scene = self.scene(&request, |asked| (asked.range.as_ref(), asked.as_of_ms)).await?;
-                let answer = $module::$answer(&self.journeys, &scene, request.into_inner()).await?;
+                let answer = $module::$answer(answers!(self, $module), &scene, request.into_inner()).await?;
                 Ok(Response::new(answer))
             })*
+
+            async fn list_restatements(
+                &self,
+                request: Request<ListRestatementsRequest>,
+            ) -> Result<Response<ListRestatementsResponse>, Status> {
+                let tenant = self.signer.caller(request.metadata(), self.clock.now_ms())?.tenant;
+                Ok(Response::new(aggregates::list(&self.aggregator, &tenant, request.get_ref()).await?))
+            }
         }
     };
 }

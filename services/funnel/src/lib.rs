@@ -3,6 +3,7 @@
 //! A question goes through these steps: its definition is checked and resolved ([`definition`]), journeys with the columns it names are brought up to date,
 //! names become codes and the kernel counts ([`ask`]), and the counts become an answer ([`answer`]).
 
+mod aggregates;
 mod answer;
 mod ask;
 mod calendar;

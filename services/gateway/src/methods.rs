@@ -97,6 +97,11 @@ const TABLE: &[Method] = table! {
         "AppendStream" Ingest Write Stream Never;
         "GetIngestReport" Ingest Write Question Safe;
     }
+    "runnel.identity.v1.IdentityService" {
+        "Identify" Ingest Write Control Never;
+        "Merge" Ingest Admin Control Never;
+        "GetIdentity" Ingest Read Control Safe;
+    }
     "runnel.catalog.v1.CatalogService" {
         "ListEventNames" Funnel Read Question Safe;
         "ListProperties" Funnel Read Question Safe;
@@ -117,6 +122,7 @@ const TABLE: &[Method] = table! {
         "QueryRetention" Funnel Read Question Safe;
         "QueryFrequency" Funnel Read Question Safe;
         "QueryMicroToMacro" Funnel Read Question Safe;
+        "ListRestatements" Funnel Read Question Safe;
     }
     "runnel.funnel.v1.FunnelService" {
         "DefineFunnel" Funnel Read Control Never;

@@ -166,7 +166,8 @@ pub(crate) fn stopped() -> Refusal {
     Refusal::new(Reason::ShuttingDown, "The server is stopping.").retry_after(Duration::from_secs(1))
 }
 
-fn capitalised(text: &str) -> String {
+/// A sentence of what an error says.
+pub(crate) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }

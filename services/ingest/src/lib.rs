@@ -6,6 +6,7 @@
 
 mod append;
 pub mod compact;
+mod identity;
 mod names;
 mod report;
 mod service;

@@ -7,8 +7,9 @@ use runnel_chassis::{Caller, Clock, ContextSigner, Metrics};
 use runnel_contracts::{
     frame::Frame,
     frames::ingest_service_server::{IngestService, IngestServiceServer},
-    proto::ingest::v1::{
-        AppendResponse, AppendStreamResponse, GetIngestReportRequest, GetIngestReportResponse,
+    proto::{
+        identity::v1::identity_service_server::IdentityServiceServer,
+        ingest::v1::{AppendResponse, AppendStreamResponse, GetIngestReportRequest, GetIngestReportResponse},
     },
     refusal::{Reason, Refusal},
 };
@@ -16,7 +17,7 @@ use runnel_model::limits;
 use runnel_storage::{Notice, Store};
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, service::Routes};
 
 use crate::{
     append::{append, stopped},
@@ -24,7 +25,7 @@ use crate::{
     report, stream,
 };
 
-/// Answers `IngestService`.
+/// Answers `IngestService` and `IdentityService`.
 #[derive(Clone, Debug)]
 pub struct Ingest {
     pub(crate) store: Store,
@@ -56,18 +57,25 @@ impl Ingest {
         Ingest { store, names: Names::default(), signer, clock, metrics, reports, streamed }
     }
 
-    /// The service as a tonic server.
+    /// The service as tonic servers behind one another: events, and who is who.
     #[must_use]
-    pub fn server(self) -> IngestServiceServer<Ingest> {
+    pub fn routes(self) -> Routes {
         use tonic::codec::CompressionEncoding::{Gzip, Zstd};
-        IngestServiceServer::new(self)
-            .accept_compressed(Gzip)
-            .accept_compressed(Zstd)
-            .send_compressed(Gzip)
-            .max_decoding_message_size(limits::MESSAGE_BYTES)
+        macro_rules! limited {
+            ($server:expr) => {
+                $server
+                    .accept_compressed(Gzip)
+                    .accept_compressed(Zstd)
+                    .send_compressed(Gzip)
+                    .max_decoding_message_size(limits::MESSAGE_BYTES)
+            };
+        }
+        Routes::new(limited!(IngestServiceServer::new(self.clone())))
+            .add_service(limited!(IdentityServiceServer::new(self)))
+            .prepare()
     }
 
-    fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
+    pub(crate) fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
         self.signer.caller(request.metadata(), self.clock.now_ms())
     }
 }

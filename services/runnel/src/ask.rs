@@ -11,6 +11,7 @@ use runnel_contracts::proto::{
         DefineFunnelRequest, ExplainVisitorRequest, QueryFunnelRequest, VerifyRequest,
         explain_visitor_request, query_funnel_request,
     },
+    identity::v1::GetIdentityRequest,
     segmentation::v1::CountOpenSessionsRequest,
 };
 
@@ -29,12 +30,16 @@ pub(crate) enum AskCommand {
     Funnel(AskFunnel),
     /// Every event of one visitor against a funnel, and why it counted or not.
     Explain(AskExplain),
+    /// Which ids count as one visitor, and why.
+    Identity(AskIdentity),
     /// How many sessions there are, how long, how deep, of whom.
     Sessions(AskSessions),
     /// Every conversion of the catalogue: how often, by how many visitors, worth what.
     Conversions(insight::AskConversions),
     /// Events or conversions by hour, day, week or month.
     Trend(insight::AskTrend),
+    /// Which counts of days, weeks and months that were over have changed since, and why.
+    Restatements(insight::AskRestatements),
     /// How many visitors come back, by when they came first.
     Retention(insight::AskRetention),
     /// How many visitors do something how often.
@@ -74,6 +79,15 @@ pub(crate) struct AskExplain {
     target: TargetArgs,
 }
 
+/// `runnel ask identity`.
+#[derive(Debug, Args)]
+pub(crate) struct AskIdentity {
+    /// Any id of the visitor.
+    id: String,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
 /// `runnel ask sessions`.
 #[derive(Debug, Args)]
 pub(crate) struct AskSessions {
@@ -93,9 +107,11 @@ impl AskCommand {
         match self {
             AskCommand::Funnel(ask) => &ask.target,
             AskCommand::Explain(ask) => &ask.target,
+            AskCommand::Identity(ask) => &ask.target,
             AskCommand::Sessions(ask) => &ask.target,
             AskCommand::Conversions(ask) => &ask.target,
             AskCommand::Trend(ask) => &ask.target,
+            AskCommand::Restatements(ask) => &ask.target,
             AskCommand::Retention(ask) => &ask.target,
             AskCommand::Frequency(ask) => &ask.target,
             AskCommand::Pages(ask) => &ask.target,
@@ -110,10 +126,12 @@ pub(crate) async fn run(command: AskCommand, output: Output) -> anyhow::Result<(
     let result = match command {
         AskCommand::Funnel(ask) => funnel(&ask, &target, output).await,
         AskCommand::Explain(ask) => explain(&ask, &target, output).await,
+        AskCommand::Identity(ask) => identity(&ask, &target, output).await,
         AskCommand::Sessions(ask) if ask.open => open_sessions(&target, output).await,
         AskCommand::Sessions(ask) => insight::sessions(&ask.range, &ask.split, &target, output).await,
         AskCommand::Conversions(ask) => insight::conversions(&ask, &target, output).await,
         AskCommand::Trend(ask) => insight::trend(&ask, &target, output).await,
+        AskCommand::Restatements(ask) => insight::restatements(&ask, &target, output).await,
         AskCommand::Retention(ask) => insight::retention(&ask, &target, output).await,
         AskCommand::Frequency(ask) => insight::frequency(&ask, &target, output).await,
         AskCommand::Pages(ask) => insight::pages(&ask, &target, output).await,
@@ -183,6 +201,16 @@ async fn explain(ask: &AskExplain, target: &Target, output: Output) -> anyhow::R
     render::print(match output {
         Output::Json => json::to_json("runnel.funnel.v1.ExplainVisitorResponse", &answer)?,
         Output::Table => render::explained(&answer),
+    });
+    Ok(())
+}
+
+async fn identity(ask: &AskIdentity, target: &Target, output: Output) -> anyhow::Result<()> {
+    let request = GetIdentityRequest { id: ask.id.clone() };
+    let answer = target.client.identity().get_identity(request).await?.into_inner();
+    render::print(match output {
+        Output::Json => json::to_json("runnel.identity.v1.GetIdentityResponse", &answer)?,
+        Output::Table => tables::identity(&answer),
     });
     Ok(())
 }

@@ -19,10 +19,10 @@ use tower::Layer;
 
 use crate::node::NodeError;
 
-/// The ingest service.
+/// The ingest service, with who is who.
 pub(crate) fn ingest(store: Store, signer: ContextSigner, clock: Clock, metrics: &Metrics) -> Upstream {
-    let server = Ingest::new(store, signer, clock, metrics.clone()).server();
-    Upstream::new(Observe::new("ingest", metrics).layer(server))
+    let routes = Ingest::new(store, signer, clock, metrics.clone()).routes();
+    Upstream::new(Observe::new("ingest", metrics).layer(routes))
 }
 
 /// The funnel service, with the catalogue and insights.

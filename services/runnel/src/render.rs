@@ -259,7 +259,9 @@ pub(crate) fn explained(answer: &ExplainVisitorResponse) -> String {
             Cell::new(&event.why),
         ]);
     }
-    format!("{text}{rows}")
+    let notes = answer.provenance.iter().flat_map(|provenance| &provenance.notes);
+    let notes: String = notes.map(|note| format!("\nnote   {note}")).collect();
+    format!("{text}{rows}{notes}")
 }
 
 /// Open sessions.

@@ -220,6 +220,10 @@ impl OpenSessions {
             now_ms = counts.iter().fold(now_ms, |latest, count| latest.max(count.as_of_ms));
             let least = counts.iter().map(|count| count.sequence).min().unwrap_or(0);
             let since = self.inner.journeys.seen_since(&tenant.name, least, presence(now_ms)).await?;
+            // Hot state knows visitors as sent. Where some of them are one, the journeys tell.
+            if since.alias > 0 {
+                return Ok(Round::Away);
+            }
             let foreign = |(_, count): &(usize, &ShardCount)| count.sequence > since.sequence;
             let lost: Vec<usize> =
                 counts.iter().enumerate().filter(foreign).map(|(shard, _)| shard).collect();

@@ -256,12 +256,15 @@ impl Deployment {
     pub async fn tenant(&self, name: &str) -> Result<(String, String), HarnessError> {
         let operator = self.operator().await?;
         operator.admin().create_tenant(CreateTenantRequest { name: name.into() }).await.map_err(failed)?;
-        let key = async |kind: KeyKind| {
-            let asked =
-                CreateKeyRequest { tenant: name.into(), kind: kind as i32, ..CreateKeyRequest::default() };
-            operator.admin().create_key(asked).await.map(|made| made.into_inner().secret).map_err(failed)
-        };
-        Ok((key(KeyKind::Write).await?, key(KeyKind::Read).await?))
+        Ok((self.key(name, KeyKind::Write).await?, self.key(name, KeyKind::Read).await?))
+    }
+
+    /// A new key of a tenant.
+    pub async fn key(&self, tenant: &str, kind: KeyKind) -> Result<String, HarnessError> {
+        let operator = self.operator().await?;
+        let asked =
+            CreateKeyRequest { tenant: tenant.into(), kind: kind as i32, ..CreateKeyRequest::default() };
+        operator.admin().create_key(asked).await.map(|made| made.into_inner().secret).map_err(failed)
     }
 }
 

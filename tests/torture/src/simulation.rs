@@ -104,6 +104,9 @@ pub const KINDS: [&str; 33] = [
     "commits refused",
 ];
 
+/// The longest that a run may take, by its own clock: many times what one does.
+const LONGEST: Duration = Duration::from_secs(6 * 3_600);
+
 thread_local! {
     /// Everything that is counted is counted on this thread, in the order in which it is asked for.
     static POOL: OnceCell<Arc<rayon::ThreadPool>> = const { OnceCell::new() };
@@ -129,6 +132,7 @@ pub fn run(seed: u64) -> Result<Outcome, Box<Failure>> {
             outcome = simulate(seed, trace.clone()) => Some(outcome),
             // At once, while the steps that led there are the last ones.
             () = panicked.notified() => None,
+            () = sleep(LONGEST) => panic!("the run does not end: somebody waits for what never comes"),
         }
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(running)));

@@ -362,7 +362,7 @@ fn split_slowly(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     Ok((name, value))
 }
 
-fn time(time_ms: Option<i64>, now_ms: i64) -> Result<i64, Refusal> {
+pub(super) fn time(time_ms: Option<i64>, now_ms: i64) -> Result<i64, Refusal> {
     let Some(time_ms) = time_ms else {
         return Err(Refusal::field(Reason::FieldMissing, "time_ms", "time_ms is missing."));
     };
@@ -381,7 +381,7 @@ fn time(time_ms: Option<i64>, now_ms: i64) -> Result<i64, Refusal> {
     Ok(time_ms)
 }
 
-fn required<'a>(field: &str, bytes: &'a [u8]) -> Result<&'a str, Refusal> {
+pub(super) fn required<'a>(field: &str, bytes: &'a [u8]) -> Result<&'a str, Refusal> {
     if bytes.is_empty() {
         let text = if field == "properties" {
             "A property has no name.".to_owned()

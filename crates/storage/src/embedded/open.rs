@@ -85,8 +85,12 @@ pub enum OpenError {
 }
 
 /// What each format adds to the one before. A new folder gets all of them, an older one those that it lacks.
-const SCHEMAS: [&str; 3] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const SCHEMAS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 /// The newest format of the folder that is known, and the one that is written.
 pub(crate) const FORMAT: u32 = SCHEMAS.len() as u32;
 /// SQLite's mark for whose file it is: `RNNL`.

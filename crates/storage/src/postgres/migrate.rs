@@ -11,7 +11,8 @@ use super::partitions::{TABLES, is_busy, not_turned};
 use crate::{backend::Purpose, point::point};
 
 /// What each version adds to the one before.
-pub(crate) const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
+pub(crate) const MIGRATIONS: [&str; 3] =
+    [include_str!("migrations/1.sql"), include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
 /// The newest version of the schema that is known.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 /// The oldest program, by the version that it knows, that can work with the schema as it is after all migrations.
@@ -120,7 +121,7 @@ fn privileges(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
     match purpose {
         Purpose::Ingest => &[
             ("SELECT", "runnel_schema, tenants"),
-            ("SELECT, INSERT", "journal, journal_payloads, receipts, names"),
+            ("SELECT, INSERT", "journal, journal_payloads, receipts, names, aliases"),
             ("SELECT, UPDATE", "heads"),
             ("SELECT, INSERT, UPDATE", "chores"),
         ],
@@ -136,12 +137,13 @@ fn privileges(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
         Purpose::Query => &[(
             "SELECT",
             "runnel_schema, tenants, chores, heads, journal, journal_payloads, receipts, blocks, block_parts, findings, \
-             conflicts, definitions, names",
+             conflicts, definitions, names, aliases, aggregate_states, aggregates, restatements",
         )],
         Purpose::Admin => &[
             ("SELECT", "runnel_schema"),
             ("SELECT, INSERT, UPDATE", "tenants, keys, heads"),
             ("SELECT, INSERT, DELETE", "definitions"),
+            ("SELECT, INSERT, UPDATE, DELETE", "aggregate_states, aggregates, restatements"),
         ],
     }
 }

@@ -20,7 +20,7 @@ impl Database {
     pub(crate) async fn newest(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
         let owner = tenant.clone();
         self.read_one(Query, Some(tenant), move |connection| {
-            Box::pin(async move { newest(connection, &owner).await })
+            Box::pin(async move { Ok(newest(connection, &owner).await?.0) })
         })
         .await
     }
@@ -259,12 +259,14 @@ async fn lost(connection: &mut Connection, tenant: &TenantName) -> Result<u64, s
     Ok(lost as u64)
 }
 
-async fn newest(connection: &mut Connection, tenant: &TenantName) -> Result<u64, sqlx::Error> {
-    let row: Option<(i64,)> = sqlx::query_as("SELECT sequence FROM heads WHERE tenant_id = $1")
-        .bind(tenant.as_str())
-        .fetch_optional(connection)
-        .await?;
-    Ok(row.map_or(0, |(sequence,)| sequence as u64))
+/// The numbers of the newest batch and of the newest claim about who is who.
+async fn newest(connection: &mut Connection, tenant: &TenantName) -> Result<(u64, u64), sqlx::Error> {
+    let row: Option<(i64, i64)> =
+        sqlx::query_as("SELECT sequence, alias_version FROM heads WHERE tenant_id = $1")
+            .bind(tenant.as_str())
+            .fetch_optional(connection)
+            .await?;
+    Ok(row.map_or((0, 0), |(sequence, alias)| (sequence as u64, alias as u64)))
 }
 
 async fn listing(
@@ -273,7 +275,7 @@ async fn listing(
     after: u64,
 ) -> Result<Listing, sqlx::Error> {
     let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let sequence = newest(connection, tenant).await?;
+    let (sequence, alias) = newest(connection, tenant).await?;
     let journal: Vec<(i64, i64, i64)> = sqlx::query_as(
         "SELECT sequence, events, bytes FROM journal \
          WHERE tenant_id = $1 AND sequence > $2 AND retired_ms IS NULL AND quarantined_ms IS NULL ORDER BY sequence",
@@ -304,5 +306,5 @@ async fn listing(
         events: events as u64,
         bytes: bytes as u64,
     });
-    Ok(Listing { sequence, journal: journal.collect(), blocks: blocks.collect() })
+    Ok(Listing { sequence, alias, journal: journal.collect(), blocks: blocks.collect() })
 }

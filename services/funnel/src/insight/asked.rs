@@ -61,7 +61,7 @@ pub(crate) struct Asked {
     worths: Vec<Priced>,
     pub(crate) range: Range,
     /// Version of the tenant's definitions.
-    definition: u64,
+    pub(crate) definition: u64,
 }
 
 /// What a conversion is worth, with columns as places.
@@ -195,12 +195,13 @@ impl Asked {
             subject.conversion.event_names(&mut names);
         }
         let unknown = names.iter().filter(|name| self.loaded.names.find(name).is_none());
-        unknown
-            .map(|name| {
-                format!("There is no event named {name:?}; runnel catalog events lists those there are.")
-            })
-            .collect()
+        unknown.map(|name| never_occurred(name)).collect()
     }
+}
+
+/// A remark on an event that never occurred.
+pub(crate) fn never_occurred(name: &str) -> String {
+    format!("There is no event named {name:?}; runnel catalog events lists those there are.")
 }
 
 fn priced(worth: &Worth, loaded: &Loaded) -> Priced {

@@ -38,6 +38,11 @@ impl Splitting {
         Ok(Some(Splitting { column: selector("split.column", split.column.as_ref())?, top }))
     }
 
+    /// How many values get a row of their own.
+    pub(crate) fn top(&self) -> usize {
+        self.top
+    }
+
     /// The codes with a row of their own, most frequent first, equal ones by value.
     pub(crate) fn rows(&self, asked: &Asked, counts: &BTreeMap<u32, u64>) -> Vec<u32> {
         let column = asked.column(&self.column);

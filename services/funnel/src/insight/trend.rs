@@ -15,11 +15,12 @@ use runnel_kernel::{Cell, TrendCounts, Values, trend};
 use runnel_model::limits;
 
 use super::{
-    Scene,
+    Insights, Scene,
     asked::{Asked, Subject, resolved, subject},
     split::{Splitting, grouped, order},
 };
 use crate::{
+    aggregates,
     calendar::{Calendar, Width},
     definition::Range,
 };
@@ -40,7 +41,7 @@ pub(super) fn edges(
 }
 
 /// More buckets than there may be.
-pub(super) fn too_many(most: usize) -> Refusal {
+pub(crate) fn too_many(most: usize) -> Refusal {
     let text = format!("The range has more than {most} buckets of this width; ask for wider ones.");
     Refusal::field(Reason::CostTooHigh, "interval", text)
 }
@@ -52,10 +53,11 @@ struct Counted {
 }
 
 pub(super) async fn answer(
-    journeys: &Journeys,
+    insights: &Insights,
     scene: &Scene,
     request: QueryTrendRequest,
 ) -> Result<QueryTrendResponse, Refusal> {
+    let journeys = &insights.journeys;
     if request.of.is_empty() || request.of.len() > limits::TREND_SERIES {
         let text =
             format!("A trend counts 1 to {} things; this one {}.", limits::TREND_SERIES, request.of.len());
@@ -68,6 +70,9 @@ pub(super) async fn answer(
         .map(|(at, event)| subject(&format!("of[{at}]"), event, &scene.catalogue))
         .collect::<Result<_, _>>()?;
     let width = Width::of(known::<Interval>("interval", request.interval)?);
+    if let Some(answer) = aggregates::trend(&insights.aggregator, scene, &request, width).await? {
+        return Ok(answer);
+    }
     let calendar = scene.calendar(&request.time_zone)?;
     let split = Splitting::of(request.split.as_ref())?;
     let columns = split.iter().map(|split| split.column.clone());
@@ -119,12 +124,16 @@ pub(super) async fn answer(
                 of: at as u32,
                 label: subject.label.clone(),
                 value,
-                total: now.map(|now| asked.counts(at, now.all.cells.get(&(code, 0)))).transpose()?,
+                total: now
+                    .filter(|_| !request.buckets_only)
+                    .map(|now| asked.counts(at, now.all.cells.get(&(code, 0))))
+                    .transpose()?,
                 points: now
                     .map(|now| points(&asked, at, now, code, buckets))
                     .transpose()?
                     .unwrap_or_default(),
                 previous_total: then
+                    .filter(|_| !request.buckets_only)
                     .map(|then| asked.counts(at, then.all.cells.get(&(code, 0))))
                     .transpose()?,
                 previous: then
@@ -141,6 +150,7 @@ pub(super) async fn answer(
         time_zone: calendar.name().to_owned(),
         provenance: Some(asked.provenance(asked.notes(&subjects))),
         range: Some(resolved(range)),
+        aggregated: false,
     })
 }
 
@@ -200,7 +210,7 @@ fn points(
 
 impl Asked {
     /// A cell as it is answered.
-    fn counts(&self, subject: usize, cell: Option<&Cell>) -> Result<Counts, Refusal> {
+    pub(crate) fn counts(&self, subject: usize, cell: Option<&Cell>) -> Result<Counts, Refusal> {
         let Some(cell) = cell else { return Ok(Counts::default()) };
         Ok(Counts {
             events: cell.events,

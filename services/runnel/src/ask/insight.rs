@@ -6,8 +6,9 @@ use runnel_chassis::Clock;
 use runnel_contracts::proto::{
     catalog::v1::Role,
     insight::v1::{
-        FrequencyOf, Interval, QueryConversionsRequest, QueryFrequencyRequest, QueryMicroToMacroRequest,
-        QueryPagesRequest, QueryRetentionRequest, QuerySessionsRequest, QueryTrendRequest,
+        FrequencyOf, Interval, ListRestatementsRequest, QueryConversionsRequest, QueryFrequencyRequest,
+        QueryMicroToMacroRequest, QueryPagesRequest, QueryRetentionRequest, QuerySessionsRequest,
+        QueryTrendRequest,
     },
     query::v1::Split,
 };
@@ -76,6 +77,9 @@ pub(crate) struct AskTrend {
     /// Compare with as many buckets before.
     #[arg(long)]
     compare: bool,
+    /// Leave out the totals, so that counts of conversions may come from durable aggregates.
+    #[arg(long)]
+    no_totals: bool,
     #[command(flatten)]
     split: ByArgs,
     #[command(flatten)]
@@ -107,6 +111,16 @@ impl From<IntervalArg> for i32 {
         };
         interval as i32
     }
+}
+
+/// `runnel ask restatements`.
+#[derive(Debug, Args)]
+pub(crate) struct AskRestatements {
+    /// How many, the newest first; at most 20.
+    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(1..=20))]
+    last: u32,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
 }
 
 /// `runnel ask retention`.
@@ -243,9 +257,20 @@ pub(crate) async fn trend(ask: &AskTrend, target: &Target, output: Output) -> an
         time_zone: ask.time_zone.clone(),
         split: ask.split.split(),
         compare: ask.compare,
+        buckets_only: ask.no_totals,
     };
     let answer = target.client.insight().query_trend(request).await?.into_inner();
     show(output, "QueryTrendResponse", &answer, tables::trend)
+}
+
+pub(crate) async fn restatements(
+    ask: &AskRestatements,
+    target: &Target,
+    output: Output,
+) -> anyhow::Result<()> {
+    let request = ListRestatementsRequest { page_size: ask.last, page_token: String::new() };
+    let answer = target.client.insight().list_restatements(request).await?.into_inner();
+    show(output, "ListRestatementsResponse", &answer, tables::restatements)
 }
 
 pub(crate) async fn retention(ask: &AskRetention, target: &Target, output: Output) -> anyhow::Result<()> {

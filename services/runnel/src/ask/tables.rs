@@ -4,9 +4,11 @@ use comfy_table::Cell;
 use runnel_contracts::proto::{
     catalog::v1::{Conversion, Part, Role, Stage},
     event::v1::Money,
+    identity::v1::{GetIdentityResponse, IdentityVerdict, Link},
     insight::v1::{
-        Counts, QueryConversionsResponse, QueryFrequencyResponse, QueryMicroToMacroResponse,
-        QueryPagesResponse, QueryRetentionResponse, QuerySessionsResponse, QueryTrendResponse, SessionCounts,
+        Counts, Interval, ListRestatementsResponse, QueryConversionsResponse, QueryFrequencyResponse,
+        QueryMicroToMacroResponse, QueryPagesResponse, QueryRetentionResponse, QuerySessionsResponse,
+        QueryTrendResponse, RestatementCause, SessionCounts,
     },
     query::v1::{Provenance, SplitValue, TimeRange, split_value},
 };
@@ -67,6 +69,31 @@ fn part(split: Option<&SplitValue>) -> String {
 fn start(bucket: Option<&TimeRange>) -> String {
     let from_ms = bucket.and_then(|bucket| bucket.from_ms).unwrap_or(0);
     show_instant(from_ms).trim_end_matches(":00.000Z").trim_end_matches("T00:00").replace('T', " ")
+}
+
+/// The ids of a visitor.
+pub(crate) fn identity(answer: &GetIdentityResponse) -> String {
+    let mut rows = table(&["id", "how", "as", "since"]);
+    for known in &answer.ids {
+        let how = match known.link() {
+            Link::Own => "the visitor",
+            Link::Identified => "identified",
+            Link::Merged => "merged",
+            Link::Unspecified => "",
+        };
+        let since = if known.belongs_to.is_empty() { String::new() } else { show_instant(known.time_ms) };
+        rows.add_row(vec![&known.id, how, &known.belongs_to, &since]);
+    }
+    let ignored = answer.ignored.iter().map(|one| {
+        let why = match one.verdict() {
+            IdentityVerdict::Known => "it is a known id itself",
+            _ => "it was identified as somebody else earlier",
+        };
+        let (id, known, at) = (&one.anonymous_id, &one.known_id, show_instant(one.time_ms));
+        format!("\nignored  {id} as {known}, {at}: {why}")
+    });
+    let more = if answer.truncated { "\nthere are more" } else { "" };
+    format!("{rows}{}{more}\nas of  identities {}", ignored.collect::<String>(), answer.alias)
 }
 
 /// The table of conversions.
@@ -174,12 +201,60 @@ pub(crate) fn trend(answer: &QueryTrendResponse) -> String {
         for (at, point) in series.points.iter().enumerate() {
             add(start(answer.buckets.get(at)), point, series.previous.get(at), most);
         }
-        let total = series.total.clone().unwrap_or_default();
-        add("all".to_owned(), &total, series.previous_total.as_ref(), 0);
+        if let Some(total) = &series.total {
+            add("all".to_owned(), total, series.previous_total.as_ref(), 0);
+        }
         let of = series.value.as_ref().map_or_else(String::new, |value| format!(", {}", part(Some(value))));
         text.push_str(&format!("{}{of}\n{rows}\n\n", series.label));
     }
-    format!("{text}time zone {}\n{}", answer.time_zone, footer(answer.provenance.as_ref()))
+    let source = if answer.aggregated { ", from aggregates" } else { "" };
+    format!("{text}time zone {}{source}\n{}", answer.time_zone, footer(answer.provenance.as_ref()))
+}
+
+/// What has changed of the past.
+pub(crate) fn restatements(answer: &ListRestatementsResponse) -> String {
+    let mut text = String::new();
+    for restatement in &answer.restatements {
+        let mut rows = table(&["conversion", "of", "each", "from", "events", "visitors", "sessions", "why"]);
+        for cell in &restatement.cells {
+            let (before, after) =
+                (cell.before.clone().unwrap_or_default(), cell.after.clone().unwrap_or_default());
+            let change = |was: u64, is: u64| match was == is {
+                true => right(thousands(is)),
+                false => right(format!("{} → {}", thousands(was), thousands(is))),
+            };
+            let of = cell.part.as_ref().map_or_else(|| "all".to_owned(), |known| part(known.value.as_ref()));
+            let each = match cell.interval() {
+                Interval::Hour => "hour",
+                Interval::Unspecified | Interval::Day => "day",
+                Interval::Week => "week",
+                Interval::Month => "month",
+            };
+            let why = cell.causes().map(|cause| match cause {
+                RestatementCause::Unspecified => "",
+                RestatementCause::Events => "late events",
+                RestatementCause::Identity => "identities",
+                RestatementCause::Definition => "definition",
+                RestatementCause::Settings => "settings",
+            });
+            rows.add_row(vec![
+                Cell::new(&cell.conversion),
+                Cell::new(of),
+                Cell::new(each),
+                Cell::new(start(cell.bucket.as_ref())),
+                change(before.events, after.events),
+                change(before.visitors, after.visitors),
+                change(before.sessions, after.sessions),
+                Cell::new(why.collect::<Vec<_>>().join(", ")),
+            ]);
+        }
+        let (number, at) = (restatement.number, show_instant(restatement.at_ms));
+        text.push_str(&format!("{number}, {at}\n{rows}\n\n"));
+    }
+    if answer.restatements.is_empty() {
+        text.push_str("Nothing of the past has changed since it was counted first.\n");
+    }
+    format!("{text}{}", footer(answer.provenance.as_ref()))
 }
 
 fn change(now: u64, then: u64) -> String {

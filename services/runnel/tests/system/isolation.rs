@@ -40,6 +40,13 @@ const PROBES: &[(&str, &str, Told)] = &[
     ("IngestService/AppendStream", r#"{"open":{"streamId":"s1"}}"#, Told::Own),
     ("IngestService/GetIngestReport", r#"{"requestId":"r1-only-theirs"}"#, Told::Refused(Code::NotFound)),
     ("IngestService/GetIngestReport", r"{}", Told::Own),
+    (
+        "IdentityService/Identify",
+        r#"{"identifications":[{"anonymousId":"v1","knownId":"v2","timeMs":"1700000000000"}]}"#,
+        Told::Own,
+    ),
+    ("IdentityService/Merge", r#"{"fromId":"v2","intoId":"v3"}"#, Told::Own),
+    ("IdentityService/GetIdentity", r#"{"id":"v1"}"#, Told::Own),
     ("CatalogService/ListEventNames", r"{}", Told::Own),
     ("CatalogService/ListProperties", r#"{"eventName":"a"}"#, Told::Own),
     (
@@ -71,6 +78,7 @@ const PROBES: &[(&str, &str, Told)] = &[
     ("InsightService/QueryRetention", r"{}", Told::Own),
     ("InsightService/QueryFrequency", r#"{"of":{"event":"a"}}"#, Told::Own),
     ("InsightService/QueryMicroToMacro", r#"{"macro":"c1"}"#, Told::Refused(Code::FailedPrecondition)),
+    ("InsightService/ListRestatements", r"{}", Told::Own),
     (
         "FunnelService/DefineFunnel",
         r#"{"name":"f1","expectedVersion":"1","definition":{"steps":[{"anyOf":[{"event":"a"}]},{"anyOf":[{"event":"b"}]}]}}"#,
@@ -174,9 +182,9 @@ async fn call(
 
 /// The kind of key that a method needs.
 fn needs(path: &str) -> KeyKind {
-    match path.split('/').next().unwrap() {
-        "IngestService" => KeyKind::Write,
-        "AdminService" => KeyKind::Admin,
+    match path.split_once('/').unwrap() {
+        ("IngestService", _) | ("IdentityService", "Identify") => KeyKind::Write,
+        ("AdminService", _) | ("IdentityService", "Merge") => KeyKind::Admin,
         _ => KeyKind::Read,
     }
 }
@@ -204,6 +212,10 @@ async fn every_wrong_call_is_denied(server: Deployment) {
         "properties":{{"p":{{"stringValue":"{CANARY}"}}}}}},{{"visitorId":"v1","name":"{CANARY}","timeMs":"1700000000001","eventId":"e1"}}]}}"#
     );
     call(&channel, method("IngestService/Append"), &events, &[&write]).await.unwrap();
+    let identification = format!(
+        r#"{{"identifications":[{{"anonymousId":"v1","knownId":"{CANARY}","timeMs":"1700000000000"}}]}}"#
+    );
+    call(&channel, method("IdentityService/Identify"), &identification, &[&write]).await.unwrap();
     let definition = format!(
         r#"{{"name":"f1","definition":{{"steps":[{{"anyOf":[{{"event":"a"}}]}},{{"anyOf":[{{"event":"{CANARY}"}}]}}]}}}}"#
     );
@@ -219,6 +231,7 @@ async fn every_wrong_call_is_denied(server: Deployment) {
         ("CatalogService/ListEventNames", "{}"),
         ("CatalogService/ListProperties", r#"{"eventName":"a"}"#),
         ("FunnelService/GetFunnel", r#"{"name":"f1"}"#),
+        ("IdentityService/GetIdentity", r#"{"id":"v1"}"#),
     ] {
         let answer = call(&channel, method(path), request, &[&read]).await.unwrap();
         assert!(answer.contains(CANARY), "{path}: {answer}");

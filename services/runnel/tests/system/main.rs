@@ -6,12 +6,14 @@
     reason = "a test says what it does, and stops at the first thing that is not as it should be"
 )]
 
+mod aggregates;
 mod bad_input;
 mod canaries;
 mod command;
 mod conversions;
 mod edge;
 mod fresh;
+mod identity;
 mod isolation;
 mod kill;
 mod lifecycle;

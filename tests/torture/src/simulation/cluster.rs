@@ -121,7 +121,7 @@ impl Cluster {
                 let compaction =
                     compact::run(store.clone(), clock.clone(), self.compaction(), metrics.clone());
                 let worker = tokio::spawn(compaction).abort_handle();
-                (Upstream::new(Ingest::new(store.clone(), signer(), clock, metrics).server()), Some(worker))
+                (Upstream::new(Ingest::new(store.clone(), signer(), clock, metrics).routes()), Some(worker))
             }
             Role::Funnel => (self.funnel(store.clone(), clock), None),
         };

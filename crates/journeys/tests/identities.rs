@@ -1,0 +1,174 @@
+//! Journeys of visitors with several ids against a reference that sorts all events by who they count as: for any order in which events, identifications,
+//! merges, questions and compactions come.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use runnel_journeys::{Journeys, JourneysOptions, Loaded, Run};
+use runnel_model::{EventBatch, EventRef, Identities, Selector, TenantName, ValueRef};
+use runnel_storage::{Admitted, CompactOptions, EmbeddedOptions, Identification, Store};
+
+const START: i64 = 1_767_225_600_000;
+
+/// Small, seeded random numbers.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// Who sent it, when, its sequence, its id: names of events tell which it is.
+type Event = (String, i64, i64, String);
+
+fn event(random: &mut Random, ids: u64) -> Event {
+    let sender = format!("v{}", random.below(ids));
+    (sender, START + random.below(12) as i64, random.below(2) as i64, format!("e{}", random.below(4)))
+}
+
+/// What tells an event from all others, as its name.
+fn name((sender, _, sequence, id): &Event) -> String {
+    format!("{sender} {sequence} {id}")
+}
+
+async fn append(store: &Store, tenant: &TenantName, events: &[Event]) {
+    let mut batch = EventBatch::default();
+    for event in events {
+        let name = name(event);
+        batch.push(&EventRef {
+            visitor: &event.0,
+            time_ms: event.1,
+            name: &name,
+            event_id: &event.3,
+            sequence: event.2,
+            fields: &[],
+            properties: &[("sender", ValueRef::String(&event.0))],
+        });
+    }
+    store.append(tenant, Admitted::new(batch, None, Bytes::new()).unwrap(), START).await.unwrap();
+}
+
+type Found = BTreeMap<String, Vec<(i64, String, String)>>;
+
+/// Every visitor's events in order: time, name, and a property.
+fn found(loaded: &Loaded) -> Found {
+    let column = loaded.column(&Selector::property("sender")).unwrap();
+    let mut found = Found::new();
+    let mut add = |run: &Run, visitor: usize| {
+        let sender = |event| {
+            let code = run.columns[column].values().get(event).unwrap();
+            loaded.columns[column].1.value(code).unwrap().show()
+        };
+        let events = run
+            .range(visitor)
+            .map(|event| (run.time(event), loaded.names.name(run.kind(event)), sender(event)));
+        let events: Vec<_> = events.collect();
+        let who = String::from_utf8(run.visitors.get(visitor).to_vec()).unwrap();
+        assert_eq!(loaded.find(&who).map(|(_, at)| at), Some(visitor));
+        assert!(found.insert(who, events).is_none(), "a visitor is in two places");
+    };
+    for (run, skip) in loaded.runs() {
+        for visitor in 0..run.visitors.len() {
+            if !skip.is_some_and(|skip| skip[visitor / 64] >> (visitor % 64) & 1 == 1) {
+                add(run, visitor);
+            }
+        }
+    }
+    assert_eq!(loaded.events(), found.values().map(|events| events.len() as u64).sum::<u64>());
+    found
+}
+
+/// The same from all that was ever sent and said.
+fn expected(events: &[Event], people: &Identities) -> Found {
+    // The first of an identity counts: sender, time and id. Where times are equal, the sequence orders, then the id, and then whose it is.
+    let mut first = BTreeMap::new();
+    for event in events {
+        first.entry((&event.0, event.1, &event.3)).or_insert(event);
+    }
+    let mut sorted: BTreeMap<String, BTreeSet<(i64, i64, &String, Option<&String>, &Event)>> =
+        BTreeMap::new();
+    for event in first.into_values() {
+        let visitor = people.visitor(&event.0).to_owned();
+        let sender = (visitor != event.0).then_some(&event.0);
+        sorted.entry(visitor).or_default().insert((event.1, event.2, &event.3, sender, event));
+    }
+    let told = |(time, _, _, _, event): (i64, i64, &String, Option<&String>, &Event)| {
+        (time, name(event), event.0.clone())
+    };
+    sorted.into_iter().map(|(visitor, events)| (visitor, events.into_iter().map(told).collect())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn journeys_follow_who_is_who() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open_embedded(&folder.path().join("data"), EmbeddedOptions::default()).await.unwrap();
+    let cases: u64 = std::env::var("RUNNEL_CASES").map_or(5_000, |cases| cases.parse().unwrap());
+    let rounds = cases.div_ceil(25);
+    let columns: BTreeSet<Selector> = [Selector::property("sender")].into();
+    let mut reloads = 0;
+    for seed in 0..rounds {
+        let mut random = Random(seed);
+        let tenant = TenantName::parse(&format!("shop-{seed}")).unwrap();
+        store.create_tenant(&tenant, START).await.unwrap();
+        let journeys = Journeys::new(store.clone(), JourneysOptions::default()).unwrap();
+        let (ids, mut sent, mut now) = (4 + random.below(12), Vec::new(), START);
+        // Mostly identifications that arrive in order, so that most are added to what is in memory.
+        let orderly = random.below(2) == 0;
+        for _ in 0..4 + random.below(16) {
+            now += 1;
+            match random.below(6) {
+                0..2 => {
+                    // A batch has each identity once; that is seen to when it is received.
+                    let mut some: Vec<Event> = Vec::new();
+                    for _ in 0..1 + random.below(8) {
+                        let new = event(&mut random, ids);
+                        let same = |one: &Event| (&one.0, one.1, &one.3) == (&new.0, new.1, &new.3);
+                        if !some.iter().any(same) {
+                            some.push(new);
+                        }
+                    }
+                    append(&store, &tenant, &some).await;
+                    sent.extend(some);
+                }
+                2 => {
+                    let (anonymous, known) = (random.below(ids), random.below(if orderly { 3 } else { ids }));
+                    let at_ms = if orderly { now } else { START + random.below(9) as i64 };
+                    let (anonymous, known) = (format!("v{anonymous}"), format!("v{known}"));
+                    let one = Identification { anonymous, known, at_ms };
+                    store.identify(&tenant, vec![one], now).await.unwrap();
+                }
+                3 => {
+                    let (from, into) = (format!("v{}", random.below(ids)), format!("v{}", random.below(ids)));
+                    drop(store.merge(&tenant, &from, &into, now).await);
+                }
+                4 => drop(
+                    store
+                        .compact(&tenant, CompactOptions { force: true, ..CompactOptions::default() }, now)
+                        .await
+                        .unwrap(),
+                ),
+                _ => drop(journeys.at(&tenant, &columns).await.unwrap()),
+            }
+        }
+        let mut people = Identities::default();
+        drop(people.add(&store.claims(&tenant, 0, u64::MAX).await.unwrap()));
+        let wanted = expected(&sent, &people);
+        let kept = journeys.at(&tenant, &columns).await.unwrap();
+        assert_eq!(kept.people.version(), people.version());
+        assert_eq!(found(&kept), wanted, "seed {seed}, as kept");
+        let fresh = Journeys::new(store.clone(), JourneysOptions::default()).unwrap();
+        let fresh = fresh.at(&tenant, &columns).await.unwrap();
+        assert_eq!(found(&fresh), wanted, "seed {seed}, as loaded");
+        for at in 0..ids {
+            let id = format!("v{at}");
+            assert_eq!(kept.find(&id).is_some(), wanted.contains_key(people.visitor(&id)));
+        }
+        reloads += journeys.loads();
+    }
+    assert!(reloads < rounds * 4, "{reloads} loads in {rounds} rounds: nothing was added to what was there");
+    store.close().await;
+}
