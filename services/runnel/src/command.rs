@@ -40,7 +40,7 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Start with a simulated shop, show its funnel, and stay up.
     Demo(demo::DemoArgs),
-    /// Import event files: CSV, NDJSON or Parquet, also gzip.
+    /// Import event files: CSV, NDJSON or Parquet, or exports of GA4, Mixpanel, Kissmetrics, PostHog or Segment; also gzip.
     Import(import_command::ImportCommand),
     /// Ask a question.
     #[command(subcommand)]

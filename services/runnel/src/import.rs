@@ -5,19 +5,25 @@
 //!
 //! A fault of one row costs that row: it goes to the rejects file and the import goes on. A fault of a file as a whole stops that file, after everything before the
 //! fault has been sent and acknowledged.
+//!
+//! Exports of other products go the same way; what they say about who is who is collected over all files and sent as identifications after the events.
 
 mod args;
 mod collect;
 mod deliver;
 mod encode;
+mod exports;
 mod fault;
 mod from_csv;
 mod from_ndjson;
 mod from_parquet;
+mod identify;
 mod input;
 mod instant;
 mod json;
 mod layout;
+mod lines;
+mod pairs;
 mod progress;
 mod read;
 mod records;
@@ -30,6 +36,7 @@ pub use args::{Format, ImportArgs, PropertyType, TimeUnit, TypedProperty};
 pub use collect::{Portion, Reject};
 pub use deliver::{ImportError, run};
 pub use encode::Encoded;
+pub use exports::{Mapped, OptionRefused};
 pub use fault::{FaultCause, FileFault};
 pub use read::read_files;
 pub use summary::Summary;

@@ -11,7 +11,7 @@ pub struct ImportArgs {
     /// Files to import, plain or gzip, one after the other; `-` reads the standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Format of all files; otherwise told by each file's name, or else by its content
+    /// Format of all files; otherwise told by each file's name, or else by its content. Exports of other products have to be named; --dry-run shows what becomes of their fields
     #[arg(long, value_enum)]
     pub format: Option<Format>,
     /// Column that says who did it [default: visitor_id]
@@ -32,6 +32,9 @@ pub struct ImportArgs {
     /// Unit of times that are whole numbers since 1970-01-01T00:00:00Z
     #[arg(long, value_enum, value_name = "UNIT", default_value_t = TimeUnit::Ms)]
     pub time_unit: TimeUnit,
+    /// Time zone of a Mixpanel project made before 2023, whose exports count seconds on its clocks, for example US/Pacific [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    pub project_time_zone: Option<String>,
     /// Type of a property, for example price=double; CSV columns are strings otherwise
     #[arg(long = "property-type", value_name = "NAME=TYPE")]
     pub property_types: Vec<TypedProperty>,
@@ -68,6 +71,7 @@ impl ImportArgs {
             event_id: None,
             sequence: None,
             time_unit: TimeUnit::Ms,
+            project_time_zone: None,
             property_types: Vec::new(),
             ignore: Vec::new(),
             batch: 5_000,
@@ -88,6 +92,16 @@ pub enum Format {
     Ndjson,
     /// Parquet with flat columns
     Parquet,
+    /// Google Analytics 4: a table events_* of its BigQuery export, as newline-delimited JSON
+    Ga4,
+    /// Mixpanel: events of its raw export API
+    Mixpanel,
+    /// Kissmetrics: files of its data export
+    Kissmetrics,
+    /// PostHog: events of a batch or file export as JSONLines
+    Posthog,
+    /// Segment: files that its S3 destination wrote
+    Segment,
 }
 
 impl Format {
@@ -201,6 +215,21 @@ mod tests {
             "x a --property-type p=float",
         ] {
             assert!(Command::try_parse_from(bad.split(' ')).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn products_are_formats() {
+        for (name, format) in [
+            ("ga4", Format::Ga4),
+            ("mixpanel", Format::Mixpanel),
+            ("kissmetrics", Format::Kissmetrics),
+            ("posthog", Format::Posthog),
+            ("segment", Format::Segment),
+        ] {
+            let line = ["x", "a.json", "--format", name];
+            let read = Command::try_parse_from(line).unwrap_or_else(|fault| panic!("{fault}")).import;
+            assert_eq!(read.format, Some(format), "{name}");
         }
     }
 

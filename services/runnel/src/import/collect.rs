@@ -1,8 +1,11 @@
 //! Collects rows into requests, with the lines that they came from.
 
+use runnel_client::proto::identity::v1::Identification;
+
 use super::{
     encode::{Encoded, RequestWriter},
     fault::RowFault,
+    pairs::Pairs,
 };
 
 /// Rejected rows that are handed on at once.
@@ -36,6 +39,10 @@ pub struct Portion {
     pub lines: Vec<u64>,
     /// Rows that were rejected while reading.
     pub rejects: Vec<Reject>,
+    /// Rows that say something, for example who somebody is, and are no events.
+    pub silent: u64,
+    /// Who is who, by what rows said up to here; at most as many as one call takes.
+    pub identifications: Vec<Identification>,
     /// The events' rows one behind the other; empty for formats without text.
     originals: Vec<u8>,
     ends: Vec<usize>,
@@ -58,6 +65,7 @@ pub(super) struct Stopped;
 /// Fills portions and hands them on.
 pub(super) struct Collector<'a> {
     pub(super) writer: RequestWriter,
+    pub(super) pairs: Pairs,
     portion: Portion,
     reject_bytes: usize,
     batch: usize,
@@ -69,7 +77,8 @@ impl<'a> Collector<'a> {
     /// Hands portions of at most `batch` events to `out`, which says whether it takes more.
     pub(super) fn new(batch: usize, dry_run: bool, out: &'a mut dyn FnMut(Portion) -> bool) -> Collector<'a> {
         let writer = RequestWriter::new();
-        Collector { writer, portion: Portion::default(), reject_bytes: 0, batch, dry_run, out }
+        let (pairs, portion) = (Pairs::default(), Portion::default());
+        Collector { writer, pairs, portion, reject_bytes: 0, batch, dry_run, out }
     }
 
     /// All that follows belongs to this file.
@@ -87,6 +96,21 @@ impl<'a> Collector<'a> {
             self.portion.ends.push(self.portion.originals.len());
         }
         if self.writer.events() >= self.batch || self.writer.is_full() { self.flush() } else { Ok(()) }
+    }
+
+    /// A row was understood and is no event.
+    pub(super) fn silent(&mut self) {
+        self.portion.rows += 1;
+        self.portion.silent += 1;
+    }
+
+    /// Hands on who is who: always at the end, and before that only when there is no more room for it.
+    pub(super) fn flush_pairs(&mut self) -> Result<(), Stopped> {
+        for identifications in self.pairs.drain() {
+            self.portion.identifications = identifications;
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// A row is rejected.
@@ -116,6 +140,10 @@ impl<'a> Collector<'a> {
         let mut portion = std::mem::replace(&mut self.portion, next);
         self.reject_bytes = 0;
         portion.request = self.writer.seal(self.dry_run);
-        if portion.rows == 0 || (self.out)(portion) { Ok(()) } else { Err(Stopped) }
+        if (portion.rows == 0 && portion.identifications.is_empty()) || (self.out)(portion) {
+            Ok(())
+        } else {
+            Err(Stopped)
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use prost::Message;
 use runnel_client::{
-    AppendError, Appended, Client, Transport,
+    AppendError, Appended, Client, Refusal, Transport,
     proto::{
         event::v1::value::Kind,
         ingest::v1::{AppendRequest, Verdict},
@@ -13,6 +13,8 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use super::{
     args::ImportArgs,
     collect::{Portion, Reject},
+    exports::{OptionRefused, check_options},
+    identify,
     progress::{Meter, Progress},
     read::{self, name},
     rejects::{Rejects, RejectsError},
@@ -43,6 +45,21 @@ pub enum ImportError {
         /// What came before.
         summary: Box<Summary>,
     },
+    /// Who is who could not be sent.
+    #[error(
+        "identifications were refused: {source}. {accepted} events are stored; when the cause is mended, import again: nothing counts twice",
+        accepted = summary.accepted + summary.stored_before
+    )]
+    Identify {
+        /// Why.
+        #[source]
+        source: Box<Refusal>,
+        /// What came before.
+        summary: Box<Summary>,
+    },
+    /// An option does not go with the format.
+    #[error(transparent)]
+    Option(#[from] OptionRefused),
     /// Rejected rows cannot be written down.
     #[error(transparent)]
     Rejects(#[from] RejectsError),
@@ -61,6 +78,7 @@ pub async fn run<S: Transport>(
     client: &Client<S>,
     progress: bool,
 ) -> Result<Summary, ImportError> {
+    check_options(args)?;
     let started = Instant::now();
     let meter = Meter::default();
     let bar = Progress::new(&args.files, meter.clone(), progress);
@@ -93,7 +111,7 @@ pub async fn run<S: Transport>(
                     Err(error) => {
                         // Nothing more is taken; what is under way is waited for, because it may be stored.
                         open = false;
-                        stopped.get_or_insert((portion, error));
+                        stopped.get_or_insert(Stop::Append(portion, error));
                     }
                 }
                 bar.update(import.summary.accepted + import.summary.stored_before, started.elapsed());
@@ -102,6 +120,17 @@ pub async fn run<S: Transport>(
                 None => open = false,
                 Some(mut portion) => {
                     import.rows(&mut portion)?;
+                    let identifications = std::mem::take(&mut portion.identifications);
+                    import.summary.identifications += identifications.len() as u64;
+                    if !identifications.is_empty() && !args.dry_run {
+                        match identify::send(client, identifications).await {
+                            Ok(outcomes) => outcomes.iter().for_each(|outcome| import.summary.identified(outcome)),
+                            Err(refusal) => {
+                                open = false;
+                                stopped.get_or_insert(Stop::Identify(refusal));
+                            }
+                        }
+                    }
                     if let Some(request) = &portion.request {
                         let answer = client.append_encoded(request.bytes.clone(), &request.request_id);
                         sending.spawn(async move { (portion, answer.await) });
@@ -117,11 +146,18 @@ pub async fn run<S: Transport>(
     let Import { mut summary, rejects, .. } = import;
     summary.faults = report.faults;
     summary.notes = report.notes;
+    summary.properties_left_out = report.left_out;
+    if args.dry_run {
+        summary.mapping = report.mapping;
+    }
     summary.rejects_files = rejects.finish()?;
     summary.elapsed = started.elapsed();
     match stopped {
         None => Ok(summary),
-        Some((portion, error)) => Err(ImportError::Append {
+        Some(Stop::Identify(refusal)) => {
+            Err(ImportError::Identify { source: Box::new(refusal), summary: Box::new(summary) })
+        }
+        Some(Stop::Append(portion, error)) => Err(ImportError::Append {
             file: name(&args.files[portion.file]),
             first: portion.lines.first().copied().unwrap_or(0),
             last: portion.lines.last().copied().unwrap_or(0),
@@ -129,6 +165,12 @@ pub async fn run<S: Transport>(
             summary: Box::new(summary),
         }),
     }
+}
+
+/// What stops an import.
+enum Stop {
+    Append(Portion, AppendError),
+    Identify(Refusal),
 }
 
 struct Import<'a> {
@@ -141,6 +183,7 @@ impl Import<'_> {
     /// Counts a portion's rows and writes down those that were rejected while reading.
     fn rows(&mut self, portion: &mut Portion) -> Result<(), ImportError> {
         self.summary.rows += portion.rows;
+        self.summary.rows_without_event += portion.silent;
         for reject in portion.rejects.drain(..) {
             self.summary.reject(&reject.reason);
             self.rejects.write(portion.file, &reject)?;

@@ -21,6 +21,11 @@ const TIME_MS: u8 = 0x18;
 const NAME: u8 = 0x22;
 const SEQUENCE: u8 = 0x28;
 const PROPERTIES: u8 = 0x32;
+const VALUE: u8 = 0x3a;
+const CAMPAIGN: u8 = 0x4a;
+
+const MICROS: u8 = 0x08;
+const CURRENCY: u8 = 0x12;
 
 const STRING_VALUE: u8 = 0x0a;
 const INT_VALUE: u8 = 0x10;
@@ -185,6 +190,25 @@ impl RequestWriter {
                 self.buffer.extend_from_slice(&value.to_bits().to_le_bytes());
             }
             Value::Bool(value) => self.buffer.extend_from_slice(&[BOOL_VALUE, u8::from(value)]),
+        }
+    }
+
+    /// What the event is worth. The currency has three letters.
+    pub(super) fn value(&mut self, micros: i64, currency: &str) {
+        let length = 1 + varint_width(micros as u64) + 2 + currency.len();
+        self.buffer.extend_from_slice(&[VALUE, length as u8, MICROS]);
+        put_varint(&mut self.buffer, micros as u64);
+        self.text(CURRENCY, currency.as_bytes());
+    }
+
+    /// The campaign's parts in the order of their numbers in the contract, from 1. Texts have been checked.
+    pub(super) fn campaign<'a>(&mut self, parts: impl Iterator<Item = Option<&'a str>> + Clone) {
+        let present = || (1u8..).zip(parts.clone()).filter_map(|(number, part)| Some((number, part?)));
+        let length: usize = present().map(|(_, part)| 1 + varint_width(part.len() as u64) + part.len()).sum();
+        if length > 0 {
+            self.buffer.push(CAMPAIGN);
+            put_varint(&mut self.buffer, length as u64);
+            present().for_each(|(number, part)| self.text(number << 3 | 2, part.as_bytes()));
         }
     }
 

@@ -7,15 +7,15 @@ use runnel_model::limits;
 use super::{
     args::PropertyType,
     collect::Collector,
-    encode::{PropertyKey, RequestWriter, Value},
-    fault::{FaultCause, RowFault},
+    encode::{PropertyKey, RequestWriter},
+    fault::RowFault,
     instant,
     json::{Json, Token},
     layout::Mapping,
+    lines,
     read::Halt,
-    records::{RECORD_BYTES, Window, shortened, without_line_end},
-    scan::find,
-    typed::{check_text, check_time, finite, of_text},
+    records::{RECORD_BYTES, Window},
+    typed::{check_name, check_text, check_time, is_whole, of_json},
 };
 
 /// The member whose members are properties.
@@ -24,48 +24,12 @@ const NESTED: &str = "properties";
 const NAMES: usize = 2 * limits::PROPERTY_NAMES;
 
 /// Reads a file to its end.
-pub(super) fn read(mut window: Window, mapping: &Mapping, rows: &mut Collector<'_>) -> Result<(), Halt> {
+pub(super) fn read(window: Window, mapping: &Mapping, rows: &mut Collector<'_>) -> Result<(), Halt> {
     let mut reader = Reader::new(mapping);
-    let (mut line, mut looked, mut events) = (1, 0, false);
-    if window.look_ahead(1_024)?.trim_ascii_start().starts_with(b"[") {
-        return Err(Halt::at(line, FaultCause::JsonArray));
-    }
-    loop {
-        let Some(length) = find(window.unread(), looked, b'\n').map(|at| at + 1) else {
-            looked = window.unread().len();
-            if looked > RECORD_BYTES {
-                rows.rejected(line, RowFault::row_too_long(), &shortened(window.unread()))?;
-                window.skip_line().map_err(|cause| Halt::at(line, cause))?;
-                (line, looked) = (line + 1, 0);
-            } else if !window.ended() {
-                window.fill().map_err(|cause| Halt::at(line, cause))?;
-            } else if looked == 0 {
-                break;
-            } else {
-                events |= one(&mut reader, window.unread(), line, rows)?;
-                window.consume(looked);
-                looked = 0;
-            }
-            continue;
-        };
-        events |= one(&mut reader, &window.unread()[..length], line, rows)?;
-        window.consume(length);
-        (line, looked) = (line + 1, 0);
-    }
-    if events { Ok(()) } else { Err(FaultCause::Empty.into()) }
-}
-
-/// Reads one line; whether it had anything on it.
-fn one(reader: &mut Reader<'_>, line: &[u8], number: u64, rows: &mut Collector<'_>) -> Result<bool, Halt> {
-    let line = without_line_end(line);
-    if line.trim_ascii().is_empty() {
-        return Ok(false);
-    }
-    match reader.write(line, &mut rows.writer) {
-        Ok(()) => rows.accepted(number, Some(line))?,
-        Err(fault) => rows.rejected(number, fault, line)?,
-    }
-    Ok(true)
+    lines::read(window, rows, &mut |line, number, rows| match reader.write(line, &mut rows.writer) {
+        Ok(()) => rows.accepted(number, Some(line)),
+        Err(fault) => rows.rejected(number, fault, line),
+    })
 }
 
 /// What a member's name means.
@@ -255,48 +219,11 @@ fn wrong_kind(name: &str, found: &str) -> RowFault {
     RowFault::new("VALUE_TYPE", format!("{name:?} is a text or a whole number; it is {found}."))
 }
 
-fn is_whole(number: &str) -> bool {
-    !number.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'))
-}
-
 /// Writes a member that is a property.
 fn property(meaning: &Meaning, value: Token<'_>, writer: &mut RequestWriter) -> Result<(), RowFault> {
-    let name = &meaning.name;
-    if name.is_empty() || name.len() > limits::ID_BYTES || name.contains('\0') {
-        let shown: String = name.chars().take(60).collect();
-        let text =
-            format!("A property's name has 1 to {} bytes without NUL; {shown:?} does not.", limits::ID_BYTES);
-        return Err(RowFault::new("PROPERTY_NAME", text));
+    check_name(&meaning.name)?;
+    if let Some(value) = of_json(&meaning.name, &value, meaning.declared)? {
+        writer.property(&meaning.key, value);
     }
-    let value = match &value {
-        Token::Null => return Ok(()),
-        Token::Object | Token::Array => return Err(RowFault::nested(name)),
-        Token::Text(text) => {
-            check_text(format_args!("properties[{name}]"), text.as_bytes(), limits::VALUE_BYTES)?;
-            of_text(name, text, meaning.declared)?
-        }
-        Token::Bool(value) => match meaning.declared {
-            None | Some(PropertyType::Bool) => Value::Bool(*value),
-            Some(PropertyType::String) => Value::Text(if *value { b"true" } else { b"false" }),
-            Some(declared) => {
-                return Err(RowFault::value_type(
-                    name,
-                    if *value { "true" } else { "false" },
-                    declared.name(),
-                ));
-            }
-        },
-        Token::Number(text) => match meaning.declared {
-            Some(PropertyType::Bool) => return Err(RowFault::value_type(name, text, "bool")),
-            Some(_) => of_text(name, text, meaning.declared)?,
-            None if is_whole(text)
-                && let Ok(whole) = text.parse() =>
-            {
-                Value::Int(whole)
-            }
-            None => finite(name, text.parse().map_err(|_| RowFault::not_finite(name))?)?,
-        },
-    };
-    writer.property(&meaning.key, value);
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::{fault::RowFault, scan::json_string_mark};
 
-/// How deep a value that is skipped may be nested.
-const DEPTH: usize = 128;
+/// How deep a value that is skipped or kept as a tree may be nested.
+pub(super) const DEPTH: usize = 128;
 
 /// One value, or the beginning of one.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +70,21 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// Whether an array that was begun has another element, which is to be read next. `first` says that none was read yet.
+    pub(super) fn element(&mut self, first: bool) -> Result<bool, RowFault> {
+        let start = self.at;
+        match self.next_byte() {
+            Some(b']') => Ok(false),
+            Some(b',') if !first => Ok(true),
+            Some(_) if first => {
+                self.at = start;
+                Ok(true)
+            }
+            Some(_) => Err(RowFault::json(self.at - 1, "no comma")),
+            None => Err(RowFault::json(self.at, "the line ends")),
+        }
+    }
+
     /// Reads what is left of a value whose beginning is `token`.
     pub(super) fn skip(&mut self, token: &Token<'_>) -> Result<(), RowFault> {
         self.skip_at(token, 0)
@@ -89,19 +104,11 @@ impl<'a> Json<'a> {
                 }
             }
             Token::Array => {
-                let start = self.clone();
-                if self.next_byte() == Some(b']') {
-                    return Ok(());
-                }
-                *self = start;
-                loop {
+                let mut first = true;
+                while self.element(first)? {
                     let value = self.value()?;
                     self.skip_at(&value, depth + 1)?;
-                    match self.next_byte() {
-                        Some(b',') => {}
-                        Some(b']') => break,
-                        _ => return Err(RowFault::json(self.at.saturating_sub(1), "no comma")),
-                    }
+                    first = false;
                 }
             }
             _ => {}

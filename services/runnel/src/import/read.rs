@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{
     args::{Format, ImportArgs},
     collect::{Collector, Portion, Stopped},
+    exports::{Exports, Mapped},
     fault::{FaultCause, FileFault},
     from_csv, from_ndjson,
     from_parquet::{self, Source},
@@ -59,6 +60,10 @@ pub(super) struct Report {
     pub(super) faults: Vec<FileFault>,
     /// What a user should know.
     pub(super) notes: Vec<String>,
+    /// What became of the fields of another product's export.
+    pub(super) mapping: Vec<Mapped>,
+    /// Properties in it that were left out.
+    pub(super) left_out: u64,
 }
 
 /// Reads and encodes all files without sending anything; hands portions to `out`, which says whether it takes more. Returns the faults of whole files.
@@ -69,25 +74,41 @@ pub fn read_files(args: &ImportArgs, out: &mut dyn FnMut(Portion) -> bool) -> Ve
 pub(super) fn read(args: &ImportArgs, meter: &Meter, out: &mut dyn FnMut(Portion) -> bool) -> Report {
     let mapping = Mapping::new(args);
     let mut report = Report::default();
+    let mut exports = Exports::new(args, &mapping);
+    report.notes.extend(exports.as_ref().and_then(Exports::note));
     let mut rows = Collector::new(args.batch as usize, args.dry_run, out);
+    let mut taken = true;
     for (index, path) in args.files.iter().enumerate() {
         rows.start_file(index);
         let file = name(path);
-        let outcome = one(path, args.format, &mapping, meter, &mut rows);
+        let outcome = one(path, args.format, &mapping, &mut exports, meter, &mut rows);
         // What was read before a fault is imported.
         let flushed = rows.flush();
         match outcome {
             Ok(true) => {}
-            Ok(false) => report.notes.push(format!(
-                "{file} has no column {:?}: events are told apart by their whole content, and equal rows count once",
-                mapping.event_id.column
-            )),
+            Ok(false) => {
+                let lack = match &exports {
+                    Some(exports) => format!("is an export of {}, whose events have no ids", exports.name()),
+                    None => format!("has no column {:?}", mapping.event_id.column),
+                };
+                report.notes.push(format!(
+                    "{file} {lack}: events are told apart by their whole content, and equal rows count once"
+                ));
+            }
             Err(Halt::Fault { line, cause }) => report.faults.push(FileFault { file, line, cause }),
-            Err(Halt::Stopped) => break,
+            Err(Halt::Stopped) => taken = false,
         }
-        if flushed.is_err() {
+        taken &= flushed.is_ok();
+        if !taken {
             break;
         }
+    }
+    if taken {
+        // Nothing comes after it, so it does not matter whether it is taken.
+        let _ = rows.flush_pairs();
+    }
+    if let Some(exports) = exports {
+        (report.mapping, report.left_out) = (exports.mapped(), exports.left_out());
     }
     report
 }
@@ -102,6 +123,7 @@ fn one(
     path: &Path,
     format: Option<Format>,
     mapping: &Mapping,
+    exports: &mut Option<Exports<'_>>,
     meter: &Meter,
     rows: &mut Collector<'_>,
 ) -> Result<bool, Halt> {
@@ -129,10 +151,14 @@ fn one(
         }
         input.window.consume(mark);
     }
-    match format {
-        Format::Csv => from_csv::read(input.window, mapping, rows).map(|layout| layout.event_id.is_some()),
-        Format::Ndjson => from_ndjson::read(input.window, mapping, rows).map(|()| true),
-        Format::Parquet => {
+    match (exports, format) {
+        (Some(exports), _) => exports.read(input.window, rows),
+        (None, Format::Csv) => {
+            from_csv::read(input.window, mapping, rows).map(|layout| layout.event_id.is_some())
+        }
+        (None, Format::Ndjson) => from_ndjson::read(input.window, mapping, rows).map(|()| true),
+        // Of all formats that are no other product's only Parquet is left.
+        (None, _) => {
             let source = match input.plain {
                 Some(path) => Source::File(std::fs::File::open(path).map_err(FaultCause::Open)?),
                 None => {

@@ -3,11 +3,14 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use comfy_table::{CellAlignment, Table, presets};
-use runnel_client::proto::ingest::v1::{AppendResponse, Verdict};
+use runnel_client::proto::{
+    identity::v1::{IdentificationOutcome, IdentityVerdict},
+    ingest::v1::{AppendResponse, Verdict},
+};
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-use super::fault::FileFault;
+use super::{exports::Mapped, fault::FileFault};
 
 /// Counts of an import, and what was wrong.
 #[derive(Debug, Default)]
@@ -26,12 +29,24 @@ pub struct Summary {
     pub conflict: u64,
     /// Accepted events that lie more than an hour ahead of the server's clock.
     pub ahead: u64,
+    /// Rows that were understood and are no events: they say who is who, or something about a person.
+    pub rows_without_event: u64,
+    /// Different pairs of ids that belong together by what the rows say; sent, or in a dry run to be sent.
+    pub identifications: u64,
+    /// What the server made of them.
+    pub identified: BTreeMap<&'static str, u64>,
+    /// Properties of another product's events that were left out, because they are nested, too long or too many.
+    pub properties_left_out: u64,
+    /// What becomes of which field of another product's export; in a dry run only.
+    pub mapping: Vec<Mapped>,
     /// Rejected rows by reason, those rejected here and those refused by the server.
     pub rejected: BTreeMap<String, u64>,
     /// Files that could not be read, or not to their end.
     pub faults: Vec<FileFault>,
     /// Where the rejected rows are.
     pub rejects_files: Vec<PathBuf>,
+    /// Why the first identification was rejected; empty when none was.
+    pub identification_refused: String,
     /// What else a user should know.
     pub notes: Vec<String>,
     /// Nothing was stored because only a check was asked for.
@@ -83,6 +98,35 @@ impl Summary {
         self.ahead += ahead.count() as u64;
     }
 
+    /// Counts what became of an identification; the first that was rejected is quoted.
+    pub(super) fn identified(&mut self, outcome: &IdentificationOutcome) {
+        let name = match outcome.verdict() {
+            IdentityVerdict::Linked => "linked",
+            IdentityVerdict::AlreadyLinked => "already_linked",
+            IdentityVerdict::Taken => "taken",
+            IdentityVerdict::Known => "known",
+            IdentityVerdict::Rejected | IdentityVerdict::Unspecified => "rejected",
+        };
+        let count = self.identified.entry(name).or_default();
+        *count += 1;
+        if name == "rejected" && *count == 1 {
+            self.identification_refused = format!("{}: {}", outcome.reason, outcome.message);
+        }
+    }
+
+    fn mapping_table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.set_header(["field", "becomes", "rows"]);
+        for mapped in &self.mapping {
+            table.add_row([mapped.from.clone(), mapped.to.clone(), grouped(mapped.rows)]);
+        }
+        if let Some(column) = table.column_mut(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+
     fn json(&self) -> serde_json::Value {
         let fault = |fault: &FileFault| json!({"file": fault.file, "line": fault.line, "fault": fault.cause.to_string()});
         json!({
@@ -93,6 +137,12 @@ impl Summary {
             "duplicate": self.duplicate,
             "conflict": self.conflict,
             "ahead": self.ahead,
+            "rows_without_event": self.rows_without_event,
+            "identifications": self.identifications,
+            "identifications_by_verdict": self.identified,
+            "identification_refused": self.identification_refused,
+            "properties_left_out": self.properties_left_out,
+            "mapping": self.mapping,
             "rejected": self.rejected_rows(),
             "rejected_by_reason": self.rejected,
             "faults": self.faults.iter().map(fault).collect::<Vec<_>>(),
@@ -135,6 +185,22 @@ impl fmt::Display for Summary {
             }
         }
         rows.extend(self.rejected.iter().map(|(reason, count)| (format!("  {reason}"), *count)));
+        let identifications =
+            if self.dry_run { "identifications to be sent" } else { "identifications sent" };
+        for (label, count) in [
+            ("rows that are no events", self.rows_without_event),
+            ("properties left out", self.properties_left_out),
+            (identifications, self.identifications),
+        ] {
+            if count > 0 {
+                rows.push((label.to_owned(), count));
+            }
+        }
+        rows.extend(
+            self.identified
+                .iter()
+                .map(|(verdict, count)| (format!("  {}", verdict.replace('_', " ")), *count)),
+        );
         for (label, count) in rows {
             table.add_row([label, grouped(count)]);
         }
@@ -144,6 +210,12 @@ impl fmt::Display for Summary {
             column.set_cell_alignment(CellAlignment::Right);
         }
         write!(f, "{table}")?;
+        if !self.mapping.is_empty() {
+            write!(f, "\n{}", self.mapping_table())?;
+        }
+        if !self.identification_refused.is_empty() {
+            write!(f, "\nidentification rejected: {}", self.identification_refused)?;
+        }
         self.rejects_files.iter().try_for_each(|path| write!(f, "\nrejected rows: {}", path.display()))?;
         self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))?;
         self.faults.iter().try_for_each(|fault| write!(f, "\nfault: {fault}"))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use runnel_model::limits;
 
-use super::{args::PropertyType, encode::Value, fault::RowFault, scan::find};
+use super::{args::PropertyType, encode::Value, fault::RowFault, json::Token, scan::find};
 
 /// Checks a text: length, UTF-8, no NUL.
 pub(super) fn check_text(field: impl fmt::Display, bytes: &[u8], most: usize) -> Result<&str, RowFault> {
@@ -75,6 +75,60 @@ fn parse<'a>(name: &str, text: &'a str, declared: PropertyType) -> Result<Value<
 /// A value that is a finite number.
 pub(super) fn finite(name: &str, value: f64) -> Result<Value<'static>, RowFault> {
     if value.is_finite() { Ok(Value::Double(value)) } else { Err(RowFault::not_finite(name)) }
+}
+
+/// Whether a JSON number is written as a whole one.
+pub(super) fn is_whole(number: &str) -> bool {
+    !number.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'))
+}
+
+/// Checks a property's name.
+pub(super) fn check_name(name: &str) -> Result<(), RowFault> {
+    if name.is_empty() || name.len() > limits::ID_BYTES || name.contains('\0') {
+        let shown: String = name.chars().take(60).collect();
+        let text =
+            format!("A property's name has 1 to {} bytes without NUL; {shown:?} does not.", limits::ID_BYTES);
+        return Err(RowFault::new("PROPERTY_NAME", text));
+    }
+    Ok(())
+}
+
+/// The value that a JSON value has as a property of type `declared`; `None` where there is none.
+pub(super) fn of_json<'t>(
+    name: &str,
+    value: &'t Token<'_>,
+    declared: Option<PropertyType>,
+) -> Result<Option<Value<'t>>, RowFault> {
+    let value = match value {
+        Token::Null => return Ok(None),
+        Token::Object | Token::Array => return Err(RowFault::nested(name)),
+        Token::Text(text) => {
+            check_text(format_args!("properties[{name}]"), text.as_bytes(), limits::VALUE_BYTES)?;
+            of_text(name, text, declared)?
+        }
+        Token::Bool(value) => match declared {
+            None | Some(PropertyType::Bool) => Value::Bool(*value),
+            Some(PropertyType::String) => Value::Text(if *value { b"true" } else { b"false" }),
+            Some(declared) => {
+                return Err(RowFault::value_type(
+                    name,
+                    if *value { "true" } else { "false" },
+                    declared.name(),
+                ));
+            }
+        },
+        Token::Number(text) => match declared {
+            Some(PropertyType::Bool) => return Err(RowFault::value_type(name, text, "bool")),
+            Some(_) => of_text(name, text, declared)?,
+            None if is_whole(text)
+                && let Ok(whole) = text.parse() =>
+            {
+                Value::Int(whole)
+            }
+            None => finite(name, text.parse().map_err(|_| RowFault::not_finite(name))?)?,
+        },
+    };
+    Ok(Some(value))
 }
 
 #[cfg(test)]
