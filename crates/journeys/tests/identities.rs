@@ -73,7 +73,7 @@ fn found(loaded: &Loaded) -> Found {
     };
     for (run, skip) in loaded.runs() {
         for visitor in 0..run.visitors.len() {
-            if !skip.is_some_and(|skip| skip[visitor / 64] >> (visitor % 64) & 1 == 1) {
+            if skip.is_none_or(|skip| skip[visitor / 64] >> (visitor % 64) & 1 == 0) {
                 add(run, visitor);
             }
         }
@@ -82,6 +82,9 @@ fn found(loaded: &Loaded) -> Found {
     found
 }
 
+/// An event in its place: by time, sequence, id, and whose it is where that is not the visitor.
+type Placed<'a> = (i64, i64, &'a String, Option<&'a String>, &'a Event);
+
 /// The same from all that was ever sent and said.
 fn expected(events: &[Event], people: &Identities) -> Found {
     // The first of an identity counts: sender, time and id. Where times are equal, the sequence orders, then the id, and then whose it is.
@@ -89,16 +92,13 @@ fn expected(events: &[Event], people: &Identities) -> Found {
     for event in events {
         first.entry((&event.0, event.1, &event.3)).or_insert(event);
     }
-    let mut sorted: BTreeMap<String, BTreeSet<(i64, i64, &String, Option<&String>, &Event)>> =
-        BTreeMap::new();
+    let mut sorted: BTreeMap<String, BTreeSet<Placed<'_>>> = BTreeMap::new();
     for event in first.into_values() {
         let visitor = people.visitor(&event.0).to_owned();
         let sender = (visitor != event.0).then_some(&event.0);
         sorted.entry(visitor).or_default().insert((event.1, event.2, &event.3, sender, event));
     }
-    let told = |(time, _, _, _, event): (i64, i64, &String, Option<&String>, &Event)| {
-        (time, name(event), event.0.clone())
-    };
+    let told = |(time, _, _, _, event): Placed<'_>| (time, name(event), event.0.clone());
     sorted.into_iter().map(|(visitor, events)| (visitor, events.into_iter().map(told).collect())).collect()
 }
 

@@ -84,9 +84,9 @@ fn question(split: bool) -> QueryTrendRequest {
     let of = |name: &str| EventMatch { conversion: name.to_owned(), ..EventMatch::default() };
     let channel = Selector { column: Some(Column::Dimension(Dimension::Channel as i32)) };
     QueryTrendRequest {
-        of: ["purchase", "add_to_cart"].map(of).into(),
+        of: ["purchase", "cart"].map(of).into(),
         interval: Interval::Week as i32,
-        split: split.then(|| Split { column: Some(channel), top: 20 }),
+        split: split.then_some(Split { column: Some(channel), top: 20 }),
         buckets_only: true,
         ..QueryTrendRequest::default()
     }

@@ -111,7 +111,7 @@ pub async fn run<S: Transport>(
                     Err(error) => {
                         // Nothing more is taken; what is under way is waited for, because it may be stored.
                         open = false;
-                        stopped.get_or_insert(Stop::Append(portion, error));
+                        stopped.get_or_insert(Stop::Append(Box::new(portion), error));
                     }
                 }
                 bar.update(import.summary.accepted + import.summary.stored_before, started.elapsed());
@@ -169,7 +169,7 @@ pub async fn run<S: Transport>(
 
 /// What stops an import.
 enum Stop {
-    Append(Portion, AppendError),
+    Append(Box<Portion>, AppendError),
     Identify(Refusal),
 }
 

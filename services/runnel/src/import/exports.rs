@@ -269,8 +269,7 @@ impl<'m> Exports<'m> {
     /// Whether anything is read from a member of the row itself.
     fn is_read(&self, name: &str) -> bool {
         let starts = |path: &&[&str]| path.first().is_none_or(|first| *first == name);
-        self.product.holders.iter().any(|holder| starts(holder))
-            || self.product.rules.iter().any(|rule| starts(&rule.from))
+        self.product.holders.iter().any(&starts) || self.product.rules.iter().any(|rule| starts(&rule.from))
     }
 
     /// Milliseconds since 1970, and what is left of it in microseconds where the product tells.

@@ -283,6 +283,9 @@ async fn aggregates_equal_recomputation() {
     node.close().await;
 }
 
+/// Its length, the day that it begins with, causes, and events and visitors before and after.
+type Told = (Interval, i64, Vec<Cause>, (u64, u64), (u64, u64));
+
 /// A change of the past is told with its cells and its cause, in every place.
 async fn restated(server: Deployment) {
     let (write, read) = server.tenant("shop").await.unwrap();
@@ -302,7 +305,7 @@ async fn restated(server: Deployment) {
     let request = ApplyCatalogRequest { document: Some(document), ..ApplyCatalogRequest::default() };
     client.catalog().apply_catalog(request).await.unwrap();
     assert!(restatements(&client).await.is_empty());
-    let told = |found: &Restatement| -> Vec<(Interval, i64, Vec<Cause>, (u64, u64), (u64, u64))> {
+    let told = |found: &Restatement| -> Vec<Told> {
         let whole = found.cells.iter().filter(|cell| cell.part.is_none());
         let of = |counts: &Option<Counts>| counts.as_ref().map(|one| (one.events, one.visitors)).unwrap();
         whole
