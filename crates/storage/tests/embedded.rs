@@ -154,7 +154,7 @@ async fn other_folders_are_refused() {
     sqlx::query("PRAGMA user_version = 99").execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     let refused = Store::open_embedded(&newer, EmbeddedOptions::default()).await;
-    assert!(matches!(refused, Err(OpenError::NewerVersion { found: 99, known: 3, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::NewerVersion { found: 99, known: 4, .. })), "{refused:?}");
 
     let foreign = dir.path().join("foreign");
     fs::create_dir(&foreign).unwrap();
