@@ -1,7 +1,7 @@
 //! The Rust SDK: sends events so that none is lost and none counts twice, and gives access to every service.
 //!
 //! [`Client`] works over any tonic transport: a network [`Channel`](tonic::transport::Channel) or a service in the same process.
-//! [`Client::append`] sends one batch and repeats it, with the same ids, until the server has answered. [`Batcher`] makes batches of single
+//! [`Client::append`] sends one batch and repeats it, with the same ids, until the server has answered; [`Client::identify`] does so with who is who. [`Batcher`] makes batches of single
 //! events, keeps several in flight and bounds what waits.
 //!
 //! ```no_run
@@ -25,6 +25,7 @@ mod append;
 mod batcher;
 mod client;
 mod connect;
+mod identify;
 mod keyed;
 mod refusal;
 mod retry;

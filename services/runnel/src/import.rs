@@ -17,7 +17,6 @@ mod fault;
 mod from_csv;
 mod from_ndjson;
 mod from_parquet;
-mod identify;
 mod input;
 mod instant;
 mod json;

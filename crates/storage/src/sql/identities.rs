@@ -18,8 +18,6 @@ use crate::{
 /// Number, kind, id, what it belongs to, and when.
 type ClaimRow = (i64, i64, String, String, i64);
 
-const COLUMNS: &str = "number, kind, id, belongs_to, at_ms";
-
 impl Database {
     pub(crate) async fn identify(
         &self,
@@ -33,9 +31,10 @@ impl Database {
                 let ids: BTreeSet<&str> = identifications.iter().map(|one| &*one.anonymous).collect();
                 let noted = about(connection, &owner, &ids).await.map_err(unavailable)?;
                 let mut of_ids: HashMap<String, usize> = HashMap::new();
-                noted.iter().for_each(|claim| *of_ids.entry(claim.id.clone()).or_default() += 1);
                 let mut earliest: BTreeMap<(String, String), i64> = BTreeMap::new();
-                for claim in &noted {
+                // A merge of the same two ids is another thing to say.
+                for claim in noted.iter().filter(|claim| claim.kind == ClaimKind::Identify) {
+                    *of_ids.entry(claim.id.clone()).or_default() += 1;
                     let pair = (claim.id.clone(), claim.belongs_to.clone());
                     let at_ms = earliest.entry(pair).or_insert(claim.at_ms);
                     *at_ms = claim.at_ms.min(*at_ms);
@@ -222,8 +221,9 @@ async fn with_ids(
 ) -> Result<Vec<Claim>, sqlx::Error> {
     let mut claims = Vec::new();
     for some in ids.chunks(TOGETHER) {
-        let mut query: QueryBuilder<Dialect> = QueryBuilder::new("SELECT ");
-        query.push(COLUMNS).push(" FROM aliases WHERE tenant_id = ").push_bind(tenant.as_str());
+        let mut query: QueryBuilder<Dialect> =
+            QueryBuilder::new("SELECT number, kind, id, belongs_to, at_ms FROM aliases WHERE tenant_id = ");
+        query.push_bind(tenant.as_str());
         query.push(" AND ").push(column).push(" IN (");
         let mut list = query.separated(", ");
         some.iter().for_each(|id| {

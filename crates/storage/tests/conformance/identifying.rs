@@ -77,11 +77,14 @@ pub(crate) async fn known_ids_are_merged(store: &Store) {
         let again = store.merge(&shop(), from, into, NOW).await.unwrap();
         assert_eq!((&*again.visitor, again.new, again.version), ("anna", false, 3));
     }
+    // To say of merged ids that one is an anonymous one of the other changes nothing, and is told.
+    let known = (true, Some(Standing::Known), "ann".to_owned());
+    assert_eq!(identify(store, &[("ann", "anna", NOW + 5)]).await, [known]);
     let merged = store.merge(&shop(), "ann", "annemarie", NOW + 1).await.unwrap();
-    assert_eq!((&*merged.visitor, merged.new, merged.version), ("annemarie", true, 4));
+    assert_eq!((&*merged.visitor, merged.new, merged.version), ("annemarie", true, 5));
     for id in ["cookie", "phone", "ann", "anna", "annemarie"] {
         let person = store.person(&shop(), id).await.unwrap().unwrap();
-        assert_eq!((person.claims.len(), person.version), (4, 4), "{id}");
+        assert_eq!((person.claims.len(), person.version), (5, 5), "{id}");
         assert_eq!((person.claims[2].kind, person.claims[2].at_ms), (ClaimKind::Merge, NOW));
     }
     assert!(store.person(&shop(), "stranger").await.unwrap().unwrap().claims.is_empty());

@@ -14,7 +14,6 @@ use super::{
     args::ImportArgs,
     collect::{Portion, Reject},
     exports::{OptionRefused, check_options},
-    identify,
     progress::{Meter, Progress},
     read::{self, name},
     rejects::{Rejects, RejectsError},
@@ -123,8 +122,8 @@ pub async fn run<S: Transport>(
                     let identifications = std::mem::take(&mut portion.identifications);
                     import.summary.identifications += identifications.len() as u64;
                     if !identifications.is_empty() && !args.dry_run {
-                        match identify::send(client, identifications).await {
-                            Ok(outcomes) => outcomes.iter().for_each(|outcome| import.summary.identified(outcome)),
+                        match client.identify(identifications).await {
+                            Ok(answer) => answer.outcomes.iter().for_each(|outcome| import.summary.identified(outcome)),
                             Err(refusal) => {
                                 open = false;
                                 stopped.get_or_insert(Stop::Identify(refusal));
