@@ -10,7 +10,7 @@ use runnel_contracts::proto::{
         QueryMicroToMacroResponse, QueryPagesResponse, QueryRetentionResponse, QuerySessionsResponse,
         QueryTrendResponse, RestatementCause, SessionCounts,
     },
-    query::v1::{Provenance, SplitValue, TimeRange, split_value},
+    query::v1::{Dimension, Provenance, SplitValue, TimeRange, selector::Column, split_value},
 };
 
 use crate::{
@@ -223,7 +223,14 @@ pub(crate) fn restatements(answer: &ListRestatementsResponse) -> String {
                 true => right(thousands(is)),
                 false => right(format!("{} → {}", thousands(was), thousands(is))),
             };
-            let of = cell.part.as_ref().map_or_else(|| "all".to_owned(), |known| part(known.value.as_ref()));
+            let of = cell.part.as_ref().map_or_else(
+                || "all".to_owned(),
+                |known| {
+                    let device = Some(Column::Dimension(Dimension::Device as i32));
+                    let is_device = known.column.as_ref().is_some_and(|selector| selector.column == device);
+                    format!("{} {}", if is_device { "device" } else { "channel" }, part(known.value.as_ref()))
+                },
+            );
             let each = match cell.interval() {
                 Interval::Hour => "hour",
                 Interval::Unspecified | Interval::Day => "day",
