@@ -4,11 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use tonic_build::manual::{Builder, Method, Service};
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "runnel/event/v1/event.proto",
     "runnel/query/v1/query.proto",
     "runnel/ingest/v1/ingest.proto",
     "runnel/identity/v1/identity.proto",
+    "runnel/subject/v1/subject.proto",
     "runnel/catalog/v1/catalog.proto",
     "runnel/funnel/v1/funnel.proto",
     "runnel/insight/v1/insight.proto",
@@ -28,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".runnel.journal.v1")
+        .boxed(".runnel.segmentation.v1.Condition.node.reached")
         .compile_fds(compiler.file_descriptor_set())?;
     Builder::new().build_client(false).build_transport(false).compile(&[ingest()]);
     Ok(())

@@ -94,7 +94,7 @@ def test_each_process_works_as_the_users_that_it_needs(rendered):
             "RUNNEL_POSTGRES_QUERY": "query",
         },
         "funnel": {"RUNNEL_POSTGRES": "query", "RUNNEL_POSTGRES_ADMIN": "admin"},
-        "segmentation": {"RUNNEL_POSTGRES": "query"},
+        "segmentation": {"RUNNEL_POSTGRES": "query", "RUNNEL_POSTGRES_ADMIN": "admin"},
         "migrate": {
             "RUNNEL_POSTGRES": "owner",
             **{f"RUNNEL_POSTGRES_{user.upper()}": user for user in ("ingest", "compaction", "query", "admin")},

@@ -32,14 +32,15 @@ def named(names) -> str:
 class DuckDb:
     """Events of the file with their sessions: visitor, time, name, order inside the visitor, session."""
 
-    def __init__(self, file: Path):
+    def __init__(self, file: Path, columns: tuple[str, ...] = ("page", "channel", "device")):
         self.base = duckdb.connect()
+        more = "".join(f", {column}" for column in columns)
         self.base.execute(
             f"""
             CREATE TABLE events AS
             WITH rows AS (
                 SELECT DISTINCT ON (visitor_id, occurred_at, event_id)
-                    visitor_id AS visitor, epoch_ms(occurred_at::TIMESTAMP) AS time, name, event_id, page, channel, device
+                    visitor_id AS visitor, epoch_ms(occurred_at::TIMESTAMP) AS time, name, event_id{more}
                 FROM read_csv({quoted(str(file))}, all_varchar = true)
             ), ordered AS (
                 SELECT *, row_number() OVER (PARTITION BY visitor ORDER BY time, event_id) AS number,

@@ -24,8 +24,9 @@ def runnel(tmp_path_factory, stubs):
     data = tmp_path_factory.mktemp("data")
     keys = {
         tenant: {kind: server.bearer(server.create_key(data, tenant, kind)) for kind in ("write", "read")}
-        for tenant in ("shop", "gmerch", "streamed", "counted", "other")
+        for tenant in ("shop", "gmerch", "streamed", "counted", "erased", "other")
     }
+    keys["erased"] |= {kind: server.bearer(server.create_key(data, "erased", kind)) for kind in ("admin", "erase")}
     with server.Server(data) as running:
         yield SimpleNamespace(
             keys=keys,
@@ -34,4 +35,7 @@ def runnel(tmp_path_factory, stubs):
             catalog=stubs.catalog.CatalogServiceStub(running.channel),
             funnel=stubs.funnel.FunnelServiceStub(running.channel),
             insight=stubs.insight.InsightServiceStub(running.channel),
+            identity=stubs.identity.IdentityServiceStub(running.channel),
+            subject=stubs.subject.SubjectServiceStub(running.channel),
+            admin=stubs.admin.AdminServiceStub(running.channel),
         )

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import os
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -242,6 +243,77 @@ def test_conversions_are_declared_and_counted(runnel, stubs):
     call = lambda: runnel.catalog.DefineConversion(define, metadata=key["read"], timeout=30)  # noqa: E731
     details = refused(call, grpc.StatusCode.INVALID_ARGUMENT)
     assert details["BadRequest"].field_violations[0].field == "conversion.stage"
+
+
+def test_a_person_is_exported_and_erased(runnel, stubs):
+    key = runnel.keys["erased"]
+    events = journeys(stubs)
+    runnel.ingest.Append(stubs.ingest.AppendRequest(events=events), metadata=key["write"], timeout=30)
+    known = stubs.identity.Identification(anonymous_id="ann", known_id="customer-1", time_ms=START)
+    identify = stubs.identity.IdentifyRequest(identifications=[known])
+    runnel.identity.Identify(identify, metadata=key["write"], timeout=30)
+
+    export = stubs.subject.ExportSubjectRequest(visitor_id="ann")
+    parts = list(runnel.subject.ExportSubject(export, metadata=key["erase"], timeout=30))
+    assert sorted(one.id for part in parts for one in part.identity.ids) == ["ann", "customer-1"]
+    assert [one.name for part in parts for one in part.events] == list(STEPS)
+
+    erase = stubs.subject.EraseRequest(visitor_id="customer-1")
+    refused(lambda: runnel.subject.Erase(erase, metadata=key["admin"], timeout=30), grpc.StatusCode.PERMISSION_DENIED)
+    erased = runnel.subject.Erase(erase, metadata=key["erase"], timeout=30)
+    assert erased.ids == 2
+    # At once in every answer; the bytes follow.
+    assert [step.reached for step in ask(runnel, stubs, "erased").steps] == [2, 1, 0]
+    get = stubs.subject.GetErasureRequest(erasure=erased.erasure)
+    until = time.monotonic() + 30
+    state = runnel.subject.GetErasure(get, metadata=key["erase"], timeout=30)
+    while state.state != stubs.subject.ERASURE_STATE_DONE:
+        assert time.monotonic() < until, state
+        time.sleep(0.05)
+        state = runnel.subject.GetErasure(get, metadata=key["erase"], timeout=30)
+    assert state.events == len(STEPS)
+    again = runnel.ingest.Append(stubs.ingest.AppendRequest(events=events), metadata=key["write"], timeout=30)
+    assert {verdict.reason for verdict in again.verdicts} == {"SUBJECT_ERASED"} and again.rejected == len(STEPS)
+
+
+def test_events_are_kept_for_as_long_as_a_tenant_says(runnel, stubs):
+    key = runnel.keys["erased"]
+    few = stubs.admin.SetRetentionRequest(days=34)
+    refused(lambda: runnel.admin.SetRetention(few, metadata=key["admin"], timeout=30), grpc.StatusCode.INVALID_ARGUMENT)
+    runnel.admin.SetRetention(stubs.admin.SetRetentionRequest(days=90), metadata=key["admin"], timeout=30)
+    get, until = stubs.admin.GetRetentionRequest(), time.monotonic() + 30
+    while True:
+        kept = runnel.admin.GetRetention(get, metadata=key["admin"], timeout=30).retention
+        if kept.HasField("kept_from_ms") and not kept.deleting:
+            break
+        assert time.monotonic() < until, kept
+        time.sleep(0.05)
+    assert (kept.days, kept.refused_before_ms) == (90, kept.kept_from_ms)
+    late = stubs.ingest.AppendRequest(events=[event(stubs, "dan", "view", 0)])
+    outcome = runnel.ingest.Append(late, metadata=key["write"], timeout=30)
+    assert (outcome.rejected, outcome.verdicts[0].verdict) == (1, stubs.ingest.VERDICT_LATE)
+    # What is gone is not answered as if it had never been.
+    query = stubs.insight.QuerySessionsRequest(range=stubs.query.TimeRange(from_ms=START))
+    call = lambda: runnel.insight.QuerySessions(query, metadata=key["read"], timeout=30)  # noqa: E731
+    details = refused(call, grpc.StatusCode.FAILED_PRECONDITION)
+    assert details["ErrorInfo"].reason == "NOT_AVAILABLE_AFTER_RETENTION"
+
+
+def test_daily_counts_stand_before_the_first_step(runnel, stubs):
+    key = runnel.keys["counted"]
+    append = stubs.ingest.AppendRequest(events=journeys(stubs))
+    runnel.ingest.Append(append, metadata=key["write"], timeout=30)
+    cost = stubs.event.Money(micros=30_000_000, currency="EUR")
+    clicks = stubs.catalog.DailyCount(date="2026-01-01", what=stubs.event.OFF_SITE_AD_CLICK, count=40, cost=cost)
+    put = stubs.catalog.PutDailyCountsRequest(counts=[clicks])
+    assert runnel.catalog.PutDailyCounts(put, metadata=key["read"], timeout=30).changed_days == 1
+    funnel = definition(stubs)
+    funnel.counted.add(what=stubs.event.OFF_SITE_AD_CLICK)
+    request = stubs.funnel.QueryFunnelRequest(inline=funnel)
+    answer = runnel.funnel.QueryFunnel(request, metadata=key["read"], timeout=30)
+    assert [(one.label, one.count) for one in answer.counted] == [("ad_click", 40)]
+    assert answer.steps[0].of_counted == 3 / 40
+    assert [one.micros for one in answer.steps[2].cost_each] == [30_000_000]
 
 
 def test_health_is_told_and_reflection_is_not(runnel):

@@ -8,6 +8,7 @@ use runnel_contracts::proto::{
     ingest::v1::ingest_service_client::IngestServiceClient,
     insight::v1::insight_service_client::InsightServiceClient,
     segmentation::v1::segmentation_service_client::SegmentationServiceClient,
+    subject::v1::subject_service_client::SubjectServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -90,6 +91,12 @@ impl<S: Transport> Client<S> {
     #[must_use]
     pub fn identity(&self) -> IdentityServiceClient<Keyed<S>> {
         IdentityServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The generated client of persons' rights.
+    #[must_use]
+    pub fn subject(&self) -> SubjectServiceClient<Keyed<S>> {
+        SubjectServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
     }
 
     /// The generated client of the funnel service.

@@ -225,7 +225,8 @@ fn property_name(at: &str, name: &str) -> Result<(), Refusal> {
     selector(at, Some(&Selector { column: Some(column) })).map(drop)
 }
 
-fn currency(at: &str, code: &str) -> Result<String, Refusal> {
+/// Checks a currency's code.
+pub fn currency(at: &str, code: &str) -> Result<String, Refusal> {
     if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Ok(code.to_owned());
     }
@@ -270,6 +271,13 @@ fn channels(
     Ok(ChannelSettings {
         channel_property: property("channel_property", &wire.channel_property, usual.channel_property)?,
         device_property: property("device_property", &wire.device_property, usual.device_property)?,
+        os_property: property("os_property", &wire.os_property, usual.os_property)?,
+        browser_property: property("browser_property", &wire.browser_property, usual.browser_property)?,
+        user_agent_property: property(
+            "user_agent_property",
+            &wire.user_agent_property,
+            usual.user_agent_property,
+        )?,
         referrer_property: property("referrer_property", &wire.referrer_property, usual.referrer_property)?,
         own_hosts: wire.own_hosts.clone(),
         rules: wire.rules.clone(),

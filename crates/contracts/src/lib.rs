@@ -1,6 +1,7 @@
 //! The contract between services and with clients: code generated from `proto/`, conversion between wire and model, and the closed list of refusals.
 
 pub mod conversion;
+pub mod event;
 pub mod frame;
 pub mod protobuf;
 pub mod question;
@@ -34,6 +35,11 @@ pub mod proto {
     pub mod identity {
         pub mod v1 {
             tonic::include_proto!("runnel.identity.v1");
+        }
+    }
+    pub mod subject {
+        pub mod v1 {
+            tonic::include_proto!("runnel.subject.v1");
         }
     }
     pub mod catalog {

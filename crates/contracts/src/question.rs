@@ -32,6 +32,9 @@ pub fn selector(at: &str, selector: Option<&wire::Selector>) -> Result<Selector,
             Ok(wire::Dimension::Channel) => Ok(Selector::Session(Dimension::Channel)),
             Ok(wire::Dimension::Device) => Ok(Selector::Session(Dimension::Device)),
             Ok(wire::Dimension::Visit) => Ok(Selector::Session(Dimension::Visit)),
+            Ok(wire::Dimension::LastChannel) => Ok(Selector::Session(Dimension::LastChannel)),
+            Ok(wire::Dimension::Os) => Ok(Selector::Session(Dimension::Os)),
+            Ok(wire::Dimension::Browser) => Ok(Selector::Session(Dimension::Browser)),
             Ok(wire::Dimension::FirstChannel) => Ok(Selector::Session(Dimension::FirstChannel)),
             Ok(wire::Dimension::Unspecified) | Err(_) => {
                 let text = format!("There is no dimension number {number}.");

@@ -80,6 +80,14 @@ reasons! {
     CurrencyMalformed, "CURRENCY_MALFORMED", InvalidArgument, "Send an ISO 4217 code such as EUR.";
     /// An enum number that the contract does not know.
     EnumUnknown, "ENUM_UNKNOWN", InvalidArgument, "Use a value of the published proto files.";
+    /// The visitor was erased, and this happened before that.
+    SubjectErased, "SUBJECT_ERASED", FailedPrecondition, "Nothing: what happened before an erasure stays away. Later events are a new visitor's.";
+    /// A daily count breaks a rule.
+    DailyCountInvalid, "DAILY_COUNT_INVALID", InvalidArgument, "Write dates as 2026-03-01, and say each count once.";
+    /// It happened longer ago than the tenant's events are kept.
+    Late, "LATE", FailedPrecondition, "Nothing: older events are not kept; runnel retention shows for how long they are.";
+    /// The question is about a time of which nothing but counts is kept.
+    NotAvailableAfterRetention, "NOT_AVAILABLE_AFTER_RETENTION", FailedPrecondition, "Ask for a later range, or for a trend of conversions by day, week or month with buckets_only.";
     /// Too many names of events or properties.
     NamesTooMany, "NAMES_TOO_MANY", InvalidArgument, "Put what varies into property values, not into names.";
     /// An anonymous id was identified as somebody else earlier.
@@ -94,6 +102,12 @@ reasons! {
     FunnelInvalid, "FUNNEL_INVALID", InvalidArgument, "Correct the definition.";
     /// A conversion's definition breaks a rule.
     ConversionInvalid, "CONVERSION_INVALID", InvalidArgument, "Correct the definition.";
+    /// A segment's definition breaks a rule.
+    SegmentInvalid, "SEGMENT_INVALID", InvalidArgument, "Correct the definition.";
+    /// The question names a segment that there is not.
+    SegmentUnknown, "SEGMENT_UNKNOWN", FailedPrecondition, "Define the segment, or name another; runnel ask segments lists them.";
+    /// The question names a funnel that there is not.
+    FunnelUnknown, "FUNNEL_UNKNOWN", FailedPrecondition, "Save the funnel, or name another.";
     /// The question names a conversion that the catalogue does not have.
     ConversionUnknown, "CONVERSION_UNKNOWN", FailedPrecondition, "Define the conversion, or name another; runnel catalog conversions lists them.";
     /// The settings break a rule.

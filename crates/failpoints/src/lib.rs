@@ -42,6 +42,10 @@ pub const NAMES: &[&str] = &[
     "drn.after_lock",
     "drn.before_commit",
     "drn.after_commit",
+    // Erasures.
+    "era.after_tombstone",
+    "era.mid_rewrite",
+    "era.before_done",
     // A question on its way to its answer.
     "qry.after_snapshot",
     "qry.between_blocks_and_journal",

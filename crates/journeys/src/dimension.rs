@@ -1,4 +1,4 @@
-//! Columns that are made of sessions: every event has the channel and the device of the session that it belongs to.
+//! Columns that are made of sessions: every event has the channel, the device and the like of the session that it belongs to.
 
 use std::{
     collections::BTreeSet,
@@ -7,6 +7,7 @@ use std::{
 
 use hashbrown::HashMap;
 use runnel_channels::{Hosts, Rules, RulesError, Touch};
+use runnel_devices as devices;
 use runnel_kernel::{Session, Sessions};
 use runnel_model::{ChannelSettings, Dimension, Field, Selector, Settings, Value, ValueRef};
 
@@ -19,6 +20,9 @@ use crate::{
 };
 
 static STANDARD: LazyLock<Result<Arc<Rules>, RulesError>> = LazyLock::new(|| Rules::standard().map(Arc::new));
+
+static AGENTS: LazyLock<Result<devices::Rules, devices::RulesError>> =
+    LazyLock::new(devices::Rules::standard);
 
 /// What says where a session came from, each by the columns that may hold it, the first that does counts.
 const TAGS: [(Field, &[&str]); 6] = [
@@ -42,7 +46,14 @@ pub fn channel_rules(settings: &ChannelSettings) -> Result<Arc<Rules>, RulesErro
 /// The columns of events that such columns are made of.
 pub(crate) fn sources(settings: &Settings) -> BTreeSet<Selector> {
     let channels = &settings.channels;
-    let own = [&channels.channel_property, &channels.device_property, &channels.referrer_property];
+    let own = [
+        &channels.channel_property,
+        &channels.device_property,
+        &channels.os_property,
+        &channels.browser_property,
+        &channels.user_agent_property,
+        &channels.referrer_property,
+    ];
     let tags = TAGS.iter().flat_map(|(field, names)| tag_columns(*field, names));
     own.into_iter().map(Selector::property).chain(tags).chain([off_site()]).collect()
 }
@@ -83,8 +94,13 @@ pub(crate) fn fill(run: &mut Run, columns: &LoadedColumns, settings: &Settings) 
                 .map(|(number, session)| teller.session(number, session))
                 .collect();
             let events = slice.range(visitor);
-            if dimension == Dimension::FirstChannel {
-                codes[events].fill(told.first().copied().unwrap_or(0));
+            let of_visitor = match dimension {
+                Dimension::FirstChannel => Some(told.first()),
+                Dimension::LastChannel => Some(told.last()),
+                _ => None,
+            };
+            if let Some(told) = of_visitor {
+                codes[events].fill(told.copied().unwrap_or(0));
                 continue;
             }
             let mut ordinals = sessions.ordinals(visitor);
@@ -129,6 +145,8 @@ struct Teller<'a> {
     dimension: Dimension,
     /// What the session itself is said to have.
     sent: Source<'a>,
+    /// What its user agent says of itself.
+    agent: Source<'a>,
     /// What its channel can be told from: tags, then the page that led here.
     tags: Vec<Source<'a>>,
     rules: Option<Arc<Rules>>,
@@ -137,6 +155,7 @@ struct Teller<'a> {
     /// Codes by what they were told from.
     of_sent: HashMap<(usize, u32), u32>,
     of_tags: HashMap<Vec<Option<(usize, u32)>>, u32>,
+    of_agents: HashMap<(usize, u32), u32>,
 }
 
 impl<'a> Teller<'a> {
@@ -148,19 +167,25 @@ impl<'a> Teller<'a> {
         settings: &Settings,
     ) -> Teller<'a> {
         let channels = &settings.channels;
+        let tagged =
+            matches!(dimension, Dimension::Channel | Dimension::FirstChannel | Dimension::LastChannel);
         let sent = match dimension {
-            Dimension::Channel | Dimension::FirstChannel => {
-                vec![Selector::property(&channels.channel_property)]
+            Dimension::Channel | Dimension::FirstChannel | Dimension::LastChannel => {
+                Some(&channels.channel_property)
             }
-            Dimension::Device => vec![Selector::property(&channels.device_property)],
-            Dimension::Visit => Vec::new(),
+            Dimension::Device => Some(&channels.device_property),
+            Dimension::Os => Some(&channels.os_property),
+            Dimension::Browser => Some(&channels.browser_property),
+            Dimension::Visit => None,
         };
-        let tagged = matches!(dimension, Dimension::Channel | Dimension::FirstChannel);
+        let sent: Vec<Selector> = sent.map(Selector::property).into_iter().collect();
+        let agent = [Selector::property(&channels.user_agent_property)];
         let tag = |(field, names): &(Field, &[&str])| Source::of(&tag_columns(*field, names), run, columns);
         let referrer = Source::of(&[Selector::property(&channels.referrer_property)], run, columns);
         Teller {
             dimension,
             sent: Source::of(&sent, run, columns),
+            agent: Source::of(&agent, run, columns),
             tags: if tagged { TAGS.iter().map(tag).chain([referrer]).collect() } else { Vec::new() },
             // Settings are checked when they are saved; rules of another version tell nothing.
             rules: tagged.then(|| channel_rules(channels).ok()).flatten(),
@@ -168,6 +193,7 @@ impl<'a> Teller<'a> {
             dictionary,
             of_sent: HashMap::new(),
             of_tags: HashMap::new(),
+            of_agents: HashMap::new(),
         }
     }
 
@@ -184,7 +210,7 @@ impl<'a> Teller<'a> {
                 value.as_ref().map_or(0, |value: &Value| dictionary.code(value.as_ref()))
             });
         }
-        let Some(rules) = &self.rules else { return 0 };
+        let Some(rules) = &self.rules else { return self.told_by_agent(session) };
         // Later events have pages of the site itself as their referrers.
         let key: Vec<Option<(usize, u32)>> = self.tags.iter().map(|tag| tag.code(session.first)).collect();
         if let Some(code) = self.of_tags.get(&key) {
@@ -205,6 +231,26 @@ impl<'a> Teller<'a> {
         };
         let code = self.dictionary.code(ValueRef::String(rules.classify(&touch).channel));
         self.of_tags.insert(key, code);
+        code
+    }
+
+    /// What the first user agent of a session says.
+    fn told_by_agent(&mut self, session: Session) -> u32 {
+        let mut events = session.first..session.last + 1;
+        let Some(found) = events.find_map(|event| self.agent.code(event)) else { return 0 };
+        if let Some(code) = self.of_agents.get(&found) {
+            return *code;
+        }
+        let device = AGENTS.as_ref().map(|rules| rules.classify(&self.agent.text(Some(found))));
+        let device = device.unwrap_or_default();
+        let told = match self.dimension {
+            Dimension::Device => device.kind.as_str(),
+            Dimension::Os => device.os,
+            Dimension::Browser => device.browser,
+            Dimension::Channel | Dimension::FirstChannel | Dimension::LastChannel | Dimension::Visit => "",
+        };
+        let code = if told.is_empty() { 0 } else { self.dictionary.code(ValueRef::String(told)) };
+        self.of_agents.insert(found, code);
         code
     }
 }

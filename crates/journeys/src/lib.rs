@@ -19,6 +19,7 @@ mod question;
 mod rows;
 mod run;
 mod seen;
+mod unobserved;
 mod values;
 
 pub use cache::{Journeys, JourneysOptions, PoolError, WeakJourneys};
@@ -31,4 +32,5 @@ pub use question::{ColumnsFor, Condition, CountError, Derived, PredicateError, R
 pub use rows::TooManyNames;
 pub use run::{Arena, Identities, KindColumn, Run, TimeColumn, ValueColumn};
 pub use seen::{Presence, SeenSince, off_site};
+pub use unobserved::Unobserved;
 pub use values::ValueDictionary;

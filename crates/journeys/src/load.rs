@@ -5,17 +5,17 @@ use std::{collections::BTreeSet, sync::Arc};
 use rayon::prelude::*;
 use runnel_failpoints::hit;
 use runnel_model::{
-    Attribute, Change, Claim, ColumnKey, EventBatch, Identities, SHARDS, Selector, Settings, TenantName,
-    shard_of,
+    Attribute, Change, Claim, ColumnKey, Erasing, EventBatch, Identities, SHARDS, Selector, Settings,
+    TenantName, shard_of,
 };
-use runnel_storage::{Block, BlockError, FetchError, Store, Unavailable, compute};
+use runnel_storage::{Block, BlockError, FetchError, Listing, Store, Unavailable, compute};
 
 use crate::{
     dimension::fill,
     loaded::{Loaded, Properties, Shard, set},
     merge::{MissingIdentity, Part, merge},
     names::Names,
-    rows::{LoadedColumns, Rows, RowsError, TooManyNames},
+    rows::{LoadedColumns, Rows, RowsError, TooManyNames, Who},
     run::{Run, RunBuilder},
     values::ValueDictionary,
 };
@@ -65,6 +65,9 @@ pub(crate) struct Fetched {
     pub(crate) sequence: u64,
     /// The version of the identities at the same instant.
     pub(crate) alias: u64,
+    /// The version of the erasures then, and what of them is still there.
+    pub(crate) erasure: u64,
+    pub(crate) erasing: Arc<Erasing>,
     pub(crate) batches: Vec<(u64, EventBatch)>,
     pub(crate) blocks: Vec<Block>,
 }
@@ -106,34 +109,50 @@ async fn fetch_once(store: &Store, tenant: &TenantName, after: u64) -> Result<Fe
     let listing = store.list(tenant, after).await?;
     hit("qry.after_snapshot").await.map_err(Unavailable::from)?;
     let sequences: Vec<u64> = listing.journal.iter().map(|row| row.sequence).collect();
-    let (sequence, alias) = (listing.sequence, listing.alias);
-    let mut fetched = Fetched { sequence, alias, batches: Vec::new(), blocks: Vec::new() };
+    let Listing { sequence, alias, erasure, erasing, blocks, .. } = listing;
+    let mut fetched = Fetched { sequence, alias, erasure, erasing, batches: Vec::new(), blocks: Vec::new() };
     for some in sequences.chunks(FETCHED) {
         fetched.batches.extend(store.fetch_journal(tenant, some).await?);
     }
     hit("qry.between_blocks_and_journal").await.map_err(Unavailable::from)?;
-    for block in &listing.blocks {
+    for block in &blocks {
         fetched.blocks.push(store.fetch_block(tenant, block.id).await?);
     }
     hit("qry.after_fetch").await.map_err(Unavailable::from)?;
     Ok(fetched)
 }
 
-/// What was said about who is who, numbered above `after` up to `until`.
+/// What was said about who is who, numbered above `after` up to what was fetched; `None` when somebody was erased since, whose claims are gone while the events that
+/// were fetched are there.
 async fn claims(
     store: &Store,
     tenant: &TenantName,
     mut after: u64,
-    until: u64,
-) -> Result<Vec<Claim>, LoadError> {
+    fetched: &Fetched,
+) -> Result<Option<Vec<Claim>>, LoadError> {
     let mut claims = Vec::new();
-    while after < until {
-        let some = store.claims(tenant, after, until).await?;
+    if after >= fetched.alias {
+        return Ok(Some(claims));
+    }
+    while after < fetched.alias {
+        let some = store.claims(tenant, after, fetched.alias).await?;
         let Some(last) = some.last() else { break };
         after = last.number;
         claims.extend(some);
     }
-    Ok(claims)
+    let head = store.list(tenant, u64::MAX).await?;
+    Ok((head.erasure == fetched.erasure).then_some(claims))
+}
+
+/// Everything that there is, and what was said about who is who.
+async fn fetch_all(store: &Store, tenant: &TenantName) -> Result<(Fetched, Vec<Claim>), LoadError> {
+    for _ in 0..ATTEMPTS {
+        let fetched = fetch(store, tenant, 0).await?;
+        if let Some(claims) = claims(store, tenant, 0, &fetched).await? {
+            return Ok((fetched, claims));
+        }
+    }
+    Err(LoadError::Stopped)
 }
 
 /// Notes which properties there are.
@@ -167,13 +186,14 @@ fn decode(
         .enumerate()
         .flat_map(|(at, block)| (0..block.row_groups().len()).map(move |group| (at, group)))
         .collect();
+    let who = Who { people, erasing: &fetched.erasing };
     let of_blocks = groups.into_par_iter().map(|(at, group)| {
         let block = &fetched.blocks[at];
-        let rows = Rows::of_block(block, group, after, names, columns, people, identities)?;
+        let rows = Rows::of_block(block, group, after, names, columns, who, identities)?;
         Ok(Origin { rows, place: Place::Block(at, group) })
     });
     let of_batches = fetched.batches.par_iter().map(|(number, batch)| {
-        let rows = Rows::of_batch(batch, *number, names, columns, people)?;
+        let rows = Rows::of_batch(batch, *number, names, columns, who)?;
         Ok(Origin { rows, place: Place::Batch })
     });
     of_blocks.chain(of_batches).collect()
@@ -252,8 +272,7 @@ pub(crate) async fn load(
     identities: bool,
     pool: Arc<rayon::ThreadPool>,
 ) -> Result<Loaded, LoadError> {
-    let fetched = fetch(store, tenant, 0).await?;
-    let claims = claims(store, tenant, 0, fetched.alias).await?;
+    let (fetched, claims) = fetch_all(store, tenant).await?;
     let columns: Vec<_> =
         wanted.iter().map(|selector| (selector.clone(), Arc::new(ValueDictionary::default()))).collect();
     let work = move || {
@@ -261,17 +280,29 @@ pub(crate) async fn load(
         discover(&fetched, &properties);
         let mut people = Identities::default();
         drop(people.add(&claims));
+        people.reach(fetched.alias);
         let people = Arc::new(people);
         let origins = decode(&fetched, 0, &names, &columns, &people, identities)?;
         let runs = merge_shards(&fetched, origins, columns.len(), identities)?;
         let empty = Arc::new(RunBuilder::new(columns.len(), true, 0).finish());
-        let shard =
-            |base: Run| Shard { base: Arc::new(base), superseded: Arc::default(), overlay: empty.clone() };
+        let shard = |base: Run| Shard::new(Arc::new(base), Arc::default(), empty.clone());
         let complete = |run| complete(run, &columns, &settings);
         let shards: Vec<Run> = runs.into_par_iter().map(complete).collect();
         let shards = shards.into_iter().map(shard).collect();
-        let sequence = fetched.sequence;
-        Ok(Loaded { sequence, people, names, properties, columns, settings, identities, shards })
+        let Fetched { sequence, erasure, erasing, .. } = fetched;
+        let kept_from_ms = erasing.kept_from_ms();
+        Ok(Loaded {
+            sequence,
+            erasure,
+            kept_from_ms,
+            people,
+            names,
+            properties,
+            columns,
+            settings,
+            identities,
+            shards,
+        })
     };
     compute(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?
 }
@@ -282,7 +313,7 @@ pub(crate) enum Refreshed {
     Done(Loaded),
     /// Copies are possible whose ids are not resident: everything must be loaded with identities.
     NeedsIdentities,
-    /// Ids left visitors that they had belonged to: journeys must be told apart again.
+    /// Ids left visitors that they had belonged to, or somebody was erased: journeys must be told apart again.
     Parted,
     /// The store's newest number is lower than theirs: it is a copy from another time, of which they tell nothing.
     Foreign,
@@ -297,13 +328,18 @@ pub(crate) async fn refresh(
 ) -> Result<Option<Refreshed>, LoadError> {
     let fetched = fetch(store, tenant, loaded.sequence).await?;
     let (sequence, alias) = (loaded.sequence, loaded.people.version());
-    if fetched.sequence < sequence || fetched.alias < alias {
+    if fetched.sequence < sequence || fetched.alias < alias || fetched.erasure < loaded.erasure {
         return Ok(Some(Refreshed::Foreign));
+    }
+    if fetched.erasure != loaded.erasure {
+        return Ok(Some(Refreshed::Parted));
     }
     if (fetched.sequence, fetched.alias) == (sequence, alias) {
         return Ok(None);
     }
-    let claims = claims(store, tenant, alias, fetched.alias).await?;
+    let Some(claims) = claims(store, tenant, alias, &fetched).await? else {
+        return Ok(Some(Refreshed::Parted));
+    };
     let loaded = loaded.clone();
     let work = move || apply(&loaded, &fetched, &claims);
     compute(move || pool.install(work)).await.map_err(|_| LoadError::Stopped)?.map(Some)
@@ -414,18 +450,14 @@ fn apply_shard(
     gone.for_each(|visitor| set(&mut superseded, visitor, shard.base.visitors.len()));
     let share = shard.base.events() * (SHARDS + at) / (SHARDS * OVERLAY_SHARE);
     if overlay.events() <= SMALL_OVERLAY.max(share) {
-        return Ok(Shard {
-            base: shard.base.clone(),
-            superseded: Arc::new(superseded),
-            overlay: Arc::new(overlay),
-        });
+        return Ok(Shard::new(shard.base.clone(), Arc::new(superseded), Arc::new(overlay)));
     }
     let both =
         [Part::Run { run: &shard.base, skip: Some(&superseded) }, Part::Run { run: &overlay, skip: None }];
     let base = merge(&both, columns, true)
         .map_err(|missing| missing.iter().map(|_| (RESIDENT, 0)).collect::<Vec<_>>())?;
     let empty = RunBuilder::new(columns, true, 0).finish();
-    Ok(Shard { base: Arc::new(base), superseded: Arc::default(), overlay: Arc::new(empty) })
+    Ok(Shard::new(Arc::new(base), Arc::default(), Arc::new(empty)))
 }
 
 /// Visitors of the base that have new events and are not in the overlay yet, ascending.

@@ -5,10 +5,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use hashbrown::HashMap;
 use rayon::prelude::*;
-use runnel_model::{Identities, Selector, Settings, ValueType};
+use runnel_model::{Identities, Selector, Settings, ValueRef, ValueType, is_nobody};
 
-use crate::{names::Names, run::Run, values::ValueDictionary};
+use crate::{
+    names::Names,
+    run::{Run, RunBuilder},
+    values::ValueDictionary,
+};
 
 /// The journeys of one shard: `base` without the superseded visitors, and `overlay`.
 #[derive(Debug, Clone)]
@@ -19,13 +24,70 @@ pub struct Shard {
     pub superseded: Arc<Vec<u64>>,
     /// Whole journeys of visitors that have newer events.
     pub overlay: Arc<Run>,
+    /// Bit per visitor of `base` and of `overlay`: it does not count, because it is superseded or stands for nobody.
+    passed: (Arc<Vec<u64>>, Arc<Vec<u64>>),
 }
 
 impl Shard {
+    /// A shard of these runs, in which whoever is superseded in the base is not.
+    pub(crate) fn new(base: Arc<Run>, superseded: Arc<Vec<u64>>, overlay: Arc<Run>) -> Shard {
+        let passed = match nobodies(&base) {
+            0 => superseded.clone(),
+            count => {
+                let mut passed = superseded.to_vec();
+                (0..count).for_each(|at| set(&mut passed, at, base.visitors.len()));
+                Arc::new(passed)
+            }
+        };
+        let mut passed_above = Vec::new();
+        (0..nobodies(&overlay)).for_each(|at| set(&mut passed_above, at, overlay.visitors.len()));
+        Shard { base, superseded, overlay, passed: (passed, Arc::new(passed_above)) }
+    }
+
+    /// The runs, each with the visitors that do not count.
+    #[must_use]
+    pub fn runs(&self) -> [(&Run, Option<&[u64]>); 2] {
+        fn bits(passed: &[u64]) -> Option<&[u64]> {
+            (!passed.is_empty()).then_some(passed)
+        }
+        [(&self.base, bits(&self.passed.0)), (&self.overlay, bits(&self.passed.1))]
+    }
+
+    /// The same without the visitors of whom an event has a code of a column.
+    fn without(&self, column: usize, code: u32) -> Shard {
+        let passed = |run: &Run, passed: &Arc<Vec<u64>>| {
+            let mut passed = passed.to_vec();
+            let values = run.columns.get(column).map(|column| column.values());
+            for visitor in 0..run.visitors.len() {
+                if run
+                    .range(visitor)
+                    .any(|event| values.is_some_and(|values| values.get(event) == Some(code)))
+                {
+                    set(&mut passed, visitor, run.visitors.len());
+                }
+            }
+            Arc::new(passed)
+        };
+        let passed = (passed(&self.base, &self.passed.0), passed(&self.overlay, &self.passed.1));
+        Shard { passed, ..self.clone() }
+    }
+
+    /// Visitors that stand for nobody, each with its run.
+    pub(crate) fn nobodies(&self) -> impl Iterator<Item = (&Run, usize)> {
+        let below = (0..nobodies(&self.base)).filter(|at| !is_set(&self.superseded, *at));
+        let above = (0..nobodies(&self.overlay)).map(|at| (&*self.overlay, at));
+        below.map(|at| (&*self.base, at)).chain(above)
+    }
+
     /// The place of a visitor in `base`, where its journey is.
     pub(crate) fn in_base(&self, visitor: &[u8]) -> Option<usize> {
         self.base.find(visitor).filter(|at| !is_set(&self.superseded, *at))
     }
+}
+
+/// How many visitors of a run stand for nobody: they come before all others.
+fn nobodies(run: &Run) -> usize {
+    (0..run.visitors.len()).take_while(|at| is_nobody(run.visitors.get(*at))).count()
 }
 
 /// Whether a bit is set; those behind the end are not.
@@ -69,6 +131,10 @@ impl Properties {
 pub struct Loaded {
     /// Every batch up to this sequence number is in.
     pub sequence: u64,
+    /// The version of the erasures that are carried out in this.
+    pub erasure: u64,
+    /// From when on events are kept, in milliseconds since the Unix epoch; `None` when all are.
+    pub kept_from_ms: Option<i64>,
     /// Who is who: which visitor an id counts as.
     pub people: Arc<Identities>,
     /// Event names.
@@ -86,12 +152,17 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The earliest and the latest event, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn span_ms(&self) -> Option<(i64, i64)> {
+        let runs = self.runs().filter(|(run, _)| run.events() > 0);
+        runs.map(|(run, _)| run.span_ms)
+            .reduce(|(from, until), (first, last)| (from.min(first), until.max(last)))
+    }
+
     /// All runs, each with the visitors to skip.
     pub fn runs(&self) -> impl Iterator<Item = (&Run, Option<&[u64]>)> {
-        self.shards.iter().flat_map(|shard| {
-            let skip = (!shard.superseded.is_empty()).then(|| shard.superseded.as_slice());
-            [(&*shard.base, skip), (&*shard.overlay, None)]
-        })
+        self.shards.iter().flat_map(Shard::runs)
     }
 
     /// Counts every run that has events, in parallel on the computing threads, and merges the counts in no certain order.
@@ -110,6 +181,18 @@ impl Loaded {
             .unwrap_or_else(|| Ok(T::default()))
     }
 
+    /// The same without the visitors of whom an event has a value of a loaded column.
+    #[must_use]
+    pub fn without(&self, selector: &Selector, value: &str) -> Loaded {
+        let column = self.columns.iter().position(|(loaded, _)| loaded == selector);
+        let is_it = |known: ValueRef<'_>| known == ValueRef::String(value);
+        let code =
+            column.and_then(|at| self.columns[at].1.test(false, is_it).iter().position(|is_it| *is_it));
+        let Some((column, code)) = column.zip(code) else { return self.clone() };
+        let shards = self.shards.par_iter().map(|shard| shard.without(column, code as u32));
+        Loaded { shards: shards.collect(), ..self.clone() }
+    }
+
     /// The position of a loaded column.
     #[must_use]
     pub fn column(&self, selector: &Selector) -> Option<usize> {
@@ -125,15 +208,52 @@ impl Loaded {
         overlay.or_else(|| shard.in_base(visitor.as_bytes()).map(|at| (&*shard.base, at)))
     }
 
-    /// Distinct events.
+    /// The journeys of some visitors alone, in one run and in the order in which they are named, with dictionaries of what these have: so that what is asked of few
+    /// costs little. Whoever has no journey has an empty one.
+    #[must_use]
+    pub fn alone<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Loaded {
+        let mut builder = RunBuilder::new(self.columns.len(), false, 0);
+        let dictionaries: Vec<ValueDictionary> =
+            self.columns.iter().map(|_| ValueDictionary::default()).collect();
+        let mut known: Vec<HashMap<u32, u32>> = vec![HashMap::new(); self.columns.len()];
+        let mut codes = vec![0; self.columns.len()];
+        for id in ids {
+            if let Some((run, place)) = self.find(id) {
+                for event in run.range(place) {
+                    for (at, code) in codes.iter_mut().enumerate() {
+                        let found =
+                            run.columns.get(at).and_then(|column| column.values().get(event)).unwrap_or(0);
+                        *code = *known[at].entry(found).or_insert_with(|| {
+                            let value = self.columns[at].1.value(found);
+                            value.map_or(0, |value| dictionaries[at].code(value.as_ref()))
+                        });
+                    }
+                    builder.event(run.time(event), run.kind(event), codes.iter().copied(), (&[], 0));
+                }
+            }
+            builder.visitor(self.people.visitor(id).as_bytes());
+        }
+        let selectors = self.columns.iter().map(|(selector, _)| selector.clone());
+        let shard = Shard::new(
+            Arc::new(builder.finish()),
+            Arc::default(),
+            Arc::new(RunBuilder::new(self.columns.len(), false, 0).finish()),
+        );
+        Loaded {
+            columns: selectors.zip(dictionaries.into_iter().map(Arc::new)).collect(),
+            identities: false,
+            shards: vec![shard],
+            ..self.clone()
+        }
+    }
+
+    /// Distinct events of visitors.
     #[must_use]
     pub fn events(&self) -> u64 {
-        self.shards
-            .iter()
-            .map(|shard| {
-                let gone: usize =
-                    ones(&shard.superseded).map(|visitor| shard.base.range(visitor).len()).sum();
-                (shard.base.events() - gone + shard.overlay.events()) as u64
+        self.runs()
+            .map(|(run, passed)| {
+                let gone = ones(passed.unwrap_or_default()).map(|visitor| run.range(visitor).len());
+                (run.events() - gone.sum::<usize>()) as u64
             })
             .sum()
     }

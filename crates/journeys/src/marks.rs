@@ -1,8 +1,8 @@
 //! From conversions to marks: for each conversion a bit column that says at which events of a run it happens.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{cell::OnceCell, collections::BTreeSet, ops::Range};
 
-use runnel_kernel::{Per, Sessions, SliceError, Threshold, Values};
+use runnel_kernel::{Per, Sessions, Slice, SliceError, Threshold, Values};
 use runnel_model::{
     Conversion, Counting, EventMatch, Operator, Predicate, Rule, Selector, SessionThreshold, Settings, Value,
     Visit,
@@ -154,7 +154,10 @@ impl Matcher {
         if self.every {
             return vec![u64::MAX; run.events().div_ceil(64)];
         }
-        let mut marks = of_kinds(run, &self.kinds);
+        let mut marks = match self.kinds.contains(&true) {
+            true => of_kinds(run, &self.kinds),
+            false => vec![0; run.events().div_ceil(64)],
+        };
         for (kind, test) in &self.tested {
             let mut passed = test.bits(run);
             if let Some(kind) = kind {
@@ -179,7 +182,6 @@ impl Marks {
     /// The sessions of a run, from which its marks are made. Skipped visitors have neither.
     pub fn view<'a>(&'a self, run: &'a Run, skip: Option<&'a [u64]>) -> Result<View<'a>, SliceError> {
         let slice = run.slice(skip)?;
-        let mut off_site = self.off_site.bits(run);
         let existing = (run.span_ms.1 >= self.as_of_ms).then(|| {
             let mut existing = vec![0; run.events().div_ceil(64)];
             for event in (0..run.events()).filter(|event| run.time(*event) < self.as_of_ms) {
@@ -187,11 +189,7 @@ impl Marks {
             }
             existing
         });
-        // What does not exist yet opens and extends no session, as if it were off the site.
-        if let Some(existing) = &existing {
-            off_site.iter_mut().zip(existing).for_each(|(word, existing)| *word |= !existing);
-        }
-        Ok(View { marks: self, run, sessions: Sessions::new(slice, Some(&off_site), self.gap_ms), existing })
+        Ok(View { marks: self, run, slice, sessions: OnceCell::new(), existing })
     }
 }
 
@@ -200,16 +198,31 @@ impl Marks {
 pub struct View<'a> {
     marks: &'a Marks,
     run: &'a Run,
-    sessions: Sessions<'a>,
+    slice: Slice<'a>,
+    /// Made when somebody asks for them.
+    sessions: OnceCell<Sessions<'a>>,
     /// A bit per event that exists; `None` when all do.
     existing: Option<Vec<u64>>,
 }
 
 impl<'a> View<'a> {
+    /// The journeys, as the kernel reads them.
+    #[must_use]
+    pub fn slice(&self) -> &Slice<'a> {
+        &self.slice
+    }
+
     /// The sessions.
     #[must_use]
     pub fn sessions(&self) -> &Sessions<'a> {
-        &self.sessions
+        self.sessions.get_or_init(|| {
+            let mut off_site = self.marks.off_site.bits(self.run);
+            // What does not exist yet opens and extends no session, as if it were off the site.
+            if let Some(existing) = &self.existing {
+                off_site.iter_mut().zip(existing).for_each(|(word, existing)| *word |= !existing);
+            }
+            Sessions::new(self.slice, Some(&off_site), self.marks.gap_ms)
+        })
     }
 
     /// A bit per event that exists.
@@ -228,33 +241,32 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn conversion(&self, at: usize) -> Vec<u64> {
         let Some((rule, counting, first_in)) = self.marks.conversions.get(at) else { return Vec::new() };
-        let sessions = &self.sessions;
         let marks = match rule {
             Compiled::Event(matcher) => self.exist(matcher.marks(self.run)),
             Compiled::Session(SessionThreshold::DurationMs(ms)) => {
-                sessions.reaching(Threshold::DurationMs(*ms))
+                self.sessions().reaching(Threshold::DurationMs(*ms))
             }
             Compiled::Session(SessionThreshold::Events(count)) => {
-                sessions.reaching(Threshold::Events(*count))
+                self.sessions().reaching(Threshold::Events(*count))
             }
             Compiled::Session(SessionThreshold::Pages(count)) => {
-                sessions.reaching(Threshold::Matching { count: *count, which: &self.pages() })
+                self.sessions().reaching(Threshold::Matching { count: *count, which: &self.pages() })
             }
-            Compiled::Visit(Visit::Number(number)) => sessions.nth_visit(*number),
-            Compiled::Visit(Visit::ReturningWithinMs(ms)) => sessions.returning(*ms),
+            Compiled::Visit(Visit::Number(number)) => self.sessions().nth_visit(*number),
+            Compiled::Visit(Visit::ReturningWithinMs(ms)) => self.sessions().returning(*ms),
             Compiled::Progress { reached, item } => {
                 let reached = self.exist(reached.marks(self.run));
-                sessions.first_per_item(&reached, item.map(|column| self.codes(column)))
+                self.sessions().first_per_item(&reached, item.map(|column| self.codes(column)))
             }
         };
         let marks = match counting {
             Counting::EveryTime => marks,
-            Counting::OnceASession => sessions.once(&marks, Per::Session),
-            Counting::OnceAVisitor => sessions.once(&marks, Per::Visitor),
+            Counting::OnceASession => self.sessions().once(&marks, Per::Session),
+            Counting::OnceAVisitor => self.sessions().once(&marks, Per::Visitor),
         };
         match first_in {
             None => marks,
-            Some(range) => sessions.once(&self.within(marks, range), Per::Visitor),
+            Some(range) => self.sessions().once(&self.within(marks, range), Per::Visitor),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use runnel_model::{Attribute, ColumnKey, EventBatch, Identities, Selector, shard_of};
+use runnel_model::{Attribute, ColumnKey, Erasing, EventBatch, Identities, Selector, is_nobody, shard_of};
 use runnel_storage::{Block, BlockError};
 
 use crate::{
@@ -47,6 +47,18 @@ pub(crate) struct Rows {
     identities: Known,
 }
 
+/// Who is who, and who is being erased.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Who<'a> {
+    pub(crate) people: &'a Identities,
+    pub(crate) erasing: &'a Erasing,
+}
+
+/// Whether an event counts for nobody: whoever sent it is erased, or denied consent.
+pub(crate) fn is_hidden(sent: &str, time_ms: i64, erasing: &Erasing) -> bool {
+    is_nobody(sent.as_bytes()) || erasing.until(sent).is_some_and(|until_ms| time_ms <= until_ms)
+}
+
 /// The sequence numbers that rows came with.
 #[derive(Debug)]
 enum Numbers {
@@ -80,7 +92,7 @@ impl Rows {
         number: u64,
         names: &Names,
         columns: &LoadedColumns,
-        people: &Identities,
+        Who { people, erasing }: Who<'_>,
     ) -> Result<Rows, TooManyNames> {
         let mut rows = Rows { times: batch.times.clone(), numbers: Numbers::All(number), ..Rows::default() };
         let (mut locals, mut known) = (HashMap::new(), Visitors::default());
@@ -115,7 +127,16 @@ impl Rows {
             let word = rows.words.get(rows.visitors[at] as usize);
             (shards[at], word, batch.times[at], batch.sequences[at], ids.get(at))
         };
+        let hidden = |row: &u32| {
+            let at = *row as usize;
+            erasing
+                .until(batch.strings.get(batch.visitors[at]))
+                .is_some_and(|until_ms| batch.times[at] <= until_ms)
+        };
         let mut order: Vec<u32> = (0..batch.len() as u32).collect();
+        if !erasing.is_empty() {
+            order.retain(|row| !hidden(row));
+        }
         order.sort_unstable_by(|left, right| key(left).cmp(&key(right)));
         rows.shards = starts(order.iter().map(|&row| shards[row as usize]));
         rows.order = order;
@@ -131,7 +152,7 @@ impl Rows {
         after: u64,
         names: &Names,
         columns: &LoadedColumns,
-        people: &Identities,
+        Who { people, erasing }: Who<'_>,
         identities: bool,
     ) -> Result<Rows, RowsError> {
         let keys = block.read_keys(row_group)?;
@@ -145,11 +166,20 @@ impl Rows {
             times: keys.times,
             ..Rows::default()
         };
+        let mut hidden = Vec::new();
+        if !erasing.is_empty() {
+            let until = |at: usize| erasing.until(text(keys.visitors.get(at))).unwrap_or(i64::MIN);
+            let until: Vec<i64> = (0..keys.visitors.len()).map(until).collect();
+            let sent = rows.visitors.iter().zip(&rows.times);
+            hidden = sent.map(|(&sent, &time_ms)| time_ms <= until[sent as usize]).collect();
+        }
+        let is_hidden = |row: u32| hidden.get(row as usize).copied().unwrap_or(false);
         let mut known = Visitors::default();
         let words: Vec<(u32, u32)> = (0..keys.visitors.len())
             .map(|at| known.of(text(keys.visitors.get(at)), people, &mut rows))
             .collect();
-        rows.order = (0..rows.times.len() as u32).filter(|&row| keys.numbers[row as usize] > after).collect();
+        let wanted = |&row: &u32| keys.numbers[row as usize] > after && !is_hidden(row);
+        rows.order = (0..rows.times.len() as u32).filter(wanted).collect();
         // Where everybody counts as themselves, visitors have the codes of the block, and rows are in order.
         if !rows.sent.is_empty() {
             for row in 0..rows.visitors.len() {

@@ -6,7 +6,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rayon::prelude::*;
-use runnel_model::{Attribute, ColumnKey, EventBatch, Field, SHARDS, Selector, TenantName, shard_of};
+use runnel_model::{
+    Attribute, ColumnKey, Erasing, EventBatch, Field, SHARDS, Selector, TenantName, shard_of,
+};
 use runnel_storage::{
     Block, BlockError, FetchError, compute,
     hot::{Seen, VisitorKey},
@@ -14,8 +16,9 @@ use runnel_storage::{
 
 use crate::{
     cache::Journeys,
-    load::{LoadError, fetch},
+    load::{Fetched, LoadError, fetch},
     loaded::{Loaded, is_set},
+    rows::is_hidden,
     run::{Run, ValueColumn},
 };
 
@@ -38,6 +41,8 @@ pub struct SeenSince {
     pub sequence: u64,
     /// The version of the identities at the same instant. Who is who is not looked at here: visitors are as sent.
     pub alias: u64,
+    /// The version of the erasures at that instant.
+    pub erasure: u64,
     /// The events, by shard.
     pub shards: Vec<Vec<Seen>>,
 }
@@ -53,20 +58,22 @@ impl Journeys {
         let fetched = fetch(self.store(), tenant, after).await?;
         if fetched.batches.is_empty() && fetched.blocks.is_empty() {
             let shards = vec![Vec::new(); SHARDS];
-            return Ok(SeenSince { sequence: fetched.sequence, alias: fetched.alias, shards });
+            let Fetched { sequence, alias, erasure, .. } = fetched;
+            return Ok(SeenSince { sequence, alias, erasure, shards });
         }
         let read = move || -> Result<SeenSince, LoadError> {
             let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::default()).collect();
             for (_, batch) in &fetched.batches {
-                read_batch(batch, presence, &mut shards);
+                read_batch(batch, presence, &fetched.erasing, &mut shards);
             }
             for block in &fetched.blocks {
                 for group in 0..block.row_groups().len() {
-                    read_group(block, group, after, presence, &mut shards)?;
+                    read_group(block, group, after, presence, &fetched.erasing, &mut shards)?;
                 }
             }
             let shards = shards.into_iter().map(Shard::seen).collect();
-            Ok(SeenSince { sequence: fetched.sequence, alias: fetched.alias, shards })
+            let Fetched { sequence, alias, erasure, .. } = fetched;
+            Ok(SeenSince { sequence, alias, erasure, shards })
         };
         compute(read).await.map_err(|_| LoadError::Stopped)?
     }
@@ -128,7 +135,7 @@ impl Loaded {
         let off_site = self.column(&off_site());
         let mut later = Vec::new();
         let mut sum = 0;
-        for (run, skip) in [(&*shard.base, Some(&*shard.superseded)), (&*shard.overlay, None)] {
+        for (run, skip) in shard.runs() {
             if run.events() == 0 || run.span_ms.1 < presence.from_ms {
                 continue;
             }
@@ -199,7 +206,7 @@ impl Shard {
     }
 }
 
-fn read_batch(batch: &EventBatch, presence: Presence, shards: &mut [Shard]) {
+fn read_batch(batch: &EventBatch, presence: Presence, erasing: &Erasing, shards: &mut [Shard]) {
     let mut elsewhere = vec![false; batch.len()];
     for column in batch.columns.iter().filter(|column| column.key == ColumnKey::Field(Field::OffSite)) {
         column.rows.iter().for_each(|&row| elsewhere[row as usize] = true);
@@ -207,6 +214,9 @@ fn read_batch(batch: &EventBatch, presence: Presence, shards: &mut [Shard]) {
     let on_site = (0..batch.len()).filter(|&row| !elsewhere[row] && batch.times[row] >= presence.from_ms);
     for row in on_site {
         let visitor = batch.strings.get(batch.visitors[row]);
+        if is_hidden(visitor, batch.times[row], erasing) {
+            continue;
+        }
         shards[shard_of(visitor)].add(VisitorKey::of(visitor.as_bytes()), batch.times[row], presence);
     }
 }
@@ -216,6 +226,7 @@ fn read_group(
     group: usize,
     after: u64,
     presence: Presence,
+    erasing: &Erasing,
     shards: &mut [Shard],
 ) -> Result<(), BlockError> {
     let keys = block.read_keys(group)?;
@@ -230,7 +241,11 @@ fn read_group(
             continue;
         }
         let visitor = keys.visitors.get(keys.visitor_codes[row] as usize);
-        let shard = shard_of(std::str::from_utf8(visitor).unwrap_or_default());
+        let name = std::str::from_utf8(visitor).unwrap_or_default();
+        if is_hidden(name, time_ms, erasing) {
+            continue;
+        }
+        let shard = shard_of(name);
         shards[shard].add(VisitorKey::of(visitor), time_ms, presence);
     }
     Ok(())

@@ -246,9 +246,10 @@ fn expected_dimension(wanted: Dimension, journey: &[(Event, Option<usize>)]) -> 
     let any = journey.iter().any(|(_, number)| number.is_some());
     let told = |(_, session): &(Event, Option<usize>)| match (wanted, session) {
         (Dimension::FirstChannel, _) => any.then(|| channel(0)).flatten(),
+        (Dimension::LastChannel, _) => journey.iter().filter_map(|one| one.1).max().and_then(channel),
         (Dimension::Channel, Some(session)) => channel(*session),
         (Dimension::Visit, Some(session)) => Some(if *session == 0 { "new" } else { "returning" }.to_owned()),
-        (Dimension::Device, _) | (_, None) => None,
+        (Dimension::Device | Dimension::Os | Dimension::Browser, _) | (_, None) => None,
     };
     journey.iter().map(told).collect()
 }
@@ -268,7 +269,7 @@ async fn marks_and_dimensions_agree_with_the_reference() {
         settings: settings.clone(),
         pages: false,
     };
-    let dimensions = [Dimension::Channel, Dimension::Visit, Dimension::FirstChannel];
+    let dimensions = [Dimension::Channel, Dimension::Visit, Dimension::FirstChannel, Dimension::LastChannel];
     let mut columns = wanted.selectors();
     columns.extend(dimensions.map(Selector::Session));
     for seed in 0..cases.max(4) {

@@ -26,6 +26,7 @@ macro_rules! with_processor {
 mod lanes;
 mod long;
 mod marks;
+mod reached;
 mod scan;
 mod simd;
 mod tally;
@@ -34,6 +35,7 @@ mod ties;
 use self::lanes::{LANES, Lane, Lanes};
 use self::long::Long;
 use self::marks::{MOST_EVENTS, Marks, Rules};
+pub(crate) use self::reached::Wanted;
 use self::scan::{Bounds, Instant};
 use self::simd::{Narrow, Simd, Wide};
 use self::tally::{Tally, Visitor};
@@ -84,6 +86,7 @@ fn common_shape(question: &Question) -> bool {
     question.unit == Unit::Visitor
         && question.reentry == Reentry::BestChain
         && question.grace_ms == 0
+        && question.grain_ms == 1
         && !question.reuse
         && !question.open
         && !question.hold

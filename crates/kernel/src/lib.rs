@@ -19,7 +19,8 @@
 //!   it: where a session reaches a [`Threshold`], which visit opens here, what is the first of its kind.
 //! - [`trend()`], [`retention()`] and [`frequency()`] count marks; [`engagement()`] and [`pages()`] count sessions. What they
 //!   return can be merged with that of other visitors, in any order.
-//! - [`twin::Journeys`] is the oracle of both.
+//! - [`members`] says who belongs to a group by what they did, a bit per visitor.
+//! - [`twin::Journeys`] is the oracle of all of them.
 
 mod bits;
 pub mod counts;
@@ -30,6 +31,7 @@ mod fast;
 pub mod frequency;
 mod grid;
 pub mod histogram;
+pub mod members;
 pub mod outcome;
 pub mod pages;
 pub mod plan;
@@ -49,7 +51,7 @@ pub use histogram::Histogram;
 pub use outcome::{RunError, State, UnitOutcome};
 pub use pages::{PageRow, Pages, pages};
 pub use plan::{Plan, PlanError};
-pub use profile::{Choices, Profile, Resolved, WindowMissing};
+pub use profile::{Choices, Profile, Resolved, ValueOf, WindowMissing};
 pub use question::{
     BreakDown, Exclusion, ExclusionEffect, Match, Question, Reentry, Rule, Step, Tie, Trend, Unit,
 };

@@ -232,7 +232,7 @@ impl Plan {
     }
 
     /// Refuses columns that are missing or shorter than the slice.
-    fn check(&self, slice: &Slice<'_>, columns: &Columns<'_>) -> Result<(), RunError> {
+    pub(crate) fn check(&self, slice: &Slice<'_>, columns: &Columns<'_>) -> Result<(), RunError> {
         let events = slice.events();
         let long_enough = |column, got, want| {
             if got >= want { Ok(()) } else { Err(RunError::Column { column, got, want }) }

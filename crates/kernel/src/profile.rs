@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::question::{BreakDown, ExclusionEffect, Reentry, Tie};
+use crate::{
+    plan::LONGEST_MS,
+    question::{BreakDown, ExclusionEffect, Reentry, Tie},
+};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -16,8 +19,21 @@ pub enum Profile {
     Posthog,
     /// Mixpanel.
     Mixpanel,
+    /// Amplitude.
+    Amplitude,
+    /// Google Analytics 4.
+    Ga4,
     /// ClickHouse's `windowFunnel`.
     Clickhouse,
+}
+
+/// By which value units are broken down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueOf {
+    /// A unit has one value, under which all of it counts.
+    Unit(BreakDown),
+    /// Each step of a unit counts under the value at that step, so that a row is not a set of units.
+    EachStep,
 }
 
 /// The choices that a caller made; `None` is left to the profile.
@@ -38,7 +54,7 @@ pub struct Choices {
     /// Whether later steps may lie at or after the end of the range.
     pub steps_until: Option<bool>,
     /// The value that units are broken down by, if they are.
-    pub break_down: Option<BreakDown>,
+    pub break_down: Option<ValueOf>,
 }
 
 /// Every choice made, by the caller or by the profile.
@@ -52,6 +68,8 @@ pub struct Resolved {
     pub tie: Tie,
     /// Tolerance for steps out of order, in milliseconds; 0 is off.
     pub grace_ms: i64,
+    /// What instants are rounded down to, in milliseconds; 1 leaves them as they are.
+    pub grain_ms: i64,
     /// Whether one event may serve several steps.
     pub reuse: bool,
     /// What becomes of a tainted unit.
@@ -59,7 +77,7 @@ pub struct Resolved {
     /// Whether later steps may lie at or after the end of the range.
     pub steps_until: bool,
     /// The value that units are broken down by, if they are.
-    pub break_down: BreakDown,
+    pub break_down: ValueOf,
 }
 
 /// The profile has no default window and none was given.
@@ -79,7 +97,8 @@ impl std::error::Error for WindowMissing {}
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 4] = [Self::Runnel, Self::Posthog, Self::Mixpanel, Self::Clickhouse];
+    pub const ALL: [Self; 6] =
+        [Self::Runnel, Self::Posthog, Self::Mixpanel, Self::Amplitude, Self::Ga4, Self::Clickhouse];
 
     /// Fills what the caller left open. Refuses only a missing window where the profile has no default.
     ///
@@ -89,6 +108,9 @@ impl Profile {
         let window_ms = match self {
             Self::Runnel | Self::Mixpanel => Some(7 * DAY_MS),
             Self::Posthog => Some(14 * DAY_MS),
+            Self::Amplitude => Some(DAY_MS),
+            // It has none; this is as long as any may be.
+            Self::Ga4 => Some(LONGEST_MS),
             Self::Clickhouse => None,
         };
         let reentry = if self == Self::Mixpanel { Reentry::FirstEntry } else { Reentry::BestChain };
@@ -97,18 +119,22 @@ impl Profile {
         let exclusion_effect =
             if self == Self::Posthog { ExclusionEffect::RemoveVisitor } else { ExclusionEffect::DropAtStep };
         let break_down = match self {
-            Self::Runnel | Self::Clickhouse => BreakDown::AtStep(0),
-            Self::Posthog => BreakDown::FirstTouch,
-            Self::Mixpanel => BreakDown::FirstDefined,
+            Self::Runnel | Self::Amplitude | Self::Clickhouse => ValueOf::Unit(BreakDown::AtStep(0)),
+            Self::Posthog => ValueOf::Unit(BreakDown::FirstTouch),
+            Self::Mixpanel => ValueOf::Unit(BreakDown::FirstDefined),
+            Self::Ga4 => ValueOf::EachStep,
         };
         Ok(Resolved {
             window_ms: choices.window_ms.or(window_ms).ok_or(WindowMissing { profile: self })?,
             reentry: choices.reentry.unwrap_or(reentry),
             tie,
             grace_ms: choices.grace_ms.unwrap_or(grace_ms),
+            grain_ms: if self == Self::Amplitude { 1_000 } else { 1 },
             reuse: choices.reuse.unwrap_or(self == Self::Clickhouse),
             exclusion_effect: choices.exclusion_effect.unwrap_or(exclusion_effect),
-            steps_until: choices.steps_until.unwrap_or(matches!(self, Self::Runnel | Self::Mixpanel)),
+            steps_until: choices
+                .steps_until
+                .unwrap_or(matches!(self, Self::Runnel | Self::Mixpanel | Self::Amplitude)),
             break_down: choices.break_down.unwrap_or(break_down),
         })
     }

@@ -20,6 +20,9 @@ pub struct Question {
     pub tie: Tie,
     /// How far a step may lie *before* the previous one and still follow it; 0 is off.
     pub grace_ms: i64,
+    /// Instants count as the beginning of the grain they lie in, grains being counted from the Unix epoch: 1 leaves them as they
+    /// are. Sessions, and whether an event exists, are told from the instants themselves.
+    pub grain_ms: i64,
     /// Whether one event may serve several steps of a chain.
     pub reuse: bool,
     /// Events that taint a chain when they occur between two of its steps; at most 16.
@@ -59,6 +62,7 @@ impl Question {
             groups: Vec::new(),
             tie: Tie::FavourOrder,
             grace_ms: 0,
+            grain_ms: 1,
             reuse: false,
             exclusions: Vec::new(),
             exclusion_effect: ExclusionEffect::DropAtStep,
@@ -73,6 +77,14 @@ impl Question {
             trend: None,
             step_times: true,
         }
+    }
+}
+
+impl Question {
+    /// An instant as the question reads it.
+    #[must_use]
+    pub fn read(&self, time_ms: i64) -> i64 {
+        if self.grain_ms == 1 { time_ms } else { time_ms.div_euclid(self.grain_ms) * self.grain_ms }
     }
 }
 

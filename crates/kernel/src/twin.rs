@@ -38,7 +38,9 @@ pub struct TooManyEvents {
 struct Event {
     /// Its place in the slice.
     order: usize,
+    /// As the question reads it, and as it is.
     time: i64,
+    exact: i64,
     off_site: bool,
     /// Per step whether the event matches it.
     steps: Vec<bool>,
@@ -77,18 +79,18 @@ pub fn outcomes(
             let mut sessions: Vec<Vec<Event>> = Vec::new();
             for event in events.iter().filter(|event| !event.off_site) {
                 match sessions.last_mut() {
-                    Some(session) if event.time - session[session.len() - 1].time <= gap_ms => {
+                    Some(session) if event.exact - session[session.len() - 1].exact <= gap_ms => {
                         session.push(event.clone());
                     }
                     _ => sessions.push(vec![event.clone()]),
                 }
             }
-            let ends: Vec<i64> = sessions.iter().map(|session| session[session.len() - 1].time).collect();
+            let ends: Vec<i64> = sessions.iter().map(|session| session[session.len() - 1].exact).collect();
             for event in events.iter().filter(|event| event.off_site) {
                 let before = events.iter().filter(|one| !one.off_site && one.order < event.order);
                 let Some(before) = before.max_by_key(|one| one.order) else { continue };
                 let home = sessions.iter_mut().find(|one| one.iter().any(|one| one.order == before.order));
-                if let Some(home) = home.filter(|_| event.time - before.time <= gap_ms) {
+                if let Some(home) = home.filter(|_| event.exact - before.exact <= gap_ms) {
                     home.push(event.clone());
                     home.sort_by_key(|event| event.order);
                 }
@@ -136,7 +138,8 @@ fn events(plan: &Plan, slice: &Slice<'_>, columns: &Columns<'_>, visitor: usize)
         let excludes = |rule: &Rule| matches(rule, at) && !serves;
         events.push(Event {
             order: at,
-            time: slice.time(at),
+            time: slice.time(at) - slice.time(at).rem_euclid(question.grain_ms),
+            exact: slice.time(at),
             off_site: columns.off_site.is_some_and(|off_site| bit(off_site, at)),
             excludes: question.exclusions.iter().map(|exclusion| excludes(&exclusion.rule)).collect(),
             steps,

@@ -205,8 +205,14 @@ pub struct Settings {
 pub struct ChannelSettings {
     /// The property that names the channel itself; what it says is not classified.
     pub channel_property: String,
-    /// The property that names the device.
+    /// The property that names the kind of device.
     pub device_property: String,
+    /// The property that names the operating system.
+    pub os_property: String,
+    /// The property that names the browser.
+    pub browser_property: String,
+    /// The property with the user agent, which tells of all three what was not sent.
+    pub user_agent_property: String,
     /// The property with the page that led here.
     pub referrer_property: String,
     /// Hosts of the tenant: who comes from there was here before.
@@ -220,6 +226,9 @@ impl Default for ChannelSettings {
         ChannelSettings {
             channel_property: "channel".to_owned(),
             device_property: "device".to_owned(),
+            os_property: "os".to_owned(),
+            browser_property: "browser".to_owned(),
+            user_agent_property: "user_agent".to_owned(),
             referrer_property: "referrer".to_owned(),
             own_hosts: Vec::new(),
             rules: String::new(),

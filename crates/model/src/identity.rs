@@ -189,6 +189,18 @@ impl Identities {
         Change::Joined(joined.collect())
     }
 
+    /// Ids that are one visitor, whose name is given; the name is among them if something was said of it.
+    pub fn of_visitor(&self, visitor: &str) -> impl Iterator<Item = &str> {
+        let named = self.find(visitor).map(|at| self.visitor_of(at));
+        let all = 0..(self.base.nodes.len() + self.recent.nodes.len()) as u32;
+        all.filter(move |at| Some(self.visitor_of(*at)) == named).map(|at| self.id(at))
+    }
+
+    /// Notes that no claims are left that are numbered above those that are known, up to a number.
+    pub fn reach(&mut self, version: u64) {
+        self.version = self.version.max(version);
+    }
+
     /// Bytes held in memory, approximately; what clones share is counted in each.
     #[must_use]
     pub fn memory(&self) -> usize {

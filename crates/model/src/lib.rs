@@ -12,6 +12,7 @@ mod field;
 mod identity;
 pub mod limits;
 mod predicate;
+mod privacy;
 mod short;
 mod tenant;
 
@@ -28,6 +29,7 @@ pub use identity::{Change, Claim, ClaimKind, Identities, Standing};
 pub use predicate::{
     Attribute, Dimension, Operator, Predicate, Selector, Value, compare_numbers, values_equal,
 };
+pub use privacy::{Erased, Erasing, Mark, Privacy, Secret, UNOBSERVED_CHANNEL, Unobserved, hour, is_nobody};
 pub use short::Short;
 pub use tenant::{TenantName, TenantNameError};
 

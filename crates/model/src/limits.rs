@@ -78,6 +78,24 @@ pub const RESTATEMENTS_PAGE: usize = 20;
 pub const FUNNEL_NAME_BYTES: usize = 128;
 /// Most saved funnels of a tenant.
 pub const FUNNELS: usize = 1_000;
+/// Most saved segments of a tenant.
+pub const SEGMENTS: usize = 1_000;
+/// Nodes of a segment's condition.
+pub const CONDITION_NODES: usize = 64;
+/// Levels of a segment's condition.
+pub const CONDITION_DEPTH: usize = 8;
+/// Nodes of a segment's condition with those of all segments that it names.
+pub const SEGMENT_NODES: usize = 512;
+/// How often something may have to happen.
+pub const HAPPENED_TIMES: u32 = 1_000_000;
+/// How long a condition of a segment may look back, in milliseconds.
+pub const LOOK_BACK_MS: std::ops::RangeInclusive<i64> = 1_000..=WINDOW_MS;
+/// How far back a stage of intent looks where it is not said, in milliseconds.
+pub const STAGE_WITHIN_MS: i64 = 30 * 24 * 3_600_000;
+/// Segments, and funnels, that are asked for of a visitor at a time.
+pub const ASKED_OF_A_VISITOR: usize = 20;
+/// Segments that a preview compares with.
+pub const COMPARED_SEGMENTS: usize = 10;
 /// Longest name of a conversion, in bytes.
 pub const CONVERSION_NAME_BYTES: usize = 128;
 /// Longest description of a conversion, in bytes.
@@ -100,6 +118,19 @@ pub const EXAMPLES: usize = 100;
 pub const TREND_SERIES: usize = 32;
 /// Most buckets of a retention.
 pub const RETENTION_BUCKETS: usize = 366;
+/// Days that one request says daily counts of.
+pub const DAILY_COUNT_DAYS: usize = 400;
+/// Daily counts of one request.
+pub const DAILY_COUNTS: usize = 10_000;
+/// Daily counts that are kept of one day.
+pub const DAILY_COUNTS_OF_A_DAY: usize = 1_000;
+/// Steps of a funnel that are known by counts only.
+pub const COUNTED_STEPS: usize = 4;
+/// Bytes of the name of a ratio.
+pub const METRIC_BYTES: usize = 128;
+/// Days for which events are kept, where they are not kept for ever: so many that the longest month is over and counted before the first of its days goes, and no more than
+/// have durable counts.
+pub const RETENTION_DAYS: std::ops::RangeInclusive<u32> = 35..=3_650;
 /// From how many times on a frequency is not told apart any more.
 pub const FREQUENCY_TIMES: u32 = 100;
 /// Most events that an explanation shows.

@@ -16,12 +16,18 @@ pub enum Attribute {
 pub enum Dimension {
     /// The channel that the session came from, as sent or as it is classified.
     Channel,
-    /// The device of the session, as sent.
+    /// The kind of device of the session, as sent or as the user agent says.
     Device,
     /// Whether it is the visitor's first session: "new" or "returning".
     Visit,
     /// The channel of the visitor's first session; all events of the visitor have it.
     FirstChannel,
+    /// The channel of the visitor's last session; all events of the visitor have it.
+    LastChannel,
+    /// The operating system of the session, as sent or as the user agent says.
+    Os,
+    /// The browser of the session, as sent or as the user agent says.
+    Browser,
 }
 
 /// Names one column of an event.

@@ -23,6 +23,7 @@ pub struct Admitted {
     payload: Bytes,
     raw_bytes: u64,
     content_sum: ContentSum,
+    erasure: u64,
 }
 
 /// Why a batch cannot be stored.
@@ -66,7 +67,13 @@ impl Admitted {
             return Err(AdmitError::Inconsistent);
         }
         let (payload, raw_bytes) = journal::encode(&batch, content_sum)?;
-        Ok(Admitted { batch, request, outcome, payload, raw_bytes, content_sum })
+        Ok(Admitted { batch, request, outcome, payload, raw_bytes, content_sum, erasure: 0 })
+    }
+
+    /// Says which version of the tenant's erasures the events were checked against. Where it is not the newest at the commit, the batch is refused.
+    #[must_use]
+    pub fn knowing(self, erasure: u64) -> Admitted {
+        Admitted { erasure, ..self }
     }
 
     /// The events.
@@ -113,6 +120,7 @@ pub(crate) struct Row {
     pub(crate) payload: Bytes,
     pub(crate) raw_bytes: u64,
     pub(crate) content_sum: ContentSum,
+    pub(crate) erasure: u64,
 }
 
 impl Row {
@@ -124,6 +132,7 @@ impl Row {
             payload: admitted.payload.clone(),
             raw_bytes: admitted.raw_bytes,
             content_sum: admitted.content_sum,
+            erasure: admitted.erasure,
         }
     }
 
@@ -197,6 +206,9 @@ pub enum AppendError {
         /// When to try again, in milliseconds.
         retry_after_ms: u64,
     },
+    /// Somebody was erased since the events were checked. Check them against [`Store::privacy`](crate::Store::privacy) and append what is left.
+    #[error("somebody was erased since the events were checked")]
+    Erased,
     /// There is no space left. Nothing was stored; later appends work once there is.
     #[error("the disk is full; nothing of the batch was stored")]
     DiskFull,

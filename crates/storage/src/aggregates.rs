@@ -13,6 +13,8 @@ pub struct Versions {
     pub definition: u64,
     /// The version of the identities.
     pub alias: u64,
+    /// The version of the erasures.
+    pub erasure: u64,
 }
 
 /// What a tenant's aggregates were made of.
@@ -42,6 +44,10 @@ pub struct AggregateCell {
 pub struct Aggregates {
     /// The truth at that instant.
     pub head: Versions,
+    /// How many of the versions of the erasures say no more than that older events are refused, or not kept.
+    pub retentions: u64,
+    /// From when on events are kept; `None` when all are. Milliseconds since the Unix epoch.
+    pub kept_from_ms: Option<i64>,
     /// What the aggregates were made of; `None` where there are none.
     pub state: Option<AggregateState>,
     /// Those that were asked for.

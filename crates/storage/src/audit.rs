@@ -14,7 +14,7 @@ use crate::{
     merge::IdentityHash,
 };
 
-/// What became of all events of a tenant. `accepted = counted + duplicates + conflicts + quarantined`.
+/// What became of all events of a tenant. `accepted = counted + duplicates + conflicts + quarantined + erased`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
     /// The sequence number that the counts are as of.
@@ -23,10 +23,12 @@ pub struct Audit {
     pub accepted: u64,
     /// Distinct identities among those that can be read.
     pub counted: u64,
-    /// Events that repeat an earlier one.
+    /// Events that repeat an earlier one; and what compaction dropped because an event had its identity that is not kept any more.
     pub duplicates: u64,
     /// Contents, beside the first, that share an identity. A repeat of such a content is a duplicate.
     pub conflicts: u64,
+    /// Events that erasures deleted, copies among them, and those that are not kept any more.
+    pub erased: u64,
     /// Events in quarantine.
     pub quarantined: u64,
     /// Why, one line a row: its number, its events and the reason.
@@ -100,7 +102,8 @@ impl<'a> Auditor<'a> {
         let live: u64 = journal.chain(self.listing.blocks.iter().map(|block| block.events)).sum();
         let quarantined: u64 = self.totals.quarantine.iter().map(|(_, events, _)| events).sum();
         let accepted = self.totals.accepted;
-        self.balance(live + self.totals.dropped + quarantined)?;
+        let gone = self.totals.dropped + self.totals.erased + quarantined;
+        self.balance(live + gone)?;
         let (mut counted, mut conflicts, mut seen) = (0, 0, 0);
         let passes = u128::from(live.div_ceil(ENTRIES).max(1));
         for pass in 0..passes {
@@ -119,15 +122,16 @@ impl<'a> Auditor<'a> {
             counted += entries.chunk_by(|left, right| left.identity == right.identity).count() as u64;
             conflicts += other_contents(&doubtful, &contents, &lost);
         }
-        self.balance(seen + self.totals.dropped + quarantined)?;
-        let rest = accepted.checked_sub(quarantined + counted + conflicts);
-        let found = quarantined + counted + conflicts;
+        self.balance(seen + gone)?;
+        let found = quarantined + counted + conflicts + self.totals.erased;
+        let rest = accepted.checked_sub(found);
         Ok(Audit {
             sequence: self.listing.sequence,
             accepted,
             counted,
             duplicates: rest.ok_or(AuditError::Unbalanced { accepted, found })?,
             conflicts,
+            erased: self.totals.erased,
             quarantined,
             quarantine_reasons: self
                 .totals

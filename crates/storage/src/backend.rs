@@ -1,9 +1,9 @@
 //! The closed list of backends, and what each does for reading, audits and compaction.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use runnel_model::{ContentSum, TenantName};
+use runnel_model::{ContentSum, Erasing, TenantName};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{
@@ -67,8 +67,9 @@ pub(crate) struct FileSize {
 pub(crate) struct Totals {
     pub(crate) accepted: u64,
     pub(crate) dropped: u64,
-    /// How many contents are noted as lost. They are only ever added to.
-    pub(crate) lost: u64,
+    pub(crate) erased: u64,
+    /// How many contents are noted as lost, and how many events were erased then: as long as none are, the others are only added to.
+    pub(crate) lost: (u64, u64),
     /// Number, events and reason of each row in quarantine.
     pub(crate) quarantine: Vec<(u64, u64, String)>,
 }
@@ -98,6 +99,8 @@ pub(crate) struct Swap {
     pub(crate) inputs: Inputs,
     pub(crate) blocks: Vec<WrittenBlock>,
     pub(crate) dropped: Dropped,
+    /// Events that were left out because their visitors are erased.
+    pub(crate) erased: u64,
 }
 
 /// A sum as it is stored: 16 bytes, little endian.
@@ -165,7 +168,7 @@ impl Backend {
         tenant: &TenantName,
         from: Vec<u8>,
         until: Vec<u8>,
-    ) -> Result<(Vec<(Vec<u8>, ContentSum)>, u64), Unavailable> {
+    ) -> Result<(Vec<(Vec<u8>, ContentSum)>, (u64, u64)), Unavailable> {
         with_backend!(self, |store| store.conflicts(tenant, from, until).await)
     }
 
@@ -207,6 +210,66 @@ impl Backend {
         now_ms: i64,
     ) -> Result<bool, Unavailable> {
         with_backend!(self, |store| store.swap(tenant, swap, now_ms).await)
+    }
+
+    pub(crate) async fn to_erase(&self) -> Result<Vec<TenantName>, Unavailable> {
+        with_backend!(self, |store| store.to_erase().await)
+    }
+
+    pub(crate) async fn erase_until(
+        &self,
+        tenant: &TenantName,
+        latest: Vec<(String, i64)>,
+    ) -> Result<(), Unavailable> {
+        with_backend!(self, |store| store.erase_until(tenant, latest).await)
+    }
+
+    pub(crate) async fn forget_requests(
+        &self,
+        tenant: &TenantName,
+        sequences: &BTreeSet<u64>,
+    ) -> Result<(), Unavailable> {
+        with_backend!(self, |store| store.forget_requests(tenant, sequences).await)
+    }
+
+    pub(crate) async fn forget_conflicts(
+        &self,
+        tenant: &TenantName,
+        erasing: &Erasing,
+    ) -> Result<(), Unavailable> {
+        with_backend!(self, |store| store.forget_conflicts(tenant, erasing).await)
+    }
+
+    /// Deletes what was retired, however short ago, and what was begun and not committed.
+    pub(crate) async fn purge(&self, tenant: &TenantName) -> Result<(), Unavailable> {
+        with_backend!(self, |store| store.purge(tenant).await)
+    }
+
+    /// Overwrites or gives back what was freed, where that does not come by itself.
+    pub(crate) async fn scrub(&self) -> Result<(), Unavailable> {
+        match self {
+            Backend::Embedded(store) => store.scrub().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets the ids of erasures up to this one.
+    pub(crate) async fn forget_erasing(&self, tenant: &TenantName, number: u64) -> Result<(), Unavailable> {
+        with_backend!(self, |store| store.forget_erasing(tenant, number).await)
+    }
+
+    /// Whether there are erasures that are not done.
+    pub(crate) async fn has_to_finish(&self, tenant: &TenantName) -> Result<bool, Unavailable> {
+        with_backend!(self, |store| store.has_to_finish(tenant).await)
+    }
+
+    pub(crate) async fn erasures_end(
+        &self,
+        tenant: &TenantName,
+        number: u64,
+        now_ms: i64,
+    ) -> Result<(), Unavailable> {
+        with_backend!(self, |store| store.erasures_end(tenant, number, now_ms).await)
     }
 
     /// Without a time, the time of the row's own append is noted.

@@ -1,6 +1,7 @@
 //! Compaction of a tenant: what is due, and carrying it out so that no reader and no crash sees a half of it.
 
 mod blocks;
+mod erase;
 mod memory;
 mod plan;
 mod round;
@@ -14,7 +15,9 @@ use runnel_model::TenantName;
 use tokio::sync::Semaphore;
 
 use self::{memory::Memory, round::Round};
-use crate::{Backlog, Unavailable, backend::Backend};
+use crate::{Backlog, FetchError, MergeError, Unavailable, backend::Backend};
+pub use erase::ErasureReport;
+pub(crate) use erase::erase;
 
 /// When compaction acts and how much it takes at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +109,15 @@ pub enum CompactError {
     /// The store failed.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// Whenever an erasure has looked at everything, there was something new to delete.
+    #[error("events of erased persons are still found after they were deleted several times")]
+    Unsettled,
+    /// What an erasure has to look at cannot be read.
+    #[error(transparent)]
+    Fetch(FetchError),
+    /// What an erasure has to make anew cannot be.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
 }
 
 /// Merges at a time, over all tenants.

@@ -12,6 +12,8 @@ pub struct TenantRecord {
     pub name: TenantName,
     /// Milliseconds since the Unix epoch.
     pub created_ms: i64,
+    /// For how many days events are kept; `None`: for ever.
+    pub retention_days: Option<u32>,
 }
 
 /// What a name stands for. The numbers are stored and never change.
@@ -113,6 +115,8 @@ pub struct DefinitionChange {
     pub name: String,
     /// The body of its next version; `None` deletes it.
     pub body: Option<Bytes>,
+    /// Whether earlier versions are deleted, because nobody will ask for them.
+    pub only_newest: bool,
 }
 
 /// Why a definition was not saved.

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use bytes::Bytes;
-use runnel_model::{ContentSum, EventBatch, EventRef, Field, ValueRef, content_hashes};
+use runnel_model::{ContentSum, Erasing, EventBatch, EventRef, Field, ValueRef, content_hashes};
 
 use crate::{
     Block, journal,
@@ -52,7 +52,7 @@ fn sum() -> ContentSum {
 fn write() {
     let (row, _) = journal::encode(&expected(), sum()).unwrap();
     let stored = StoredRow { number: 5, events: 60, payload: Some(row.clone()) };
-    let block = merge::merge_rows("golden", &[stored]).unwrap().blocks.remove(0);
+    let block = merge::merge_rows("golden", &[stored], &Erasing::default()).unwrap().blocks.remove(0);
     fs::create_dir_all(path("")).unwrap();
     fs::write(path("journal-1.bin"), row).unwrap();
     fs::write(path("block-1.parquet"), block.bytes).unwrap();

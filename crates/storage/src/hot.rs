@@ -211,10 +211,11 @@ impl Hot {
         }
     }
 
-    /// The open sessions of a tenant, which is told from others of its name by when it was created.
+    /// The open sessions of a tenant, which is told from others of its name by when it was created, and from what it was before somebody was erased by the version
+    /// of its erasures.
     #[must_use]
-    pub fn sessions(&self, tenant: &TenantName, created_ms: i64) -> Sessions {
-        Sessions::new(self.clone(), tenant, created_ms)
+    pub fn sessions(&self, tenant: &TenantName, created_ms: i64, erasure: u64) -> Sessions {
+        Sessions::new(self.clone(), tenant, created_ms, erasure)
     }
 }
 

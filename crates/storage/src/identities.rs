@@ -20,7 +20,9 @@ pub struct Identification {
 pub struct Claimed {
     /// Whether it was noted: it says what was not known.
     pub new: bool,
-    /// How it stands; `None` when it was not noted because too much was said of the anonymous id.
+    /// It was not noted because one of the ids was erased since.
+    pub erased: bool,
+    /// How it stands; `None` when it was not noted because of that, or because too much was said of the anonymous id.
     pub standing: Option<Standing>,
     /// The known id that the anonymous one belongs to, or itself.
     pub belongs_to: String,

@@ -25,6 +25,7 @@ mod compaction;
 mod compute;
 mod control;
 mod embedded;
+mod erasures;
 #[cfg(test)]
 mod golden;
 pub mod hot;
@@ -35,6 +36,7 @@ mod merge;
 mod notice;
 mod point;
 mod postgres;
+mod retention;
 #[cfg(feature = "simulation")]
 mod simulated;
 mod spans;
@@ -47,13 +49,14 @@ pub use admitted::{AdmitError, Admitted, AppendError, Journaled, Receipt, Reques
 pub use aggregates::{AggregateCell, AggregateChange, AggregateError, AggregateState, Aggregates, Versions};
 pub use audit::{Audit, AuditError};
 pub use block::{Block, BlockColumn, BlockError, ColumnInfo, KeyColumns, RowGroup};
-pub use compaction::{CompactError, CompactOptions, CompactionReport};
+pub use compaction::{CompactError, CompactOptions, CompactionReport, ErasureReport};
 pub use compute::{compute, compute_in_turn};
 pub use control::{
     CreateTenantError, DefinitionChange, DefinitionRecord, KeyKind, KeyRecord, NameKind, PutKeyError,
     SaveDefinitionError, TenantRecord,
 };
 pub use embedded::{EmbeddedOptions, OpenError};
+pub use erasures::{EraseError, Erasure};
 pub use hot::Hot;
 pub use identities::{ClaimError, Claimed, Identification, IdentityMergeError, Merged, Person};
 pub use journal::JournalError;
@@ -61,6 +64,7 @@ pub use listing::{Backlog, BlockRef, ColumnBytes, FetchError, Found, JournalRef,
 pub use merge::{MergeError, UnprovedError};
 pub use notice::{CommitOutcome, Notice};
 pub use postgres::{MigrateError, PostgresOpenError, PostgresOptions};
+pub use retention::{Retain, Retention};
 #[cfg(feature = "simulation")]
 pub use simulated::{
     Isolation, Observer, SimulatedDatabase, SimulatedFaults, SimulatedOptions, SimulatedProcess,

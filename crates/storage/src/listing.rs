@@ -1,9 +1,12 @@
 //! What a reader sees of a tenant at an instant, and how reading it can fail.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use runnel_model::{EventBatch, TenantName};
+use runnel_model::{Erasing, EventBatch, TenantName};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -22,6 +25,10 @@ pub struct Listing {
     pub sequence: u64,
     /// The version of the identities: the number of the newest claim about who is who; 0 when there is none.
     pub alias: u64,
+    /// The version of the erasures; 0 when there was none.
+    pub erasure: u64,
+    /// Which of the events that are there do not count any more.
+    pub erasing: Arc<Erasing>,
     /// Live journal rows, by sequence.
     pub journal: Vec<JournalRef>,
     /// Live blocks, by identifier.

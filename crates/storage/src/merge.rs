@@ -1,6 +1,7 @@
 //! Makes blocks of journal rows and of smaller blocks: deal out, sort, drop repeats, write, re-read, prove. Pure work on bytes, for blocking threads.
 
 mod blocks;
+mod erased;
 mod group;
 mod month;
 mod order;
@@ -15,10 +16,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use runnel_model::ContentSum;
 
+use self::erased::Erased;
 use crate::{BlockError, JournalError};
 
 pub(crate) use blocks::merge_blocks;
-pub(crate) use month::Months;
+pub(crate) use month::{Months, month_of};
 pub(crate) use order::IdentityHash;
 pub(crate) use rows::{StoredRow, merge_rows};
 
@@ -74,6 +76,8 @@ pub(crate) struct Merged {
     pub(crate) events: u64,
     pub(crate) blocks: Vec<NewBlock>,
     pub(crate) dropped: Dropped,
+    /// What was left out because its visitors are erased.
+    pub(crate) erased: Erased,
     /// Journal rows that cannot be read.
     pub(crate) broken: Vec<(u64, JournalError)>,
     /// The journal row of a newer program at which the merge ended: neither it nor what came behind it is in.

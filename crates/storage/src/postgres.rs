@@ -24,6 +24,8 @@ mod commit;
 mod control;
 #[path = "sql/definitions.rs"]
 mod definitions;
+#[path = "sql/erasures.rs"]
+mod erasures;
 #[path = "sql/head.rs"]
 mod head;
 #[path = "sql/identities.rs"]
@@ -32,6 +34,8 @@ mod identities;
 mod names;
 #[path = "sql/reading.rs"]
 mod reading;
+#[path = "sql/retention.rs"]
+mod retention;
 #[path = "sql/rows.rs"]
 mod rows;
 

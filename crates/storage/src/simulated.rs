@@ -43,6 +43,8 @@ mod commit;
 mod control;
 #[path = "sql/definitions.rs"]
 mod definitions;
+#[path = "sql/erasures.rs"]
+mod erasures;
 #[path = "sql/head.rs"]
 mod head;
 #[path = "sql/identities.rs"]
@@ -51,6 +53,8 @@ mod identities;
 mod names;
 #[path = "sql/reading.rs"]
 mod reading;
+#[path = "sql/retention.rs"]
+mod retention;
 #[path = "sql/rows.rs"]
 mod rows;
 

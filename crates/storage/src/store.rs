@@ -3,14 +3,15 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use runnel_model::{Claim, EventBatch, TenantName};
+use runnel_model::{Claim, EventBatch, Privacy, Secret, TenantName};
 
 use crate::{
     Admitted, AggregateChange, AggregateError, Aggregates, AppendError, Audit, AuditError, Backlog, Block,
     ClaimError, Claimed, CompactError, CompactOptions, CompactionReport, CreateTenantError, DefinitionChange,
-    DefinitionRecord, EmbeddedOptions, FetchError, Found, Identification, IdentityMergeError, Journaled,
-    KeyRecord, Listing, Merged, NameKind, Notice, OpenError, Person, PostgresOpenError, PostgresOptions,
-    PutKeyError, Receipt, SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
+    DefinitionRecord, EmbeddedOptions, EraseError, Erasure, ErasureReport, FetchError, Found, Identification,
+    IdentityMergeError, Journaled, KeyRecord, Listing, Merged, NameKind, Notice, OpenError, Person,
+    PostgresOpenError, PostgresOptions, PutKeyError, Receipt, Retain, Retention, SaveDefinitionError, Stats,
+    TenantRecord, Unavailable, audit,
     backend::{Backend, Purpose, with_backend},
     compaction::{self, Merges},
     embedded::Embedded,
@@ -238,6 +239,102 @@ impl Store {
     /// Everything that was said about the person who has an id; `None` when that is more than [`runnel_model::limits::IDS_OF_A_PERSON`] claims.
     pub async fn person(&self, tenant: &TenantName, id: &str) -> Result<Option<Person>, Unavailable> {
         with_backend!(&self.backend, |store| store.person(tenant, id).await)
+    }
+
+    // Persons of whom nothing may be known.
+
+    /// What whoever admits events has to know: who was erased, and what hashes are made with. Where the tenant has no secret yet, this one becomes it; it has to be
+    /// random.
+    pub async fn privacy(&self, tenant: &TenantName, secret: Option<Secret>) -> Result<Privacy, Unavailable> {
+        with_backend!(&self.backend, |store| store.privacy(tenant, secret).await)
+    }
+
+    /// Notes that everything of the visitor whom an id counts as is to be erased. From the commit on, listings name the ids, what was said about who they are is gone,
+    /// and events that happened up to now are refused: an append that does not know of it is [`AppendError::Erased`]. `secret` is as in [`Store::privacy`].
+    pub async fn erase(
+        &self,
+        tenant: &TenantName,
+        id: &str,
+        secret: Secret,
+        now_ms: i64,
+    ) -> Result<Erasure, EraseError> {
+        with_backend!(&self.backend, |store| store.erase(tenant, id, secret, now_ms).await)
+    }
+
+    /// An erasure by its number, or `None`.
+    pub async fn erasure(&self, tenant: &TenantName, number: u64) -> Result<Option<Erasure>, Unavailable> {
+        with_backend!(&self.backend, |store| store.erasure(tenant, number).await)
+    }
+
+    /// Events in journal rows that cannot be read.
+    pub async fn quarantined_events(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
+        with_backend!(&self.backend, |store| store.quarantined_events(tenant).await)
+    }
+
+    /// The tenants of whom something is to be deleted: persons, or what is not kept any more.
+    pub async fn to_erase(&self) -> Result<Vec<TenantName>, Unavailable> {
+        self.backend.to_erase().await
+    }
+
+    /// Deletes everything that is to be erased of a tenant, or is not kept any more: events, what is kept of the requests that brought them, and what they took the place of. Can be dropped and
+    /// called again at any time; another process may do it at the same time. A folder holds no trace afterwards; a database server frees what was deleted
+    /// when it vacuums.
+    pub async fn carry_out_erasures(
+        &self,
+        tenant: &TenantName,
+        now_ms: i64,
+    ) -> Result<ErasureReport, CompactError> {
+        compaction::erase(&self.backend, &self.merges, tenant, now_ms).await
+    }
+
+    // For how long events are kept.
+
+    /// Says for how many days a tenant's events are kept, or that they are for ever. `false` where there is no such tenant. It changes nothing by itself: whoever
+    /// makes the tenant's aggregates acts on it.
+    pub async fn set_retention(&self, tenant: &TenantName, days: Option<u32>) -> Result<bool, Unavailable> {
+        with_backend!(&self.backend, |store| store.set_retention(tenant, days).await)
+    }
+
+    /// For how long a tenant's events are kept; `None` where there is no such tenant.
+    pub async fn retention(&self, tenant: &TenantName) -> Result<Option<Retention>, Unavailable> {
+        with_backend!(&self.backend, |store| store.retention(tenant).await)
+    }
+
+    /// The tenants whose events are not kept for ever, and for how many days they are.
+    pub async fn retained(&self) -> Result<Vec<(TenantName, u32)>, Unavailable> {
+        with_backend!(&self.backend, |store| store.retained().await)
+    }
+
+    /// Refuses what happened before an instant, if events are kept for so many days. From the commit on an append that does not know of it is
+    /// [`AppendError::Erased`].
+    pub async fn refuse_before(
+        &self,
+        tenant: &TenantName,
+        days: u32,
+        instant_ms: i64,
+    ) -> Result<(), Unavailable> {
+        with_backend!(&self.backend, |store| store.refuse_before(tenant, days, instant_ms).await)
+    }
+
+    /// What the store's own clock says, in milliseconds since the Unix epoch; `None` where it has none but this machine's.
+    pub async fn clock_ms(&self) -> Result<Option<i64>, Unavailable> {
+        match &self.backend {
+            Backend::Embedded(_) => Ok(None),
+            Backend::Postgres(store) => store.clock_ms().await.map(Some),
+            #[cfg(feature = "simulation")]
+            Backend::Simulated(store) => store.clock_ms().await.map(Some),
+        }
+    }
+
+    /// Gives over to be deleted, by [`Store::carry_out_erasures`], what happened before an instant: from the commit on it does not count. It has to be refused
+    /// already, and the aggregates have to be made of all of it; otherwise nothing is changed, and the answer is `false`.
+    pub async fn keep_from(
+        &self,
+        tenant: &TenantName,
+        retain: Retain,
+        now_ms: i64,
+    ) -> Result<bool, Unavailable> {
+        with_backend!(&self.backend, |store| store.keep_from(tenant, retain, now_ms).await)
     }
 
     // Durable counts.

@@ -10,10 +10,14 @@ mod bounding;
 mod compacting;
 #[path = "conformance/controlling.rs"]
 mod controlling;
+#[path = "conformance/erasing.rs"]
+mod erasing;
 #[path = "samples/events.rs"]
 mod events;
 #[path = "conformance/identifying.rs"]
 mod identifying;
+#[path = "conformance/retaining.rs"]
+mod retaining;
 
 use runnel_harness::Postgres;
 use runnel_storage::{EmbeddedOptions, PostgresOptions, SimulatedDatabase, SimulatedOptions, Store};
@@ -88,12 +92,18 @@ every_backend! {
         names_have_room_up_to_a_limit,
         keys_are_found_and_revoked,
         definitions_change_together_or_not_at_all,
+        a_shared_store_tells_the_time,
         definitions_have_versions,
         the_janitor_deletes_receipts;
     identifying:
         what_is_said_again_is_not_noted_again,
         an_id_may_be_identified_so_often,
         known_ids_are_merged;
+    erasing:
+        whoever_is_erased_is_gone_and_stays_away,
+        an_erasure_goes_on_where_it_was_interrupted;
+    retaining:
+        what_is_not_kept_any_more_goes_when_it_is_counted;
 }
 
 async fn embedded() -> Opened {

@@ -154,7 +154,7 @@ async fn other_folders_are_refused() {
     sqlx::query("PRAGMA user_version = 99").execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     let refused = Store::open_embedded(&newer, EmbeddedOptions::default()).await;
-    assert!(matches!(refused, Err(OpenError::NewerVersion { found: 99, known: 4, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::NewerVersion { found: 99, known: 6, .. })), "{refused:?}");
 
     let foreign = dir.path().join("foreign");
     fs::create_dir(&foreign).unwrap();
@@ -357,6 +357,25 @@ async fn a_full_disk_refuses_and_recovers() {
     assert_eq!(contents.stored, acknowledged.len() as u64 * 1_000 + 100);
     store.append(&shop(), admitted(&distinct(990_000, 1)), NOW).await.unwrap();
     store.close().await;
+}
+
+#[tokio::test]
+async fn who_is_who_is_found_by_id_however_many_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).await.close().await;
+    let mut connection = database(dir.path()).await;
+    for (column, index) in [("id", "aliases_by_id"), ("belongs_to", "aliases_by_whom")] {
+        for asked in ["= ?", "IN (?)", "IN (?, ?, ?, ?)"] {
+            let query = format!(
+                "EXPLAIN QUERY PLAN SELECT number, kind, id, belongs_to, at_ms FROM aliases \
+                 WHERE tenant_id = 'shop' AND {column} {asked} ORDER BY number LIMIT 100"
+            );
+            let plan: Vec<(i64, i64, i64, String)> =
+                sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&mut connection).await.unwrap();
+            assert!(plan[0].3.contains(&format!("{index} (tenant_id=? AND {column}=?)")), "{plan:?}");
+        }
+    }
+    sqlx::Connection::close(connection).await.unwrap();
 }
 
 /// Changes the stored bytes of a journal row, with the store closed.

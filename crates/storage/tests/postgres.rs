@@ -91,7 +91,7 @@ async fn many_processes_open_a_new_database_at_once() {
     for task in tasks {
         task.await.unwrap().close().await;
     }
-    assert_eq!(sql(&database, "SELECT count(*), max(version) FROM runnel_schema"), "1|3");
+    assert_eq!(sql(&database, "SELECT count(*), max(version) FROM runnel_schema"), "1|5");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +100,7 @@ async fn schemas_that_do_not_fit_are_refused() {
     let only_look = PostgresOptions { migrate: false, ..options(&database) };
     let error = Store::open_postgres(&only_look).await.unwrap_err();
     assert!(
-        matches!(error, PostgresOpenError::Migrate(MigrateError::TooOld { found: 0, known: 3 })),
+        matches!(error, PostgresOpenError::Migrate(MigrateError::TooOld { found: 0, known: 5 })),
         "{error:?}"
     );
     open(&database).await.close().await;

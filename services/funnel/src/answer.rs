@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use runnel_contracts::{
     proto::{
+        event::v1::Money,
         funnel::v1::{
             BreakDownRow, OptionalStep, QueryFunnelResponse, StepResult, Totals, TrendBucket,
             break_down_row::Group,
@@ -13,18 +14,20 @@ use runnel_contracts::{
     question::value_to_wire,
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::{
+    funnel::{Checked, Range},
+    posed::Posed,
+    rate::{rate, share},
+};
 use runnel_journeys::ValueDictionary;
 use runnel_kernel::{
     Counts, Histogram, State,
     counts::{BreakDownRow as RowCounts, Levels},
-    stats::{self, Estimate},
+    stats,
 };
 use runnel_model::limits;
 
-use crate::{
-    ask::{Counted, Posed},
-    definition::{Checked, Range},
-};
+use crate::{ask::Counted, unobserved};
 
 /// The whole answer.
 pub(crate) fn answer(
@@ -45,10 +48,11 @@ pub(crate) fn answer(
         stats::kaplan_meier(&counts.survival).map(|estimate| rate(estimate, followed, KAPLAN_MEIER));
     let dictionary = checked.break_down().and_then(|column| posed.loaded.column(column));
     let rows = match dictionary.map(|at| &posed.loaded.columns[at].1) {
+        Some(dictionary) if !counted.later.is_empty() => rows_of_steps(checked, counted, dictionary, top),
         Some(dictionary) => rows(checked, counts, matured, dictionary, top),
         None => Vec::new(),
     };
-    Ok(QueryFunnelResponse {
+    let mut answer = QueryFunnelResponse {
         steps: steps(checked, counts),
         totals: Some(totals),
         time_to_convert: Some(quantiles(&counts.time_to_convert)),
@@ -57,19 +61,23 @@ pub(crate) fn answer(
         resolved: Some(checked.resolved().clone()),
         provenance: Some(posed.provenance(version, range, checked.notes(&posed.loaded))),
         range: Some(query::TimeRange { from_ms: Some(range.from_ms), until_ms: Some(range.until_ms) }),
-    })
+        ..QueryFunnelResponse::default()
+    };
+    unobserved::tell(&counted.unobserved, &posed.loaded, checked, range, &mut answer);
+    Ok(answer)
 }
 
-const WILSON: &str = "wilson";
 const KAPLAN_MEIER: &str = "kaplan-meier, greenwood log-log";
 
-fn rate(estimate: Estimate, n: u64, method: &str) -> query::Rate {
-    query::Rate { point: estimate.rate, low: estimate.low, high: estimate.high, n, method: method.to_owned() }
-}
-
-/// A share with its Wilson interval; none of nothing.
-pub(crate) fn share(part: u64, whole: u64) -> Option<query::Rate> {
-    stats::wilson(part, whole).map(|estimate| rate(estimate, whole, WILSON))
+/// A sum of money, in millionths.
+pub(crate) fn amount(currency: String, micros: i128) -> Result<Money, Refusal> {
+    match i64::try_from(micros) {
+        Ok(micros) => Ok(Money { micros, currency }),
+        Err(_) => {
+            let text = format!("The sum in {currency} does not fit into 64 bits of millionths.");
+            Err(Refusal::new(Reason::NumberOutOfRange, text))
+        }
+    }
 }
 
 /// Quantiles of a histogram.
@@ -137,6 +145,8 @@ fn steps(checked: &Checked, counts: &Counts) -> Vec<StepResult> {
                 .and_then(|previous| share(reached, previous)),
             time_from_previous: counts.step_times.get(at).filter(|_| at > 0).map(quantiles),
             optional,
+            metric: step.metric.clone(),
+            ..StepResult::default()
         });
         if !step.optional {
             previous = Some(reached);
@@ -191,6 +201,63 @@ fn rows(
         rows.push(row(checked, Group::Unset(true), unset, matured.break_down.get(&0)));
     }
     rows
+}
+
+/// The rows where each step counts under its own value: those with the most counts, then the rest as one row, then what has no value.
+fn rows_of_steps(
+    checked: &Checked,
+    counted: &Counted,
+    dictionary: &ValueDictionary,
+    top: usize,
+) -> Vec<BreakDownRow> {
+    let levels = levels_of(checked);
+    let mut found: BTreeMap<u32, (Vec<u64>, Totals)> = BTreeMap::new();
+    let first = levels.iter().position(Option::is_some).unwrap_or(0);
+    let steps = std::iter::once((first, &counted.counts.break_down));
+    for (step, rows) in steps.chain(counted.later.iter().map(|(step, rows)| (*step, rows))) {
+        let Some(level) = levels[step] else { continue };
+        for (code, row) in rows {
+            let (reached, totals) =
+                found.entry(*code).or_insert_with(|| (vec![0; levels.len()], Totals::default()));
+            reached[step] = row.levels.at_least(level);
+            let ended = row.levels.cells.get(level).copied().unwrap_or_default();
+            totals.entered += if step == first { reached[step] } else { 0 };
+            totals.converted += ended[State::Converted as usize];
+            totals.dropped += ended[State::Dropped as usize];
+            totals.excluded += ended[State::Excluded as usize];
+            totals.open += ended[State::Open as usize];
+        }
+    }
+    found.retain(|_, (reached, _)| reached.iter().any(|count| *count > 0));
+    let row = |group: Group, (reached, totals): (Vec<u64>, Totals)| BreakDownRow {
+        group: Some(group),
+        reached,
+        totals: Some(totals),
+        time_to_convert: None,
+    };
+    let unset = found.remove(&0).map(|unset| row(Group::Unset(true), unset));
+    let mut named: Vec<_> =
+        found.into_iter().filter_map(|(code, row)| Some((dictionary.value(code)?, row))).collect();
+    let size = |(reached, _): &(Vec<u64>, Totals)| reached.iter().sum::<u64>();
+    named.sort_by(|left, right| (size(&right.1), &left.0).cmp(&(size(&left.1), &right.0)));
+    let rest = named.split_off(top.min(named.len()));
+    let mut rows: Vec<BreakDownRow> =
+        named.into_iter().map(|(value, counts)| row(Group::Value(value_to_wire(&value)), counts)).collect();
+    rows.extend(
+        rest.into_iter().map(|(_, counts)| counts).reduce(add).map(|rest| row(Group::Other(true), rest)),
+    );
+    rows.extend(unset);
+    rows
+}
+
+fn add(mut sum: (Vec<u64>, Totals), (reached, totals): (Vec<u64>, Totals)) -> (Vec<u64>, Totals) {
+    sum.0.iter_mut().zip(reached).for_each(|(sum, more)| *sum += more);
+    sum.1.entered += totals.entered;
+    sum.1.converted += totals.converted;
+    sum.1.dropped += totals.dropped;
+    sum.1.excluded += totals.excluded;
+    sum.1.open += totals.open;
+    sum
 }
 
 fn merge(into: &mut RowCounts, more: &RowCounts) {

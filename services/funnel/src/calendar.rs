@@ -85,6 +85,20 @@ impl Calendar {
         Some(earlier.timestamp().as_millisecond())
     }
 
+    /// The day that an instant lies in; `None` where the calendar ends.
+    pub(crate) fn date(&self, instant_ms: i64) -> Option<Date> {
+        Some(self.start(instant_ms, Width::Day)?.date())
+    }
+
+    /// The first day that begins at an instant or later; `None` where the calendar ends.
+    pub(crate) fn first_date(&self, instant_ms: i64) -> Option<Date> {
+        let start = self.start(instant_ms, Width::Day)?;
+        if start.timestamp().as_millisecond() == instant_ms {
+            return Some(start.date());
+        }
+        start.date().tomorrow().ok()
+    }
+
     /// The beginning of the bucket that holds an instant.
     fn start(&self, instant_ms: i64, width: Width) -> Option<Zoned> {
         let local = Timestamp::from_millisecond(instant_ms).ok()?.to_zoned(self.zone.clone());

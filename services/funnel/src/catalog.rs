@@ -2,9 +2,9 @@
 
 mod apply;
 mod conversions;
+pub(crate) mod daily;
 mod preview;
 mod seen;
-mod stored;
 mod template;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -16,23 +16,23 @@ use runnel_contracts::{
             ApplyCatalogRequest, ApplyCatalogResponse, DefineConversionRequest, DefineConversionResponse,
             DeleteConversionRequest, DeleteConversionResponse, FitTemplateRequest, FitTemplateResponse,
             GetCatalogRequest, GetCatalogResponse, GetConversionRequest, GetConversionResponse,
-            ListConversionsRequest, ListConversionsResponse, ListEventNamesRequest, ListEventNamesResponse,
-            ListPropertiesRequest, ListPropertiesResponse, PreviewConversionRequest,
-            PreviewConversionResponse, catalog_service_server::CatalogService,
+            ListConversionsRequest, ListConversionsResponse, ListDailyCountsRequest, ListDailyCountsResponse,
+            ListEventNamesRequest, ListEventNamesResponse, ListPropertiesRequest, ListPropertiesResponse,
+            PreviewConversionRequest, PreviewConversionResponse, PutDailyCountsRequest,
+            PutDailyCountsResponse, catalog_service_server::CatalogService,
         },
         query::v1 as query,
     },
     refusal::Refusal,
 };
+use runnel_definitions::{
+    catalogue::Catalogue,
+    posed,
+    refusal::{loading, unavailable},
+};
 use runnel_journeys::{Journeys, Loaded};
 use runnel_model::{Selector, TenantName};
 use tonic::{Request, Response, Status};
-
-pub(crate) use self::stored::{Catalogue, Known, damaged};
-use crate::{
-    ask,
-    refusal::{loading, unavailable},
-};
 
 /// Answers `CatalogService`.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Catalog {
     ) -> Result<query::Provenance, Refusal> {
         let definition =
             self.journeys.store().definition_version(tenant).await.map_err(|fault| unavailable(&fault))?;
-        Ok(ask::provenance(loaded, definition, now_ms, Vec::new()))
+        Ok(posed::provenance(loaded, definition, now_ms, Vec::new()))
     }
 }
 
@@ -160,5 +160,21 @@ impl CatalogService for Catalog {
         let mut fitted = template::fit(&request.template, &loaded, &settings)?;
         fitted.provenance = Some(self.provenance(&tenant, &loaded, now_ms).await?);
         Ok(Response::new(fitted))
+    }
+
+    async fn put_daily_counts(
+        &self,
+        request: Request<PutDailyCountsRequest>,
+    ) -> Result<Response<PutDailyCountsResponse>, Status> {
+        let (tenant, request, now_ms) = self.open(request)?;
+        Ok(Response::new(daily::put(self.journeys.store(), &tenant, request, now_ms).await?))
+    }
+
+    async fn list_daily_counts(
+        &self,
+        request: Request<ListDailyCountsRequest>,
+    ) -> Result<Response<ListDailyCountsResponse>, Status> {
+        let (tenant, request, _) = self.open(request)?;
+        Ok(Response::new(daily::list(self.journeys.store(), &tenant, &request).await?))
     }
 }

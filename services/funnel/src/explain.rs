@@ -4,15 +4,14 @@ use runnel_contracts::{
     proto::funnel::v1::{ExplainVisitorResponse, ExplainedEvent, ExplainedUnit, StepTime, UnitState},
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::{
+    funnel::{Checked, Range},
+    posed::Posed,
+    refusal::counting,
+};
 use runnel_journeys::{CountError, Run};
 use runnel_kernel::{Rule, State, UnitOutcome};
 use runnel_model::limits;
-
-use crate::{
-    ask::Posed,
-    definition::{Checked, Range},
-    refusal::counting,
-};
 
 /// The visitor's units and events. A visitor who never sent an event is not found.
 pub(crate) fn explain(
@@ -133,7 +132,9 @@ impl Story<'_> {
         for (unit, outcome) in self.outcomes.iter().enumerate() {
             for &step in matches {
                 let at = step as usize - 1;
-                if outcome.step_ms.get(at) == Some(&Some(time_ms)) && !self.told.contains(&(unit, at)) {
+                if outcome.step_ms.get(at) == Some(&Some(question.read(time_ms)))
+                    && !self.told.contains(&(unit, at))
+                {
                     self.told.push((unit, at));
                     let label = &self.checked.resolved().steps[at].label;
                     return (step, format!("It did step {step}, {label}."));
@@ -144,6 +145,7 @@ impl Story<'_> {
     }
 
     fn why_not(&self, time_ms: i64, matches: &[u32]) -> String {
+        let time_ms = self.posed.plan.question().read(time_ms);
         let steps: Vec<String> = matches.iter().map(u32::to_string).collect();
         let steps = steps.join(" and ");
         let in_range = (self.range.from_ms..self.range.until_ms).contains(&time_ms);

@@ -24,20 +24,22 @@ use runnel_contracts::{
     },
     refusal::Refusal,
 };
+use runnel_definitions::{
+    catalogue::Catalogue,
+    funnel::{self, Range},
+};
 use runnel_journeys::Journeys;
 use runnel_model::TenantName;
 use tonic::{Request, Response, Status};
 
 pub(crate) use self::{
-    asked::{Asked, Subject, never_occurred, resolved},
+    asked::{Asked, Over, Subject, resolved},
     split::Splitting,
     trend::too_many,
 };
 use crate::{
     aggregates::{self, Aggregator},
     calendar::Calendar,
-    catalog::Catalogue,
-    definition::{self, Range},
 };
 
 /// Answers `InsightService`.
@@ -56,6 +58,7 @@ pub(crate) struct Scene {
     pub(crate) range: Range,
     /// Which ends of the range were given.
     pub(crate) given: (bool, bool),
+    without_bots: bool,
 }
 
 impl Insights {
@@ -69,19 +72,24 @@ impl Insights {
     async fn scene<T>(
         &self,
         request: &Request<T>,
-        over: impl Fn(&T) -> (Option<&TimeRange>, Option<i64>),
+        (asked, as_of_ms, without_bots): (Option<&TimeRange>, Option<i64>, bool),
     ) -> Result<Scene, Refusal> {
         let now_ms = self.clock.now_ms();
         let tenant = self.signer.caller(request.metadata(), now_ms)?.tenant;
-        let (asked, as_of_ms) = over(request.get_ref());
-        let range = definition::range(asked, as_of_ms, now_ms)?;
+        let range = funnel::range(asked, as_of_ms, now_ms)?;
         let given = asked.map_or((false, false), |one| (one.from_ms.is_some(), one.until_ms.is_some()));
         let catalogue = Catalogue::read(self.journeys.store(), &tenant).await?;
-        Ok(Scene { tenant, catalogue, range, given })
+        Ok(Scene { tenant, catalogue, range, given, without_bots })
     }
 }
 
 impl Scene {
+    /// What a question is about.
+    fn over(&self) -> Over<'_> {
+        let Scene { tenant, catalogue, range, without_bots, .. } = self;
+        Over { tenant, catalogue, range: *range, without_bots: *without_bots }
+    }
+
     /// The calendar of a request, or else of the tenant.
     pub(crate) fn calendar(&self, asked: &str) -> Result<Calendar, Refusal> {
         let name = if asked.is_empty() { &self.catalogue.settings.time_zone } else { asked };
@@ -113,7 +121,9 @@ macro_rules! answers {
         #[tonic::async_trait]
         impl InsightService for Insights {
             $(async fn $method(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
-                let scene = self.scene(&request, |asked| (asked.range.as_ref(), asked.as_of_ms)).await?;
+                let asked = request.get_ref();
+                let over = (asked.range.as_ref(), asked.as_of_ms, asked.without_bots);
+                let scene = self.scene(&request, over).await?;
                 let answer = $module::$answer(answers!(self, $module), &scene, request.into_inner()).await?;
                 Ok(Response::new(answer))
             })*

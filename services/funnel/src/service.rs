@@ -18,6 +18,13 @@ use runnel_contracts::{
     },
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::{
+    catalogue::Catalogue,
+    funnel,
+    posed::{Posed, pose},
+    refusal,
+    saved::{self, Named},
+};
 use runnel_journeys::Journeys;
 use runnel_model::{TenantName, limits};
 use runnel_storage::compute;
@@ -25,11 +32,11 @@ use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
     answer::answer,
-    ask::{Counted, Posed, count, pose},
+    ask::{Counted, count},
     catalog::Catalog,
-    definition, explain,
+    counted, explain,
     insight::Insights,
-    refusal, saved, verify,
+    verify,
 };
 
 /// Answers `FunnelService`.
@@ -83,7 +90,7 @@ impl Funnels {
     /// A definition with its version; 0 for an inline one.
     async fn named(&self, tenant: &TenantName, name: &str) -> Result<(wire::FunnelDefinition, u64), Refusal> {
         let funnel = saved::get(self.journeys.store(), tenant, name, 0).await?;
-        Ok((funnel.definition.unwrap_or_default(), funnel.version))
+        Ok((funnel.definition, funnel.version))
     }
 
     async fn query(&self, tenant: &TenantName, request: &QueryFunnelRequest) -> Result<Answered, Refusal> {
@@ -96,15 +103,21 @@ impl Funnels {
             let text = format!("trend has no value number {}.", request.trend);
             return Err(Refusal::field(Reason::EnumUnknown, "trend", text));
         }
-        let catalogue =
-            saved::needed(self.journeys.store(), tenant, &asked, request.break_down.as_ref()).await?;
-        let checked = definition::check(&asked, request.break_down.as_ref(), request.trend(), &catalogue)?;
-        let range = definition::range(request.range.as_ref(), request.as_of_ms, self.clock.now_ms())?;
-        let posed = Arc::new(pose(&self.journeys, tenant, &checked, range).await?);
+        let store = self.journeys.store();
+        let catalogue = match request.without_bots {
+            true => Catalogue::read(store, tenant).await?,
+            false => saved::needed(store, tenant, &asked, request.break_down.as_ref()).await?,
+        };
+        let checked = funnel::check(&asked, request.break_down.as_ref(), request.trend(), &catalogue)?;
+        let range = funnel::range(request.range.as_ref(), request.as_of_ms, self.clock.now_ms())?;
+        let posed = Arc::new(pose(&self.journeys, tenant, &checked, range, request.without_bots).await?);
         let counted = count(&self.journeys, posed.clone()).await?;
         let top = request.break_down.as_ref().map_or(0, |asked| asked.top as usize);
         let top = if top == 0 { limits::BREAK_DOWN_ROWS_DEFAULT } else { top };
-        let response = answer(&checked, &posed, &counted, version, range, top)?;
+        let mut response = answer(&checked, &posed, &counted, version, range, top)?;
+        let begins_ms = posed.loaded.span_ms().map(|(first_ms, _)| first_ms);
+        let over = (range, begins_ms.max(posed.loaded.kept_from_ms));
+        counted::tell(store, tenant, &catalogue.settings.time_zone, over, &mut response).await?;
         Ok(Answered { posed, counted, response })
     }
 }
@@ -119,11 +132,17 @@ impl FunnelService for Funnels {
         &self,
         request: Request<DefineFunnelRequest>,
     ) -> Result<Response<DefineFunnelResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let Caller { tenant, .. } = self.caller(&request)?;
+        let (request, store) = (request.into_inner(), self.journeys.store());
+        let Some(definition) = request.definition else {
+            return Err(Refusal::field(Reason::FieldMissing, "definition", "definition is missing.").into());
+        };
+        let catalogue = saved::needed(store, &tenant, &definition, None).await?;
+        funnel::check(&definition, None, wire::TrendInterval::Unspecified, &catalogue)?;
+        let named = (request.name.as_str(), &definition);
         let funnel =
-            saved::save(self.journeys.store(), &caller.tenant, request.into_inner(), self.clock.now_ms())
-                .await?;
-        Ok(Response::new(DefineFunnelResponse { funnel: Some(funnel) }))
+            saved::save(store, &tenant, named, request.expected_version, self.clock.now_ms()).await?;
+        Ok(Response::new(DefineFunnelResponse { funnel: Some(funnel.into()) }))
     }
 
     async fn get_funnel(
@@ -132,9 +151,9 @@ impl FunnelService for Funnels {
     ) -> Result<Response<GetFunnelResponse>, Status> {
         let caller = self.caller(&request)?;
         let request = request.into_inner();
-        let funnel =
+        let funnel: Named<wire::FunnelDefinition> =
             saved::get(self.journeys.store(), &caller.tenant, &request.name, request.version).await?;
-        Ok(Response::new(GetFunnelResponse { funnel: Some(funnel) }))
+        Ok(Response::new(GetFunnelResponse { funnel: Some(funnel.into()) }))
     }
 
     async fn list_funnels(
@@ -142,7 +161,12 @@ impl FunnelService for Funnels {
         request: Request<ListFunnelsRequest>,
     ) -> Result<Response<ListFunnelsResponse>, Status> {
         let caller = self.caller(&request)?;
-        Ok(Response::new(saved::list(self.journeys.store(), &caller.tenant, request.get_ref()).await?))
+        let ListFunnelsRequest { page_size, page_token } = request.get_ref();
+        let store = self.journeys.store();
+        let (funnels, next_page_token) =
+            saved::list::<wire::FunnelDefinition>(store, &caller.tenant, *page_size, page_token).await?;
+        let funnels = funnels.into_iter().map(Into::into).collect();
+        Ok(Response::new(ListFunnelsResponse { funnels, next_page_token }))
     }
 
     async fn delete_funnel(
@@ -150,8 +174,8 @@ impl FunnelService for Funnels {
         request: Request<DeleteFunnelRequest>,
     ) -> Result<Response<DeleteFunnelResponse>, Status> {
         let caller = self.caller(&request)?;
-        saved::delete(self.journeys.store(), &caller.tenant, &request.get_ref().name, self.clock.now_ms())
-            .await?;
+        let (store, name) = (self.journeys.store(), &request.get_ref().name);
+        saved::delete::<wire::FunnelDefinition>(store, &caller.tenant, name, self.clock.now_ms()).await?;
         Ok(Response::new(DeleteFunnelResponse {}))
     }
 
@@ -175,9 +199,9 @@ impl FunnelService for Funnels {
             None => return Err(no_funnel().into()),
         };
         let catalogue = saved::needed(self.journeys.store(), &caller.tenant, &asked, None).await?;
-        let checked = definition::check(&asked, None, wire::TrendInterval::Unspecified, &catalogue)?;
-        let range = definition::range(request.range.as_ref(), request.as_of_ms, self.clock.now_ms())?;
-        let posed = pose(&self.journeys, &caller.tenant, &checked, range).await?;
+        let checked = funnel::check(&asked, None, wire::TrendInterval::Unspecified, &catalogue)?;
+        let range = funnel::range(request.range.as_ref(), request.as_of_ms, self.clock.now_ms())?;
+        let posed = pose(&self.journeys, &caller.tenant, &checked, range, false).await?;
         let told = move || explain::explain(&checked, &posed, &request.visitor_id, version, range);
         let response = compute(told).await.map_err(|_| refusal::stopped())??;
         Ok(Response::new(response))

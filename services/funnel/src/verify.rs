@@ -4,15 +4,16 @@ use runnel_contracts::{
     proto::funnel::v1::{Check, QueryFunnelResponse, Totals, VerifyResponse},
     refusal::Refusal,
 };
+use runnel_definitions::{
+    posed::Posed,
+    refusal::{counting, stopped},
+};
 use runnel_journeys::{CountError, Journeys};
 use runnel_kernel::Counts;
 use runnel_storage::compute;
 use std::sync::Arc;
 
-use crate::{
-    ask::{Counted, Posed},
-    refusal::{counting, stopped},
-};
+use crate::ask::Counted;
 
 /// Checks an answer, and counts again visitor by visitor without the fast path.
 pub(crate) async fn verify(

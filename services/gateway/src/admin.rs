@@ -4,13 +4,14 @@ use runnel_chassis::{Caller, Clock, ContextSigner, observe::causes};
 use runnel_contracts::{
     proto::admin::v1::{
         self as wire, CreateKeyRequest, CreateKeyResponse, CreateTenantRequest, CreateTenantResponse,
-        ListKeysRequest, ListKeysResponse, ListTenantsRequest, ListTenantsResponse, RevokeKeyRequest,
-        RevokeKeyResponse, admin_service_server::AdminService,
+        GetRetentionRequest, GetRetentionResponse, ListKeysRequest, ListKeysResponse, ListTenantsRequest,
+        ListTenantsResponse, RevokeKeyRequest, RevokeKeyResponse, SetRetentionRequest, SetRetentionResponse,
+        admin_service_server::AdminService,
     },
     refusal::{Reason, Refusal},
 };
 use runnel_model::{TenantName, limits};
-use runnel_storage::{CreateTenantError, KeyKind, KeyRecord, Store, Unavailable};
+use runnel_storage::{CreateTenantError, KeyKind, KeyRecord, Retention, Store, TenantRecord, Unavailable};
 use tonic::{Request, Response, Status};
 
 use crate::keys::Keys;
@@ -47,6 +48,17 @@ impl Admin {
         }
         Ok(tenant)
     }
+
+    async fn retention(&self, tenant: &TenantName) -> Result<wire::Retention, Refusal> {
+        let Retention { days, refused_before_ms, kept_from_ms, deleting } =
+            self.store.retention(tenant).await.map_err(refused)?.unwrap_or_default();
+        Ok(wire::Retention { days, refused_before_ms, kept_from_ms, deleting })
+    }
+}
+
+fn tenant_to_wire(record: TenantRecord) -> wire::Tenant {
+    let TenantRecord { name, created_ms, retention_days } = record;
+    wire::Tenant { name: name.to_string(), created_ms, retention_days }
 }
 
 fn operator(caller: &Caller) -> Result<(), Refusal> {
@@ -111,8 +123,7 @@ impl AdminService for Admin {
                 }
                 CreateTenantError::Unavailable(fault) => refused(fault),
             })?;
-        let tenant = wire::Tenant { name: record.name.to_string(), created_ms: record.created_ms };
-        Ok(Response::new(CreateTenantResponse { tenant: Some(tenant) }))
+        Ok(Response::new(CreateTenantResponse { tenant: Some(tenant_to_wire(record)) }))
     }
 
     async fn list_tenants(
@@ -129,11 +140,34 @@ impl AdminService for Admin {
             .and_then(|_| found.get(size - 1))
             .map(|last| last.name.to_string())
             .unwrap_or_default();
-        let tenants = found.into_iter().take(size);
-        let tenants = tenants
-            .map(|record| wire::Tenant { name: record.name.to_string(), created_ms: record.created_ms })
-            .collect();
+        let tenants = found.into_iter().take(size).map(tenant_to_wire).collect();
         Ok(Response::new(ListTenantsResponse { tenants, next_page_token }))
+    }
+
+    async fn set_retention(
+        &self,
+        request: Request<SetRetentionRequest>,
+    ) -> Result<Response<SetRetentionResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let SetRetentionRequest { tenant, days } = request.into_inner();
+        let tenant = self.tenant(&caller, &tenant).await?;
+        if let Some(days) = days.filter(|days| !limits::RETENTION_DAYS.contains(days)) {
+            let (least, most) = limits::RETENTION_DAYS.into_inner();
+            let text = format!("Events are kept for {least} to {most} days, or for ever; days is {days}.");
+            return Err(Refusal::field(Reason::NumberOutOfRange, "days", text).into());
+        }
+        self.store.set_retention(&tenant, days).await.map_err(refused)?;
+        tracing::info!(%tenant, days, by = caller.key_id, "retention set");
+        Ok(Response::new(SetRetentionResponse { retention: Some(self.retention(&tenant).await?) }))
+    }
+
+    async fn get_retention(
+        &self,
+        request: Request<GetRetentionRequest>,
+    ) -> Result<Response<GetRetentionResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let tenant = self.tenant(&caller, &request.get_ref().tenant).await?;
+        Ok(Response::new(GetRetentionResponse { retention: Some(self.retention(&tenant).await?) }))
     }
 
     async fn create_key(

@@ -102,6 +102,11 @@ const TABLE: &[Method] = table! {
         "Merge" Ingest Admin Control Never;
         "GetIdentity" Ingest Read Control Safe;
     }
+    "runnel.subject.v1.SubjectService" {
+        "Erase" Ingest Erase Control Never;
+        "GetErasure" Ingest Erase Control Safe;
+        "ExportSubject" Ingest Erase Question Never;
+    }
     "runnel.catalog.v1.CatalogService" {
         "ListEventNames" Funnel Read Question Safe;
         "ListProperties" Funnel Read Question Safe;
@@ -113,6 +118,8 @@ const TABLE: &[Method] = table! {
         "GetCatalog" Funnel Read Control Safe;
         "ApplyCatalog" Funnel Read Control Never;
         "FitTemplate" Funnel Read Question Safe;
+        "PutDailyCounts" Funnel Read Control Never;
+        "ListDailyCounts" Funnel Read Control Safe;
     }
     "runnel.insight.v1.InsightService" {
         "QueryConversions" Funnel Read Question Safe;
@@ -134,12 +141,24 @@ const TABLE: &[Method] = table! {
         "Verify" Funnel Read Question Safe;
     }
     "runnel.segmentation.v1.SegmentationService" {
+        "DefineSegment" Segmentation Read Control Never;
+        "GetSegment" Segmentation Read Control Safe;
+        "DeleteSegment" Segmentation Read Control Never;
+        "CountSegment" Segmentation Read Question Safe;
+        "PreviewSegment" Segmentation Read Question Safe;
+        "ListMembers" Segmentation Read Question Safe;
+        "StreamMembers" Segmentation Read Question Never;
+        "WasMember" Segmentation Read Question Safe;
+        "GetVisitor" Segmentation Read Question Safe;
+        "ListTimeline" Segmentation Read Question Safe;
         "ListSegments" Segmentation Read Control Safe;
         "CountOpenSessions" Segmentation Read Question Safe;
     }
     "runnel.admin.v1.AdminService" {
         "CreateTenant" Admin Admin Control Never;
         "ListTenants" Admin Admin Control Safe;
+        "SetRetention" Admin Admin Control Never;
+        "GetRetention" Admin Admin Control Safe;
         "CreateKey" Admin Admin Control Never;
         "ListKeys" Admin Admin Control Safe;
         "RevokeKey" Admin Admin Control Never;

@@ -19,7 +19,7 @@ use prost::Message;
 use runnel_chassis::clock::Stopwatch;
 use runnel_contracts::{
     proto::ingest::v1::AppendRequest,
-    receive::{NoRoom, Received, receive_append},
+    receive::{Received, Terms, receive_append},
 };
 use runnel_model::{ContentSum, EventBatch, content_hashes};
 use runnel_storage::Admitted;
@@ -91,7 +91,7 @@ impl Steps {
 }
 
 fn receive(bytes: &Bytes) -> Received {
-    receive_append(bytes, NOW_MS, &NoRoom::default()).unwrap()
+    receive_append(bytes, NOW_MS, &Terms::default()).unwrap()
 }
 
 fn sum(batch: &EventBatch) -> ContentSum {

@@ -1,17 +1,17 @@
 //! One batch: received, admitted, journaled, acknowledged.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
 use runnel_chassis::observe::causes;
 use runnel_contracts::{
     proto::ingest::v1::{AppendResponse, Verdict},
-    receive::{NoRoom, Received, receive_append},
+    receive::{Received, Terms, receive_append},
     refusal::{Reason, Refusal},
 };
 use runnel_failpoints::hit;
-use runnel_model::{ContentSum, TenantName, content_hashes};
+use runnel_model::{ContentSum, Privacy, TenantName, content_hashes};
 use runnel_storage::{AdmitError, Admitted, AppendError, Request, Unavailable, compute_in_turn};
 use tracing::{Instrument, Span, field::Empty};
 
@@ -25,51 +25,40 @@ pub(crate) async fn append(
     now_ms: i64,
 ) -> Result<AppendResponse, Refusal> {
     let bytes = message.len();
-    store_received(ingest, tenant, now_ms, bytes, move |no_room| receive_append(&message, now_ms, no_room))
-        .await
+    store_received(ingest, tenant, now_ms, bytes, move |terms| receive_append(&message, now_ms, terms)).await
 }
 
 /// Decodes, then writes. The work goes on when the caller goes away, so that a cancelled call leaves nothing half done.
 ///
-/// A batch that brings names which there is no room for is decoded once more, without the events that bring them. `bytes` is the size of what was received.
+/// A batch that brings names which there is no room for is decoded once more, without the events that bring them; and so is one that was checked when the tenant's
+/// erasures were not known here, or its secret. `bytes` is the size of what was received.
 pub(crate) async fn store_received(
     ingest: &Ingest,
     tenant: &TenantName,
     now_ms: i64,
     bytes: usize,
-    receive: impl Fn(&NoRoom) -> Result<Received, Refusal> + Send + 'static,
+    receive: impl Fn(&Terms) -> Result<Received, Refusal> + Send + Sync + 'static,
 ) -> Result<AppendResponse, Refusal> {
-    let (store, names, tenant) = (ingest.store.clone(), ingest.names.clone(), tenant.clone());
-    let metrics = ingest.metrics.clone();
+    let (ingest, tenant, receive) = (ingest.clone(), tenant.clone(), Arc::new(receive));
     let span = tracing::info_span!("batch", bytes, accepted = Empty, sequence = Empty, repeated = Empty);
     let work = async move {
-        let known = names.at_hand(&tenant);
-        let span = Span::current();
-        let receiving = compute_in_turn(bytes, move || {
-            let _receiving = tracing::info_span!(parent: span, "receive").entered();
-            let received = receive(&NoRoom::default())?;
-            let new = known.lacks(&received.batch);
-            Ok::<_, Refusal>(match new.is_empty() {
-                true => Step::Judged(admit(received)?),
-                false => Step::NewNames(received, receive),
-            })
-        });
-        let Judged { admitted, outcome, counts } = match receiving.await.map_err(|_| stopped())?? {
-            Step::Judged(judged) => judged,
-            Step::NewNames(received, receive) => {
-                let no_room = names.claim(&store, &tenant, &received).await?;
-                let admitting = compute_in_turn(bytes, move || match no_room.is_empty() {
-                    true => admit(received),
-                    false => admit(receive(&no_room)?),
-                });
-                admitting.await.map_err(|_| stopped())??
-            }
+        let mut privacy = ingest.persons.at_hand(&tenant);
+        let mut attempts = 0..ATTEMPTS;
+        let (outcome, counts) = loop {
+            let tried = try_to_store(&ingest, &tenant, now_ms, bytes, receive.clone(), privacy.clone()).await;
+            privacy = match (tried, attempts.next()) {
+                (Ok(Tried::Done(outcome, counts)), _) => break (outcome, counts),
+                (Ok(Tried::Outdated), Some(_)) => {
+                    ingest.persons.read(&ingest.store, &tenant, &privacy, false).await?
+                }
+                (Ok(Tried::NeedsSecret), Some(_)) => {
+                    ingest.persons.read(&ingest.store, &tenant, &privacy, true).await?
+                }
+                (Ok(_), None) => return Err(unavailable(&Unavailable::Stopped)),
+                (Err(refusal), _) => return Err(refusal),
+            };
         };
-        hit("ing.after_decode").await.map_err(|injected| unavailable(&injected.into()))?;
-        let outcome = match admitted {
-            Some(admitted) => acknowledge(&store.append(&tenant, admitted, now_ms).await.map_err(refusal)?)?,
-            None => outcome,
-        };
+        let metrics = &ingest.metrics;
         if counts && !outcome.repeated {
             metrics.ingested(&outcome, bytes as u64);
         }
@@ -81,12 +70,76 @@ pub(crate) async fn store_received(
     tokio::spawn(work.instrument(span).in_current_span()).await.map_err(|_| stopped())?
 }
 
+/// How often a batch is checked again because somebody was erased meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// What came of an attempt.
+enum Tried {
+    /// What the sender is told, and whether it is more than a question.
+    Done(AppendResponse, bool),
+    /// Somebody was erased since.
+    Outdated,
+    /// There are events without consent, and the tenant has no secret.
+    NeedsSecret,
+}
+
+async fn try_to_store<R>(
+    ingest: &Ingest,
+    tenant: &TenantName,
+    now_ms: i64,
+    bytes: usize,
+    receive: Arc<R>,
+    privacy: Arc<Privacy>,
+) -> Result<Tried, Refusal>
+where
+    R: Fn(&Terms) -> Result<Received, Refusal> + Send + Sync + 'static,
+{
+    let known = ingest.names.at_hand(tenant);
+    let (span, again, erasure) = (Span::current(), receive.clone(), privacy.version);
+    let terms = Terms { privacy: privacy.clone(), ..Terms::default() };
+    let receiving = compute_in_turn(bytes, move || {
+        let _receiving = tracing::info_span!(parent: span, "receive").entered();
+        let received = receive(&terms)?;
+        let new = known.lacks(&received.batch);
+        Ok::<_, Refusal>(match new.is_empty() {
+            _ if received.needs_secret => Step::NeedsSecret,
+            true => Step::Judged(admit(received)?),
+            false => Step::NewNames(received),
+        })
+    });
+    let Judged { admitted, outcome, counts } = match receiving.await.map_err(|_| stopped())?? {
+        Step::NeedsSecret => return Ok(Tried::NeedsSecret),
+        Step::Judged(judged) => judged,
+        Step::NewNames(received) => {
+            let no_room = ingest.names.claim(&ingest.store, tenant, &received).await?;
+            let admitting = compute_in_turn(bytes, move || match no_room.is_empty() {
+                true => admit(received),
+                false => admit(again(&Terms { no_room, privacy })?),
+            });
+            admitting.await.map_err(|_| stopped())??
+        }
+    };
+    hit("ing.after_decode").await.map_err(|injected| unavailable(&injected.into()))?;
+    let Some(admitted) = admitted else {
+        // The store does not see what is only asked, so it cannot refuse what was checked without it.
+        let unchecked = !counts && !ingest.persons.knows(tenant);
+        return Ok(if unchecked { Tried::Outdated } else { Tried::Done(outcome, counts) });
+    };
+    match ingest.store.append(tenant, admitted.knowing(erasure), now_ms).await {
+        Ok(journaled) => Ok(Tried::Done(acknowledge(&journaled)?, counts)),
+        Err(AppendError::Erased) => Ok(Tried::Outdated),
+        Err(fault) => Err(refusal(fault)),
+    }
+}
+
 /// How far a batch came without asking the store.
-enum Step<R> {
+enum Step {
     /// Every name is known.
     Judged(Judged),
     /// Some are to be claimed first.
-    NewNames(Received, R),
+    NewNames(Received),
+    /// See [`Tried::NeedsSecret`].
+    NeedsSecret,
 }
 
 /// A batch of which every event has its verdict.
@@ -113,7 +166,8 @@ fn admit(received: Received) -> Result<Judged, Refusal> {
         accepted: received.batch.len() as u32,
         duplicate: received.count(Verdict::Duplicate),
         conflict: received.count(Verdict::Conflict),
-        rejected: received.count(Verdict::Rejected),
+        rejected: received.refused(),
+        unobserved: received.unobserved,
         ..Default::default()
     };
     let nothing = received.validate_only || (received.batch.is_empty() && received.request_id.is_empty());
@@ -147,6 +201,7 @@ pub(crate) fn refusal(fault: AppendError) -> Refusal {
         AppendError::Backlog { retry_after_ms, .. } => {
             Refusal::new(Reason::BacklogFull, text).retry_after(Duration::from_millis(retry_after_ms))
         }
+        AppendError::Erased => unavailable(&Unavailable::Stopped),
         AppendError::DiskFull => Refusal::new(Reason::StoreFull, text).retry_after(Duration::from_secs(5)),
         AppendError::Unavailable(fault) => unavailable(&fault),
     }

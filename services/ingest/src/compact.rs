@@ -1,4 +1,4 @@
-//! The compaction loop: tenants in turn, oldest backlog first, a bounded round each.
+//! What is done to what was stored: compaction, tenants in turn, oldest backlog first, a bounded round each; and erasures beside it.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -6,13 +6,19 @@ use runnel_chassis::{Clock, Metrics, observe::causes};
 use runnel_model::TenantName;
 use runnel_storage::{Backlog, CompactOptions, CompactionReport, Store};
 
+use crate::erase;
+
 /// How long the loop rests when nothing is due.
 const REST: Duration = Duration::from_millis(250);
 /// How often the janitor sweeps, in milliseconds.
 const SWEEP_MS: i64 = 60_000;
 
-/// Compacts what is due until the task is dropped. A failure of one tenant is logged and does not hold up the others.
+/// Compacts what is due and erases what is to be erased until the task is dropped. A failure of one tenant is logged and does not hold up the others.
 pub async fn run(store: Store, clock: Clock, options: CompactOptions, metrics: Metrics) {
+    tokio::join!(erase::run(&store, &clock), compact(&store, &clock, options, metrics));
+}
+
+async fn compact(store: &Store, clock: &Clock, options: CompactOptions, metrics: Metrics) {
     let mut swept_ms = None;
     let mut unfinished: HashSet<TenantName> = HashSet::new();
     loop {

@@ -131,6 +131,10 @@ fn outcome(one: &Identification, claimed: Claimed) -> IdentificationOutcome {
             Reason::IdentityKnown,
             "The anonymous id is a known id itself: something was identified as it, or merged with it.",
         ),
+        None if claimed.erased => {
+            let text = "One of the ids was erased since; what was known before that is not taken.";
+            rejected(belongs_to, Refusal::field(Reason::SubjectErased, "anonymous_id", text))
+        }
         None => {
             let (most, id) = (limits::IDENTIFICATIONS_OF_AN_ID, &one.anonymous);
             let text =
@@ -159,7 +163,7 @@ fn refused(fault: &ClaimError) -> Refusal {
     }
 }
 
-fn too_many_ids() -> Refusal {
+pub(crate) fn too_many_ids() -> Refusal {
     let most = limits::IDS_OF_A_PERSON;
     Refusal::new(
         Reason::LimitReached,
@@ -168,7 +172,7 @@ fn too_many_ids() -> Refusal {
 }
 
 /// Who an id is, from all that was said about that person.
-fn tell(id: &str, person: &Person) -> GetIdentityResponse {
+pub(crate) fn tell(id: &str, person: &Person) -> GetIdentityResponse {
     let mut people = Identities::default();
     drop(people.add(&person.claims));
     let visitor = people.visitor(id).to_owned();

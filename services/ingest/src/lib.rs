@@ -6,10 +6,13 @@
 
 mod append;
 pub mod compact;
+mod erase;
 mod identity;
 mod names;
+mod persons;
 mod report;
 mod service;
 mod stream;
+mod subject;
 
 pub use service::Ingest;

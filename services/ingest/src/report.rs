@@ -59,5 +59,6 @@ pub(crate) async fn report(
         quarantine_reasons: audit.quarantine_reasons,
         outcome,
         sequence: audit.sequence,
+        erased: audit.erased,
     })
 }

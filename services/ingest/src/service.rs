@@ -10,6 +10,7 @@ use runnel_contracts::{
     proto::{
         identity::v1::identity_service_server::IdentityServiceServer,
         ingest::v1::{AppendResponse, AppendStreamResponse, GetIngestReportRequest, GetIngestReportResponse},
+        subject::v1::subject_service_server::SubjectServiceServer,
     },
     refusal::{Reason, Refusal},
 };
@@ -22,14 +23,16 @@ use tonic::{Request, Response, Status, Streaming, service::Routes};
 use crate::{
     append::{append, stopped},
     names::Names,
+    persons::Persons,
     report, stream,
 };
 
-/// Answers `IngestService` and `IdentityService`.
+/// Answers `IngestService`, `IdentityService` and `SubjectService`.
 #[derive(Clone, Debug)]
 pub struct Ingest {
     pub(crate) store: Store,
     pub(crate) names: Names,
+    pub(crate) persons: Persons,
     pub(crate) signer: ContextSigner,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
@@ -54,10 +57,19 @@ impl Ingest {
         });
         let (reports, streamed) = (Semaphore::new(REPORTS), Semaphore::new(STREAMED_BYTES));
         let (reports, streamed) = (Arc::new(reports), Arc::new(streamed));
-        Ingest { store, names: Names::default(), signer, clock, metrics, reports, streamed }
+        Ingest {
+            store,
+            names: Names::default(),
+            persons: Persons::default(),
+            signer,
+            clock,
+            metrics,
+            reports,
+            streamed,
+        }
     }
 
-    /// The service as tonic servers behind one another: events, and who is who.
+    /// The service as tonic servers behind one another: events, who is who, and persons' rights.
     #[must_use]
     pub fn routes(self) -> Routes {
         use tonic::codec::CompressionEncoding::{Gzip, Zstd};
@@ -71,7 +83,8 @@ impl Ingest {
             };
         }
         Routes::new(limited!(IngestServiceServer::new(self.clone())))
-            .add_service(limited!(IdentityServiceServer::new(self)))
+            .add_service(limited!(IdentityServiceServer::new(self.clone())))
+            .add_service(limited!(SubjectServiceServer::new(self)))
             .prepare()
     }
 

@@ -7,7 +7,7 @@ use runnel_contracts::{
         append_stream_response::{Ack, Fault, Message as Answer, Opened},
     },
     protobuf::{Fields, Malformed, Wire},
-    receive::{NoRoom, Received, receive_events},
+    receive::{Received, Terms, receive_events},
     refusal::{Reason, Refusal},
 };
 use runnel_model::{TenantName, limits};
@@ -108,9 +108,9 @@ fn start(
     let (ingest, tenant, now_ms) = (ingest.clone(), tenant.clone(), ingest.clock.now_ms());
     let bytes = batch.len();
     let work = async move {
-        let receive = move |no_room: &NoRoom| {
+        let receive = move |terms: &Terms| {
             let mut received = Received::named(request_id.clone());
-            receive_events(&batch, EVENTS, now_ms, no_room, &mut received)?;
+            receive_events(&batch, EVENTS, now_ms, terms, &mut received)?;
             Ok(received)
         };
         let outcome = store_received(&ingest, &tenant, now_ms, bytes, receive).await;

@@ -1,7 +1,9 @@
 //! `runnel ask`: questions on the command line.
 
 mod insight;
+mod segment;
 mod tables;
+mod visitor;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -18,7 +20,7 @@ use runnel_contracts::proto::{
 use crate::{
     command::Output,
     json,
-    query::{FunnelArgs, RangeArgs, SplitArgs},
+    query::{FunnelArgs, RangeArgs, SplitArgs, VisitorsArgs},
     render,
     target::{Target, TargetArgs},
 };
@@ -48,6 +50,12 @@ pub(crate) enum AskCommand {
     Pages(insight::AskPages),
     /// Which micro-conversions go before a macro-conversion, and by how much.
     MicroToMacro(insight::AskMicroToMacro),
+    /// A group of visitors: how many, who, who came and went, and whether somebody belongs.
+    Segment(Box<segment::AskSegment>),
+    /// The segments that were saved.
+    Segments(segment::AskSegments),
+    /// Where one visitor stands: sessions, conversions, intent, segments, funnels; or what it did.
+    Visitor(visitor::AskVisitor),
 }
 
 /// `runnel ask funnel`.
@@ -55,6 +63,8 @@ pub(crate) enum AskCommand {
 pub(crate) struct AskFunnel {
     #[command(flatten)]
     funnel: FunnelArgs,
+    #[command(flatten)]
+    visitors: VisitorsArgs,
     #[command(flatten)]
     split: SplitArgs,
     /// Save the funnel under this name, too.
@@ -92,10 +102,12 @@ pub(crate) struct AskIdentity {
 #[derive(Debug, Args)]
 pub(crate) struct AskSessions {
     /// Those that are open at this moment, instead of those that began in the range.
-    #[arg(long, conflicts_with_all = ["from", "until", "as_of", "by"])]
+    #[arg(long, conflicts_with_all = ["from", "until", "as_of", "without_bots", "by"])]
     open: bool,
     #[command(flatten)]
     range: RangeArgs,
+    #[command(flatten)]
+    visitors: VisitorsArgs,
     #[command(flatten)]
     split: insight::ByArgs,
     #[command(flatten)]
@@ -116,6 +128,9 @@ impl AskCommand {
             AskCommand::Frequency(ask) => &ask.target,
             AskCommand::Pages(ask) => &ask.target,
             AskCommand::MicroToMacro(ask) => &ask.target,
+            AskCommand::Segment(ask) => &ask.target,
+            AskCommand::Segments(ask) => &ask.target,
+            AskCommand::Visitor(ask) => &ask.target,
         }
     }
 }
@@ -128,7 +143,9 @@ pub(crate) async fn run(command: AskCommand, output: Output) -> anyhow::Result<(
         AskCommand::Explain(ask) => explain(&ask, &target, output).await,
         AskCommand::Identity(ask) => identity(&ask, &target, output).await,
         AskCommand::Sessions(ask) if ask.open => open_sessions(&target, output).await,
-        AskCommand::Sessions(ask) => insight::sessions(&ask.range, &ask.split, &target, output).await,
+        AskCommand::Sessions(ask) => {
+            insight::sessions(&ask.range, ask.visitors, &ask.split, &target, output).await
+        }
         AskCommand::Conversions(ask) => insight::conversions(&ask, &target, output).await,
         AskCommand::Trend(ask) => insight::trend(&ask, &target, output).await,
         AskCommand::Restatements(ask) => insight::restatements(&ask, &target, output).await,
@@ -136,6 +153,9 @@ pub(crate) async fn run(command: AskCommand, output: Output) -> anyhow::Result<(
         AskCommand::Frequency(ask) => insight::frequency(&ask, &target, output).await,
         AskCommand::Pages(ask) => insight::pages(&ask, &target, output).await,
         AskCommand::MicroToMacro(ask) => insight::micro_to_macro(&ask, &target, output).await,
+        AskCommand::Segment(ask) => segment::segment(&ask, &target, output).await,
+        AskCommand::Segments(_) => segment::segments(&target, output).await,
+        AskCommand::Visitor(ask) => visitor::visitor(&ask, &target, output).await,
     };
     target.close().await;
     result
@@ -163,6 +183,7 @@ async fn funnel(ask: &AskFunnel, target: &Target, output: Output) -> anyhow::Res
         as_of_ms,
         break_down: ask.split.break_down(),
         trend: ask.split.trend() as i32,
+        without_bots: ask.visitors.without_bots,
     };
     if ask.verify {
         let checked =

@@ -1,5 +1,6 @@
 //! `runnel catalog`: which events and properties there are, and which conversions.
 
+mod daily;
 mod document;
 
 use clap::{Args, Subcommand};
@@ -26,6 +27,8 @@ pub(crate) enum CatalogCommand {
     Export(document::Export),
     /// Make the catalogue what a file or a template says, and show what changes.
     Apply(document::Apply),
+    /// Keep what others counted by day, such as impressions and clicks of ads with their cost, or list it.
+    DailyCounts(daily::DailyCounts),
 }
 
 /// `runnel catalog events`.
@@ -53,6 +56,7 @@ pub(crate) async fn run(command: CatalogCommand, output: Output) -> anyhow::Resu
         CatalogCommand::Conversions(conversions) => conversions.target.open(false).await?,
         CatalogCommand::Export(export) => export.target.open(false).await?,
         CatalogCommand::Apply(apply) => apply.target.open(false).await?,
+        CatalogCommand::DailyCounts(daily) => daily.target.open(false).await?,
     };
     let result = act(&command, &target, output).await;
     target.close().await;
@@ -65,6 +69,7 @@ async fn act(command: &CatalogCommand, target: &Target, output: Output) -> anyho
         CatalogCommand::Conversions(_) => document::conversions(target, output).await?,
         CatalogCommand::Export(export) => document::export(export, target).await?,
         CatalogCommand::Apply(apply) => document::apply(apply, target, output).await?,
+        CatalogCommand::DailyCounts(daily) => daily::run(daily, target, output).await?,
         CatalogCommand::Events(_) => {
             let request = ListEventNamesRequest { page_size: 1_000, page_token: String::new() };
             let listed = catalog.list_event_names(request).await?.into_inner();

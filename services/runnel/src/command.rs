@@ -10,7 +10,7 @@ use runnel_chassis::{
 
 use tonic::Code;
 
-use crate::{ask, catalog, demo, doctor, import_command, keys, serve, services};
+use crate::{ask, catalog, demo, doctor, import_command, keys, retention, serve, services, subject};
 
 /// Micro-conversion analytics: send events, ask where visitors get to and where they leave.
 #[derive(Debug, Parser)]
@@ -48,6 +48,12 @@ enum Command {
     /// See which events and properties there are, and say which of them matter.
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
+    /// Erase a person: every id, every event up to now, everywhere.
+    Erase(subject::EraseArgs),
+    /// Write everything that is kept of a person to a file.
+    Export(subject::ExportArgs),
+    /// See or say for how long events are kept.
+    Retention(retention::RetentionArgs),
     /// Make, list and revoke keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -103,6 +109,9 @@ impl Command {
             Command::Import(args) => import_command::run(args, output).await,
             Command::Ask(command) => ask::run(command, output).await.map(|()| true),
             Command::Catalog(command) => catalog::run(command, output).await.map(|()| true),
+            Command::Erase(args) => subject::erase(args, output).await.map(|()| true),
+            Command::Export(args) => subject::export(args, output).await.map(|()| true),
+            Command::Retention(args) => retention::run(args, output).await.map(|()| true),
             Command::Keys(command) => keys::run(command, output).await.map(|()| true),
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Gateway(args) => services::gateway(args, output, metrics).await.map(|()| true),

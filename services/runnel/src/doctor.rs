@@ -102,7 +102,7 @@ fn json(finding: &Finding) -> serde_json::Value {
     let audit = match &finding.audit {
         Ok(audit) => serde_json::json!({
             "accepted": audit.accepted, "counted": audit.counted, "duplicates": audit.duplicates,
-            "conflicts": audit.conflicts, "quarantined": audit.quarantined, "quarantineReasons": audit.quarantine_reasons,
+            "conflicts": audit.conflicts, "erased": audit.erased, "quarantined": audit.quarantined, "quarantineReasons": audit.quarantine_reasons,
         }),
         Err(fault) => serde_json::json!({ "fault": fault }),
     };
@@ -133,11 +133,12 @@ fn table(finding: &Finding) -> String {
     match &finding.audit {
         Ok(audit) => {
             text.push_str(&format!(
-                "\n{} accepted = {} counted + {} duplicates + {} conflicts + {} in quarantine",
+                "\n{} accepted = {} counted + {} duplicates + {} conflicts + {} erased + {} in quarantine",
                 render::thousands(audit.accepted),
                 render::thousands(audit.counted),
                 render::thousands(audit.duplicates),
                 render::thousands(audit.conflicts),
+                render::thousands(audit.erased),
                 render::thousands(audit.quarantined)
             ));
             audit

@@ -24,6 +24,14 @@ pub(crate) fn to_short_json<M: Message>(name: &str, message: &M) -> anyhow::Resu
     written(name, message, &SerializeOptions::new())
 }
 
+/// A message as JSON on one line, without the fields that have their defaults.
+pub(crate) fn to_line<M: Message>(name: &str, message: &M) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(&DynamicMessage::decode(
+        descriptor(name)?,
+        message.encode_to_vec().as_slice(),
+    )?)?)
+}
+
 fn written<M: Message>(name: &str, message: &M, options: &SerializeOptions) -> anyhow::Result<String> {
     let dynamic = DynamicMessage::decode(descriptor(name)?, message.encode_to_vec().as_slice())?;
     let mut serializer = serde_json::Serializer::pretty(Vec::new());

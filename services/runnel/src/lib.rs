@@ -3,6 +3,7 @@
 mod ask;
 mod catalog;
 pub mod command;
+mod decimal;
 mod demo;
 mod doctor;
 pub mod import;
@@ -15,8 +16,10 @@ pub mod node;
 mod parts;
 mod query;
 mod render;
+mod retention;
 mod serve;
 mod services;
 mod store;
+mod subject;
 pub mod target;
 mod when;

@@ -91,6 +91,7 @@ pub struct Node {
     clock: Clock,
     metrics: Metrics,
     compaction: JoinHandle<()>,
+    retention: JoinHandle<()>,
 }
 
 impl Node {
@@ -140,8 +141,9 @@ impl Node {
             options.compaction,
             metrics.clone(),
         ));
+        let retention = tokio::spawn(runnel_funnel::retain(journeys.clone(), clock.clone()));
         let edge = Edge::new(routes, keys.clone(), signer, clock.clone(), &metrics, options.edge);
-        Ok(Node { store, keys, journeys, segmentation, edge, clock, metrics, compaction })
+        Ok(Node { store, keys, journeys, segmentation, edge, clock, metrics, compaction, retention })
     }
 
     /// What listens on a socket.
@@ -208,10 +210,12 @@ impl Node {
         }
     }
 
-    /// Stops compaction and closes the store.
+    /// Stops what goes on in the background and closes the store.
     pub async fn close(self) {
-        self.compaction.abort();
-        drop(self.compaction.await);
+        for task in [self.compaction, self.retention] {
+            task.abort();
+            drop(task.await);
+        }
         self.segmentation.close().await;
         self.store.close().await;
     }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use runnel_contracts::proto::{
-    event::v1::{Value, value::Kind},
+    event::v1::{OffSite, Value, value::Kind},
     funnel::v1::{
-        AnyOrderGroup, BreakDown, BreakDownAt, Exclusion, ExclusionEffect, FunnelDefinition, Profile,
-        Reentry, Step, Tie, TrendInterval, Unit,
+        AnyOrderGroup, BreakDown, BreakDownAt, CountedStep, Exclusion, ExclusionEffect, FunnelDefinition,
+        Profile, Reentry, Step, Tie, TrendInterval, Unit,
     },
     query::v1::{
         Comparison, Dimension, EventMatch, Operator, Predicate, Predicates, Selector, TimeRange,
@@ -26,6 +26,10 @@ pub(crate) struct FunnelArgs {
     /// skipped; `a[price>=10][channel=email]` adds conditions (=, !=, <, <=, >, >=, ^= starts with, *= contains).
     #[arg(long, value_delimiter = ',', required_unless_present_any = ["name", "definition"])]
     pub(crate) steps: Vec<String>,
+    /// What happened before the first step and is known by daily counts only, separated by commas: ad_impression, ad_click and the like, each also with
+    /// [source=…][medium=…][campaign=…].
+    #[arg(long, value_delimiter = ',', conflicts_with = "name")]
+    pub(crate) counted: Vec<String>,
     /// A saved funnel instead of steps.
     #[arg(long, conflicts_with_all = ["steps", "definition"])]
     pub(crate) name: Option<String>,
@@ -97,10 +101,18 @@ impl RangeArgs {
     }
 }
 
+/// Of which visitors.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct VisitorsArgs {
+    /// Leave out visitors who are bots, as the property device or the user agent says.
+    #[arg(long)]
+    pub(crate) without_bots: bool,
+}
+
 /// Splits of an answer.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SplitArgs {
-    /// Break down by this property, or by session.channel, session.device, session.visit, session.first_channel.
+    /// Break down by this property, or by session.channel, session.first_channel, session.last_channel, session.device, session.os, session.browser, session.visit.
     #[arg(long)]
     pub(crate) by: Option<String>,
     /// Where the break-down takes its value.
@@ -153,6 +165,10 @@ choices! {
         Mixpanel => Mixpanel,
         /// ClickHouse's windowFunnel.
         Clickhouse => Clickhouse,
+        /// Amplitude's.
+        Amplitude => Amplitude,
+        /// Google Analytics 4's.
+        Ga4 => Ga4,
     }
     /// Which entry of a unit counts.
     ReentryArg -> Reentry {
@@ -176,6 +192,8 @@ choices! {
         FirstTouch => FirstTouch,
         /// The visitor's last value.
         LastTouch => LastTouch,
+        /// From each step's own event.
+        EachStep => EachStep,
     }
     /// The width of a trend's buckets.
     TrendArg -> TrendInterval {
@@ -231,6 +249,9 @@ impl FunnelArgs {
         definition.window_ms = self.window.or(definition.window_ms);
         definition.session_gap_ms = self.session_gap.or(definition.session_gap_ms);
         definition.open |= self.open;
+        for text in &self.counted {
+            definition.counted.push(counted(text)?);
+        }
         definition.hold.extend(self.hold.iter().map(|name| column(name)));
         for text in &self.exclude {
             definition.exclusions.push(exclusion(text)?);
@@ -282,6 +303,9 @@ pub(crate) fn column(name: &str) -> Selector {
         Some("device") => Dimension::Device,
         Some("visit") => Dimension::Visit,
         Some("first_channel") => Dimension::FirstChannel,
+        Some("last_channel") => Dimension::LastChannel,
+        Some("os") => Dimension::Os,
+        Some("browser") => Dimension::Browser,
         _ => return property(name),
     };
     Selector { column: Some(Column::Dimension(dimension as i32)) }
@@ -292,13 +316,34 @@ fn property(name: &str) -> Selector {
 }
 
 /// `name`, `a|b`, `name?`, each with conditions in brackets.
-fn step(text: &str) -> anyhow::Result<Step> {
+pub(crate) fn step(text: &str) -> anyhow::Result<Step> {
     let (text, optional) = match text.trim().strip_suffix('?') {
         Some(rest) => (rest, true),
         None => (text.trim(), false),
     };
     let any_of = text.split('|').map(event).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Step { label: text.replace('@', ""), any_of, optional, ..Step::default() })
+}
+
+/// What happens away from the site, with a source, medium and campaign in brackets.
+fn counted(text: &str) -> anyhow::Result<CountedStep> {
+    let (name, rest) = text.split_at(text.find('[').unwrap_or(text.len()));
+    let what = OffSite::from_str_name(&format!("OFF_SITE_{}", name.trim().to_uppercase()));
+    let what = what.filter(|what| *what != OffSite::Unspecified);
+    let what = what.with_context(|| format!("{name:?} is nothing that happens away from the site"))?;
+    let mut step = CountedStep { what: what as i32, label: text.to_owned(), ..CountedStep::default() };
+    for part in rest.split_terminator(']') {
+        let said = part.strip_prefix('[').and_then(|part| part.split_once('='));
+        let (name, value) = said.with_context(|| format!("write [campaign=spring], not {part:?}"))?;
+        let place = match name.trim() {
+            "source" => &mut step.source,
+            "medium" => &mut step.medium,
+            "campaign" => &mut step.campaign,
+            other => bail!("daily counts have a source, a medium and a campaign, and no {other:?}"),
+        };
+        value.trim().clone_into(place);
+    }
+    Ok(step)
 }
 
 /// An event's name with conditions in brackets, or `@` and a conversion's name.
@@ -332,7 +377,8 @@ pub(crate) fn event(text: &str) -> anyhow::Result<EventMatch> {
     Ok(EventMatch { event: name.trim().to_owned(), r#where, conversion: String::new() })
 }
 
-fn condition(text: &str) -> anyhow::Result<Predicate> {
+/// A column compared with a value, as in price>=10.
+pub(crate) fn condition(text: &str) -> anyhow::Result<Predicate> {
     const OPERATORS: [(&str, Operator); 8] = [
         ("!=", Operator::NotEqual),
         ("<=", Operator::LessOrEqual),
@@ -412,6 +458,11 @@ mod tests {
         assert_eq!((named.label.as_str(), named.any_of[0].conversion.as_str()), ("cart|buy", "cart"));
         for bad in ["", "@", "[a=1]", "view[a=1", "view[a=1]x", "view[a]"] {
             assert!(step(bad).is_err(), "{bad}");
+        }
+        let spring = counted("ad_click[source=google][campaign=spring sale]").unwrap();
+        assert_eq!((spring.what(), &*spring.campaign), (OffSite::AdClick, "spring sale"));
+        for bad in ["", "page_view", "ad_click[campaign", "ad_click[term=a]", "ad_click[campaign=a]b"] {
+            assert!(counted(bad).is_err(), "{bad}");
         }
         let between = exclusion("refund:2-3").unwrap();
         assert_eq!((between.after_step, between.before_step), (2, 3));

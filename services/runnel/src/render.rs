@@ -7,11 +7,11 @@ use std::{
 
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use runnel_contracts::proto::{
-    event::v1::{Value, value::Kind},
+    event::v1::{Money, Value, value::Kind},
     funnel::v1::{
         ExplainVisitorResponse, QueryFunnelResponse, Totals, UnitState, VerifyResponse, break_down_row::Group,
     },
-    query::v1::{Quantiles, Rate},
+    query::v1::{Bounds, Quantiles, Rate, Unobserved},
     segmentation::v1::{CountOpenSessionsResponse, OpenSessionsSource},
 };
 
@@ -99,6 +99,20 @@ pub(crate) fn bar(part: u64, whole: u64) -> String {
     format!("{}{rest}", "█".repeat(eighths / 8))
 }
 
+/// What is in no count because consent was denied; nothing where there is none of that.
+pub(crate) fn unobserved(unobserved: Option<&Unobserved>) -> Option<String> {
+    let Unobserved { events, share, .. } = unobserved?;
+    let (events, share) = (thousands(*events), share * 100.0);
+    Some(format!("{events} events of people who denied consent, {share:.1} % of all, are in no count"))
+}
+
+/// Between which counts one lies.
+pub(crate) fn between(bounds: Option<&Bounds>) -> String {
+    bounds.map_or_else(String::new, |Bounds { low, high }| {
+        format!("{} to {}", thousands(*low as u64), thousands(*high as u64))
+    })
+}
+
 /// A rate in percent.
 pub(crate) fn percent(rate: Option<&Rate>) -> String {
     rate.map_or_else(|| "–".to_owned(), |rate| format!("{:.1} %", rate.point * 100.0))
@@ -122,7 +136,7 @@ pub(crate) fn median(times: Option<&Quantiles>) -> String {
 /// A funnel.
 pub(crate) fn funnel(answer: &QueryFunnelResponse) -> String {
     let totals = answer.totals.clone().unwrap_or_default();
-    let mut steps = table(&[
+    let mut headings = vec![
         "step",
         "reached",
         "",
@@ -132,20 +146,43 @@ pub(crate) fn funnel(answer: &QueryFunnelResponse) -> String {
         "open",
         "excluded",
         "median from previous",
-    ]);
+    ];
+    let bounded = answer.steps.iter().any(|step| step.reached_with_unobserved.is_some());
+    headings.extend(bounded.then_some("reached, with the unobserved"));
+    let named = answer.steps.iter().any(|step| !step.metric.is_empty());
+    headings.extend(named.then_some("which is the"));
+    let costs = !answer.counted_cost.is_empty();
+    headings.extend(costs.then_some("ad cost for each"));
+    let mut steps = table(&headings);
+    for step in &answer.counted {
+        let ratio = step.of_previous.map(|ratio| format!("× {ratio:.4}")).unwrap_or_default();
+        let mut cells = vec![Cell::new(format!("{} (counted)", step.label)), number(step.count)];
+        cells.extend([Cell::new(""), Cell::new(""), right(ratio)]);
+        cells.resize_with(9 + usize::from(bounded), || Cell::new(""));
+        cells.extend(named.then(|| Cell::new(&step.metric)));
+        cells.extend(costs.then(|| right(money(&step.cost_each))));
+        steps.add_row(cells);
+    }
     for (at, step) in answer.steps.iter().enumerate() {
         let optional = if step.optional.is_some() { " (optional)" } else { "" };
-        steps.add_row(vec![
+        let mut cells = vec![
             Cell::new(format!("{} {}{optional}", at + 1, step.label)),
             number(step.reached),
             Cell::new(bar(step.reached, totals.entered)),
             right(percent(step.of_first.as_ref())),
-            right(percent(step.of_previous.as_ref())),
+            right(match step.of_counted {
+                Some(ratio) => format!("× {ratio:.4}"),
+                None => percent(step.of_previous.as_ref()),
+            }),
             number(step.dropped),
             number(step.open),
             number(step.excluded),
             right(median(step.time_from_previous.as_ref())),
-        ]);
+        ];
+        cells.extend(bounded.then(|| right(between(step.reached_with_unobserved.as_ref()))));
+        cells.extend(named.then(|| Cell::new(&step.metric)));
+        cells.extend(costs.then(|| right(money(&step.cost_each))));
+        steps.add_row(cells);
     }
     let mut text = format!("{steps}\n{}", summary(answer, &totals));
     if !answer.rows.is_empty() {
@@ -167,11 +204,19 @@ fn summary(answer: &QueryFunnelResponse, totals: &Totals) -> String {
         let (p25, p50, p75) = (of(times.p25_ms), of(times.p50_ms), of(times.p75_ms));
         lines.push(format!("to convert  median {p50}, half of all between {p25} and {p75}"));
     }
+    if !answer.counted_cost.is_empty() {
+        lines.push(format!("cost        {} of the counted steps", money(&answer.counted_cost)));
+    }
     if totals.removed > 0 {
         lines.push(format!("removed     {} units by an exclusion", thousands(totals.removed)));
     }
     if totals.hold_missing > 0 {
         lines.push(format!("no value    {} units lack a held property", thousands(totals.hold_missing)));
+    }
+    lines.extend(unobserved(answer.unobserved.as_ref()).map(|text| format!("unobserved  {text}")));
+    if let Some(Bounds { low, high }) = &answer.rate_with_unobserved {
+        let (low, high) = (low * 100.0, high * 100.0);
+        lines.push(format!("rate        {low:.2} % to {high:.2} % with the unobserved"));
     }
     if let Some(provenance) = &answer.provenance {
         let sequence = provenance.revision.as_ref().map_or(0, |revision| revision.sequence);
@@ -179,6 +224,17 @@ fn summary(answer: &QueryFunnelResponse, totals: &Totals) -> String {
         lines.extend(provenance.notes.iter().map(|note| format!("note        {note}")));
     }
     lines.join("\n")
+}
+
+/// Sums of money for a person, to the cent.
+pub(crate) fn money(values: &[Money]) -> String {
+    let one = |value: &Money| {
+        let cents = (i128::from(value.micros) + 5_000 * i128::from(value.micros.signum())) / 10_000;
+        let sign = if cents < 0 { "-" } else { "" };
+        let whole = thousands((cents.unsigned_abs() / 100) as u64);
+        format!("{sign}{whole}.{:02} {}", cents.unsigned_abs() % 100, value.currency)
+    };
+    values.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// A property value for a person.

@@ -203,9 +203,12 @@ pub(crate) async fn funnel(args: FunnelArgs, output: Output, metrics: Metrics) -
     lifecycle.needs_store(&store);
     let journeys = journeys(&store, args.memory_mb)?;
     parts::watch_journeys(&journeys, &metrics);
+    let retention = tokio::spawn(runnel_funnel::retain(journeys.clone(), clock.clone()));
     let service = parts::funnel(journeys, signer, clock, &metrics);
     let (service, options) = (with_health(service, &lifecycle), args.common.listen.for_gateways());
     let served = run(&args.common, output, &lifecycle, None, service, options).await;
+    retention.abort();
+    drop(retention.await);
     store.close().await;
     served
 }

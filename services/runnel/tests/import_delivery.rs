@@ -22,7 +22,7 @@ use runnel_client::{
     },
 };
 use runnel_contracts::{
-    receive::{NoRoom, receive_append},
+    receive::{Terms, receive_append},
     refusal::{Reason, Refusal},
 };
 use tonic::{Request, Response, Status, Streaming, codegen::tokio_stream::Stream};
@@ -55,7 +55,7 @@ impl Server {
         if let Some(outcome) = self.receipts.lock().unwrap().get(&message.request_id) {
             return Ok(AppendResponse { repeated: true, ..outcome.clone() });
         }
-        let received = receive_append(&message.encode_to_vec(), NOW, &NoRoom::default())?;
+        let received = receive_append(&message.encode_to_vec(), NOW, &Terms::default())?;
         let batch = &received.batch;
         let outcome = AppendResponse {
             accepted: batch.len() as u32,

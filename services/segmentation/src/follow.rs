@@ -18,6 +18,9 @@ impl OpenSessions {
                 tokio::time::sleep(rest).await;
                 let Some(inner) = inner.upgrade() else { return };
                 let open = OpenSessions { inner };
+                if !open.knows(&tenant) {
+                    return;
+                }
                 if tenant.is_cold(patience) {
                     open.leave(&tenant).await;
                     return;
@@ -29,7 +32,7 @@ impl OpenSessions {
                     continue;
                 }
                 match open.catch_up(&tenant).await {
-                    Ok(Round::Counted(counted)) => sequence = counted.sequence,
+                    Ok(Round::Counted(counted)) => sequence = counted.revision.sequence,
                     Ok(Round::Lost(shards)) => open.rebuild(&tenant, shards),
                     Ok(Round::Away) => {}
                     Err(error) => tracing::debug!(%error, "the journal could not be followed"),
@@ -51,9 +54,19 @@ impl OpenSessions {
         }
     }
 
+    /// Whether this is still how a tenant is followed; it is not after somebody was erased.
+    fn knows(&self, tenant: &Arc<Tenant>) -> bool {
+        let tenants = self.inner.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.get(&tenant.name).is_some_and(|known| Arc::ptr_eq(known, tenant))
+    }
+
     /// Follows a tenant no more.
     async fn leave(&self, tenant: &Tenant) {
-        self.inner.tenants.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant.name);
+        self.inner
+            .tenants
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, known| !std::ptr::eq(&**known, tenant));
         tenant.owner.release(&tenant.sessions, self.inner.holder).await;
     }
 }

@@ -11,8 +11,9 @@ mod follow;
 mod open;
 mod owner;
 mod rebuild;
-mod refusal;
+mod segments;
 mod service;
+mod visitor;
 
 pub use open::SegmentationOptions;
 pub use service::Segmentation;

@@ -11,7 +11,11 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use runnel_chassis::{Clock, Metrics};
-use runnel_contracts::{proto::segmentation::v1::OpenSessionsSource as Source, refusal::Refusal};
+use runnel_contracts::{
+    proto::{query::v1::Revision, segmentation::v1::OpenSessionsSource as Source},
+    refusal::Refusal,
+};
+use runnel_definitions::refusal::{loading, unavailable};
 use runnel_failpoints::hit;
 use runnel_journeys::{Journeys, LoadError, Presence, SeenSince, off_site};
 use runnel_model::{TenantName, limits::SESSION_GAP_MS};
@@ -21,10 +25,7 @@ use runnel_storage::{
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::{
-    owner::Owner,
-    refusal::{loading, unavailable},
-};
+use crate::owner::Owner;
 
 /// Most tenants that are followed at a time. Others are answered as well, with more to do for each question.
 const FOLLOWED: usize = 1_000;
@@ -61,7 +62,7 @@ impl Default for SegmentationOptions {
 pub(crate) struct Counted {
     pub(crate) open: u64,
     pub(crate) as_of_ms: i64,
-    pub(crate) sequence: u64,
+    pub(crate) revision: Revision,
     pub(crate) source: Source,
 }
 
@@ -88,6 +89,8 @@ pub(crate) struct Inner {
 pub(crate) struct Tenant {
     pub(crate) name: TenantName,
     pub(crate) sessions: Sessions,
+    /// The version of the erasures that its hot state is of.
+    erasure: u64,
     pub(crate) owner: Owner,
     pub(crate) rebuilding: AtomicBool,
     asked: Mutex<Instant>,
@@ -156,9 +159,11 @@ impl OpenSessions {
     async fn count_journeys(&self, name: &TenantName) -> Result<Counted, LoadError> {
         let journeys = &self.inner.journeys;
         let loaded = journeys.at(name, &[off_site()].into()).await?;
-        let (now_ms, sequence) = (self.inner.clock.now_ms(), loaded.sequence);
+        let now_ms = self.inner.clock.now_ms();
+        let (sequence, alias, erasure) = (loaded.sequence, loaded.people.version(), loaded.erasure);
+        let revision = Revision { sequence, alias, erasure, ..Revision::default() };
         let open = journeys.present(loaded, presence(now_ms)).await?;
-        Ok(Counted { open, as_of_ms: now_ms, sequence, source: Source::Journeys })
+        Ok(Counted { open, as_of_ms: now_ms, revision, source: Source::Journeys })
     }
 
     /// The tenant as it is followed; it is followed from now on, if there is room.
@@ -171,9 +176,12 @@ impl OpenSessions {
         }
         let record = self.inner.journeys.store().get_tenant(name).await;
         let created_ms = record.map_err(|fault| unavailable(&fault))?.map_or(0, |record| record.created_ms);
+        let listing = self.inner.journeys.store().list(name, u64::MAX).await;
+        let erasure = listing.map_err(|fault| unavailable(&fault))?.erasure;
         let tenant = Arc::new(Tenant {
             name: name.clone(),
-            sessions: self.inner.hot.sessions(name, created_ms),
+            sessions: self.inner.hot.sessions(name, created_ms, erasure),
+            erasure,
             owner: Owner::default(),
             rebuilding: AtomicBool::new(false),
             asked: Mutex::new(Instant::now()),
@@ -190,6 +198,19 @@ impl OpenSessions {
             tenant
         });
         Ok(kept.clone())
+    }
+
+    /// Somebody was erased: what hot state knows is thrown away, and what comes next has another place.
+    async fn forget(&self, tenant: &Tenant) {
+        self.inner
+            .tenants
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, known| !std::ptr::eq(&**known, tenant));
+        tenant.owner.release(&tenant.sessions, self.inner.holder).await;
+        if let Err(fault) = tenant.sessions.forget().await {
+            tracing::debug!(%fault, "what hot state knows of the erased is left to expire");
+        }
     }
 
     /// Brings hot state up to the head of the journal and counts. Those who ask while a round goes on share the next one, as that begins after they asked.
@@ -221,6 +242,10 @@ impl OpenSessions {
             let least = counts.iter().map(|count| count.sequence).min().unwrap_or(0);
             let since = self.inner.journeys.seen_since(&tenant.name, least, presence(now_ms)).await?;
             // Hot state knows visitors as sent. Where some of them are one, the journeys tell.
+            if since.erasure != tenant.erasure {
+                self.forget(tenant).await;
+                return Ok(Round::Away);
+            }
             if since.alias > 0 {
                 return Ok(Round::Away);
             }
@@ -238,7 +263,7 @@ impl OpenSessions {
                     Err(other) => return Ok(other),
                 }
             };
-            if let Some(counted) = sum(&counts) {
+            if let Some(counted) = sum(&counts, tenant.erasure) {
                 return Ok(Round::Counted(counted));
             }
             now_ms = counts.iter().fold(now_ms, |latest, count| latest.max(count.as_of_ms));
@@ -306,13 +331,14 @@ fn sort(counts: Vec<Result<ShardCount, HotError>>) -> Result<Vec<ShardCount>, Ro
 }
 
 /// The count over all shards, if all are about the same events at the same instant.
-fn sum(counts: &[ShardCount]) -> Option<Counted> {
+fn sum(counts: &[ShardCount], erasure: u64) -> Option<Counted> {
     let first = counts.first()?;
+    let revision = Revision { sequence: first.sequence, erasure, ..Revision::default() };
     let alike = |count: &ShardCount| (count.sequence, count.as_of_ms) == (first.sequence, first.as_of_ms);
     counts.iter().all(alike).then(|| Counted {
         open: counts.iter().map(|count| count.open).sum(),
         as_of_ms: first.as_of_ms,
-        sequence: first.sequence,
+        revision,
         source: Source::Hot,
     })
 }

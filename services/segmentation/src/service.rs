@@ -1,27 +1,45 @@
 //! `SegmentationService` as a tonic server.
 
+use std::pin::Pin;
+
 use runnel_chassis::{Caller, Clock, ContextSigner, Metrics};
 use runnel_contracts::{
-    proto::{
-        query::v1::Revision,
-        segmentation::v1::{
-            CountOpenSessionsRequest, CountOpenSessionsResponse, ListSegmentsRequest, ListSegmentsResponse,
-            segmentation_service_server::{SegmentationService, SegmentationServiceServer},
-        },
+    proto::segmentation::v1::{
+        CountOpenSessionsRequest, CountOpenSessionsResponse, CountSegmentRequest, CountSegmentResponse,
+        DefineSegmentRequest, DefineSegmentResponse, DeleteSegmentRequest, DeleteSegmentResponse,
+        GetSegmentRequest, GetSegmentResponse, GetVisitorRequest, GetVisitorResponse, ListMembersRequest,
+        ListMembersResponse, ListSegmentsRequest, ListSegmentsResponse, ListTimelineRequest,
+        ListTimelineResponse, PreviewSegmentRequest, PreviewSegmentResponse, SegmentDefinition,
+        StreamMembersRequest, StreamMembersResponse, WasMemberRequest, WasMemberResponse,
+        segmentation_service_server::{SegmentationService, SegmentationServiceServer},
     },
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::saved::{self, Named};
 use runnel_journeys::Journeys;
-use runnel_model::limits;
+use runnel_model::{TenantName, limits};
 use runnel_storage::Hot;
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
-use crate::open::{OpenSessions, SegmentationOptions};
+use crate::{
+    open::{OpenSessions, SegmentationOptions},
+    segments::Segments,
+    visitor::Visitors,
+};
+
+/// Messages of a stream that wait for their reader.
+const PARTS: usize = 4;
 
 /// Answers `SegmentationService`. Clones share one.
 #[derive(Clone, Debug)]
 pub struct Segmentation {
     open: OpenSessions,
+    segments: Segments,
+    visitors: Visitors,
+    journeys: Journeys,
     signer: ContextSigner,
     clock: Clock,
 }
@@ -37,8 +55,15 @@ impl Segmentation {
         metrics: Metrics,
         options: SegmentationOptions,
     ) -> Segmentation {
-        let open = OpenSessions::new(journeys, hot, clock.clone(), metrics, options);
-        Segmentation { open, signer, clock }
+        let open = OpenSessions::new(journeys.clone(), hot, clock.clone(), metrics, options);
+        Segmentation {
+            open,
+            segments: Segments::new(journeys.clone()),
+            visitors: Visitors::new(journeys.clone()),
+            journeys,
+            signer,
+            clock,
+        }
     }
 
     /// The service as a tonic server.
@@ -54,36 +79,139 @@ impl Segmentation {
         self.open.close().await;
     }
 
-    fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
-        self.signer.caller(request.metadata(), self.clock.now_ms())
+    /// The caller's tenant, the request, and the time.
+    fn opened<T>(&self, request: Request<T>) -> Result<(TenantName, T, i64), Refusal> {
+        let now_ms = self.clock.now_ms();
+        let Caller { tenant, .. } = self.signer.caller(request.metadata(), now_ms)?;
+        Ok((tenant, request.into_inner(), now_ms))
     }
 }
 
 #[tonic::async_trait]
 impl SegmentationService for Segmentation {
+    type StreamMembersStream = Pin<Box<dyn Stream<Item = Result<StreamMembersResponse, Status>> + Send>>;
+
+    async fn define_segment(
+        &self,
+        request: Request<DefineSegmentRequest>,
+    ) -> Result<Response<DefineSegmentResponse>, Status> {
+        let (tenant, request, now_ms) = self.opened(request)?;
+        let Some(definition) = request.definition else {
+            return Err(Refusal::field(Reason::FieldMissing, "definition", "definition is missing.").into());
+        };
+        self.segments.check_named(&tenant, &request.name, &definition).await?;
+        let (store, named) = (self.journeys.store(), (request.name.as_str(), &definition));
+        let segment = saved::save(store, &tenant, named, request.expected_version, now_ms).await?;
+        Ok(Response::new(DefineSegmentResponse { segment: Some(segment.into()) }))
+    }
+
+    async fn get_segment(
+        &self,
+        request: Request<GetSegmentRequest>,
+    ) -> Result<Response<GetSegmentResponse>, Status> {
+        let (tenant, request, _) = self.opened(request)?;
+        let store = self.journeys.store();
+        let segment: Named<SegmentDefinition> =
+            saved::get(store, &tenant, &request.name, request.version).await?;
+        Ok(Response::new(GetSegmentResponse { segment: Some(segment.into()) }))
+    }
+
     async fn list_segments(
         &self,
         request: Request<ListSegmentsRequest>,
     ) -> Result<Response<ListSegmentsResponse>, Status> {
-        self.caller(&request)?;
-        let size = request.get_ref().page_size as usize;
-        if size > limits::PAGE {
-            let text = format!("page_size is at most {}; it is {size}.", limits::PAGE);
-            return Err(Refusal::field(Reason::NumberOutOfRange, "page_size", text).into());
-        }
-        Ok(Response::new(ListSegmentsResponse::default()))
+        let (tenant, ListSegmentsRequest { page_size, page_token }, _) = self.opened(request)?;
+        let store = self.journeys.store();
+        let (segments, next_page_token) =
+            saved::list::<SegmentDefinition>(store, &tenant, page_size, &page_token).await?;
+        let segments = segments.into_iter().map(Into::into).collect();
+        Ok(Response::new(ListSegmentsResponse { segments, next_page_token }))
+    }
+
+    async fn delete_segment(
+        &self,
+        request: Request<DeleteSegmentRequest>,
+    ) -> Result<Response<DeleteSegmentResponse>, Status> {
+        let (tenant, request, now_ms) = self.opened(request)?;
+        let store = self.journeys.store();
+        saved::delete::<SegmentDefinition>(store, &tenant, &request.name, now_ms).await?;
+        Ok(Response::new(DeleteSegmentResponse {}))
+    }
+
+    async fn count_segment(
+        &self,
+        request: Request<CountSegmentRequest>,
+    ) -> Result<Response<CountSegmentResponse>, Status> {
+        let (tenant, request, now_ms) = self.opened(request)?;
+        Ok(Response::new(self.segments.count(&tenant, request, now_ms).await?))
+    }
+
+    async fn preview_segment(
+        &self,
+        request: Request<PreviewSegmentRequest>,
+    ) -> Result<Response<PreviewSegmentResponse>, Status> {
+        let (tenant, request, now_ms) = self.opened(request)?;
+        Ok(Response::new(self.segments.preview(&tenant, request, now_ms).await?))
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<ListMembersRequest>,
+    ) -> Result<Response<ListMembersResponse>, Status> {
+        let (tenant, request, now_ms) = self.opened(request)?;
+        Ok(Response::new(self.segments.list(&tenant, request, now_ms).await?))
+    }
+
+    async fn stream_members(
+        &self,
+        request: Request<StreamMembersRequest>,
+    ) -> Result<Response<Self::StreamMembersStream>, Status> {
+        let (tenant, request, now_ms) = self.opened(request)?;
+        let (parts, answer) = mpsc::channel(PARTS);
+        let segments = self.segments.clone();
+        let work = async move {
+            if let Err(refusal) = segments.stream(&tenant, request, now_ms, parts.clone()).await {
+                drop(parts.send(Err(refusal.into())).await);
+            }
+        };
+        tokio::spawn(work.in_current_span());
+        Ok(Response::new(Box::pin(ReceiverStream::new(answer))))
+    }
+
+    async fn was_member(
+        &self,
+        request: Request<WasMemberRequest>,
+    ) -> Result<Response<WasMemberResponse>, Status> {
+        let (tenant, request, now_ms) = self.opened(request)?;
+        Ok(Response::new(self.segments.was_member(&tenant, request, now_ms).await?))
+    }
+
+    async fn get_visitor(
+        &self,
+        request: Request<GetVisitorRequest>,
+    ) -> Result<Response<GetVisitorResponse>, Status> {
+        let (tenant, request, now_ms) = self.opened(request)?;
+        Ok(Response::new(self.visitors.get(&tenant, request, now_ms).await?))
+    }
+
+    async fn list_timeline(
+        &self,
+        request: Request<ListTimelineRequest>,
+    ) -> Result<Response<ListTimelineResponse>, Status> {
+        let (tenant, request, now_ms) = self.opened(request)?;
+        Ok(Response::new(self.visitors.timeline(&tenant, request, now_ms).await?))
     }
 
     async fn count_open_sessions(
         &self,
         request: Request<CountOpenSessionsRequest>,
     ) -> Result<Response<CountOpenSessionsResponse>, Status> {
-        let caller = self.caller(&request)?;
-        let counted = self.open.count(&caller.tenant).await?;
+        let (tenant, ..) = self.opened(request)?;
+        let counted = self.open.count(&tenant).await?;
         Ok(Response::new(CountOpenSessionsResponse {
             open_sessions: counted.open,
             as_of_ms: counted.as_of_ms,
-            revision: Some(Revision { sequence: counted.sequence, ..Revision::default() }),
+            revision: Some(counted.revision),
             source: counted.source as i32,
         }))
     }

@@ -154,7 +154,7 @@ async fn follow(hot: Hot, seeds: std::ops::Range<u64>) {
             match random.below(20) {
                 0..8 => world.append(&mut random).await,
                 8 => world.compact().await,
-                9 => hot.sessions(&world.tenant, START).forget().await.unwrap(),
+                9 => hot.sessions(&world.tenant, START, 0).forget().await.unwrap(),
                 10 => world.until_hot(&processes[process], &what).await,
                 11 => world.clock.set(world.clock.now_ms() + GAP),
                 12..14 => world.clock.set(world.clock.now_ms() + random.below(GAP as u64 / 10) as i64),

@@ -186,14 +186,24 @@ pub struct Deployment {
     /// The processes by service; `serve` where one does everything.
     pub processes: BTreeMap<&'static str, Process>,
     database: Option<String>,
-    _stores: Stores,
-    _folder: TempDir,
+    stores: Stores,
+    folder: TempDir,
 }
 
 impl Deployment {
     /// The shared database's name, where there is one.
     pub fn database(&self) -> Option<&str> {
         self.database.as_deref()
+    }
+
+    /// What the processes share.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// Where the processes keep files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Starts everything over stores, with an empty database.
@@ -244,7 +254,7 @@ impl Deployment {
             let reason = "no operator's key was made".to_owned();
             return Err(HarnessError::Failed { what: "starting runnel", reason });
         };
-        Ok(Deployment { endpoint, operator, processes, database, _stores: stores, _folder: folder })
+        Ok(Deployment { endpoint, operator, processes, database, stores, folder })
     }
 
     /// The operator.
@@ -308,7 +318,6 @@ fn split(
     let ingest = start("ingest", &[&store(&[])[..], &of_ingest[..]].concat())?;
     let of_funnel = ["--postgres", &query, "--postgres-admin", &admin];
     let funnel = start("funnel", &[&store(&[])[..], &of_funnel[..]].concat())?;
-    // What reads needs no rights beyond reading, and a look at when a tenant was made.
     let segmentation = start("segmentation", &[&store(&[])[..], &of_funnel[..], hot].concat())?;
     let of_gateway = [
         "--postgres",

@@ -1,10 +1,15 @@
 //! The process that holds a server for as long as the test process lives.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 /// Why a server could not be started.
@@ -102,9 +107,21 @@ pub(crate) fn folder(name: &str, port: u16) -> Result<PathBuf, HarnessError> {
     Ok(path)
 }
 
-/// A port that nobody listens on.
+/// Ports below those that the operating system gives to connections: none of them can take one between here and the server's start.
+const PORTS: std::ops::Range<u32> = 16_384..32_768;
+
+/// A port that nobody listens on, and that this process has not given away before. Each process begins elsewhere.
 pub(crate) fn free_port() -> Result<u16, HarnessError> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static NEXT: LazyLock<AtomicU32> =
+        LazyLock::new(|| AtomicU32::new(RandomState::new().hash_one(std::process::id()) as u32));
+    let count = PORTS.end - PORTS.start;
+    for _ in PORTS {
+        let port = (PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % count) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(HarnessError::Failed { what: "finding a port", reason: "all are taken".to_owned() })
 }
 
 /// As whom to run servers that refuse to run as root; `None` when this is not root.

@@ -24,7 +24,7 @@ ends
 "#;
 
 /// How often and how long is looked whether a server answers.
-const LOOKS: u32 = 500;
+const LOOKS: u32 = 3_000;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A server or a cluster. It ends when this is dropped.
@@ -233,7 +233,7 @@ impl Node {
             start,
             "cd '{}' && redis-server {listens} --bind 127.0.0.1 --daemonize yes --pidfile pid --logfile server.log \\\n\
              --dir . --save '' --appendonly no {}\n\
-             for look in $(seq 500); do grep -q 'eady to accept connections' server.log && exit 0; sleep 0.02; done; exit 1",
+             for look in $(seq 3000); do grep -q 'eady to accept connections' server.log && exit 0; sleep 0.02; done; exit 1",
             dir.display(),
             options.join(" ")
         )?;

@@ -24,7 +24,8 @@ const TABLE: &[(&str, May)] = &[
     ("crates/model", May::Members(&[])),
     ("crates/kernel", May::Members(&[])),
     ("crates/channels", May::Members(&[])),
-    ("crates/contracts", May::Members(&["runnel-model"])),
+    ("crates/devices", May::Members(&[])),
+    ("crates/contracts", May::Members(&["runnel-model", "runnel-channels"])),
     ("crates/failpoints", May::Members(&[])),
     ("crates/storage", May::Members(&["runnel-model", "runnel-contracts", "runnel-failpoints"])),
     (
@@ -33,9 +34,21 @@ const TABLE: &[(&str, May)] = &[
             "runnel-model",
             "runnel-kernel",
             "runnel-channels",
+            "runnel-devices",
             "runnel-contracts",
             "runnel-failpoints",
             "runnel-storage",
+        ]),
+    ),
+    (
+        "crates/definitions",
+        May::Members(&[
+            "runnel-model",
+            "runnel-kernel",
+            "runnel-contracts",
+            "runnel-storage",
+            "runnel-journeys",
+            "runnel-chassis",
         ]),
     ),
     ("crates/chassis", May::Members(&["runnel-model", "runnel-contracts"])),
@@ -58,7 +71,8 @@ const FOREIGN: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Members that do no input or output, and what they may not name.
-const PURE: &[&str] = &["crates/model", "crates/kernel", "crates/channels", "crates/simulate"];
+const PURE: &[&str] =
+    &["crates/model", "crates/kernel", "crates/channels", "crates/devices", "crates/simulate"];
 const IMPURE: &[&str] =
     &["tokio", "tonic", "sqlx", "redis", "hyper", "http", "axum", "tower", "prost", "mio"];
 

@@ -1,6 +1,7 @@
-//! Senders and readers of two tenants that go on whatever breaks, and check whatever they are told.
+//! Senders and readers of two tenants that go on whatever breaks, and check whatever they are told; and a third tenant, of whom people are erased.
 
 mod batches;
+mod erased;
 
 use std::{
     ops::Add,
@@ -20,7 +21,10 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-use self::batches::{Batch, Batches};
+use self::{
+    batches::{Batch, Batches},
+    erased::{ErasedKeys, Erasures},
+};
 use crate::checker::{Ledger, Random, Seen};
 
 /// The tenants, and how many senders each has at a time. What comes to the smaller one from the larger shows.
@@ -47,6 +51,8 @@ pub struct Tally {
     pub sessions: u64,
     /// Reads that were looked through for what is another tenant's.
     pub owners: u64,
+    /// People who came and were erased.
+    pub erased: u64,
 }
 
 impl Add for Tally {
@@ -60,6 +66,7 @@ impl Add for Tally {
             across: self.across + other.across,
             sessions: self.sessions + other.sessions,
             owners: self.owners + other.owners,
+            erased: self.erased + other.erased,
         }
     }
 }
@@ -67,26 +74,47 @@ impl Add for Tally {
 /// The keys of a tenant: for writing, for reading.
 type Keys = (String, String);
 
+/// The keys of all tenants.
+#[derive(Debug, Clone)]
+pub(crate) struct AllKeys {
+    loads: [Keys; TENANTS.len()],
+    erased: ErasedKeys,
+}
+
+impl AllKeys {
+    /// Every key.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let pairs = self.loads.iter().chain([&self.erased.keys]);
+        let pairs = pairs.flat_map(|(write, read)| [write.clone(), read.clone()]);
+        pairs.chain([self.erased.erase.clone()]).collect()
+    }
+}
+
 /// Makes the tenants.
-pub(crate) async fn tenants(deployment: &Deployment) -> Result<[Keys; TENANTS.len()], HarnessError> {
+pub(crate) async fn tenants(deployment: &Deployment) -> Result<AllKeys, HarnessError> {
     let [(first, _), (second, _)] = TENANTS;
-    Ok([deployment.tenant(first).await?, deployment.tenant(second).await?])
+    let loads = [deployment.tenant(first).await?, deployment.tenant(second).await?];
+    Ok(AllKeys { loads, erased: erased::tenant(deployment).await? })
 }
 
 /// A load on all tenants.
-pub(crate) struct Load([TenantLoad; TENANTS.len()]);
+pub(crate) struct Load {
+    loads: [TenantLoad; TENANTS.len()],
+    erasures: Erasures,
+}
 
 impl Load {
     /// Begins. Calls go to `endpoint`.
-    pub(crate) fn start(endpoint: &str, keys: &[Keys; TENANTS.len()], seed: u64) -> Load {
-        Load(std::array::from_fn(|at| TenantLoad::start(endpoint, TENANTS[at], &keys[at], seed + at as u64)))
+    pub(crate) fn start(endpoint: &str, keys: &AllKeys, seed: u64) -> Load {
+        let one = |at: usize| TenantLoad::start(endpoint, TENANTS[at], &keys.loads[at], seed + at as u64);
+        Load { loads: std::array::from_fn(one), erasures: Erasures::start(endpoint, &keys.erased) }
     }
 
     /// Nothing breaks any more: waits until everything is acknowledged, and checks that exactly that is there.
     pub(crate) async fn settle(self) -> Tally {
-        self.0.iter().for_each(|load| load.stop.store(true, Ordering::Relaxed));
-        let mut tally = Tally::default();
-        for load in self.0 {
+        self.loads.iter().for_each(|load| load.stop.store(true, Ordering::Relaxed));
+        let mut tally = Tally { erased: self.erasures.settle().await, ..Tally::default() };
+        for load in self.loads {
             tally = tally + load.settle().await;
         }
         tally
@@ -145,6 +173,7 @@ impl TenantLoad {
             across: self.batches.across(),
             sessions: self.ledger.sessions.load(Ordering::Relaxed),
             owners: self.ledger.owners.load(Ordering::Relaxed),
+            erased: 0,
         }
     }
 }

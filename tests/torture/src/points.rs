@@ -143,7 +143,7 @@ pub async fn run(binary: &Path, placement: Placement, rounds: u64) -> Outcome {
     memory_kib = memory_kib.max(memory(&deployment));
     assert_eq!(gone(&mut deployment), Vec::<&str>::new(), "nobody asked them to end");
     let looks = transactions.map_or(0, Transactions::settle);
-    look_through(&said, &keys);
+    look_through(&said, &keys.all());
     Outcome { hits: read(&points), tally, looks, memory_kib }
 }
 

@@ -121,7 +121,7 @@ pub async fn run(binary: &Path, world: World, seed: u64, faults: u64) -> Outcome
     let tally = load.settle().await;
     memory_kib = memory_kib.max(target.look());
     let looks = target.transactions.take().map_or(0, Transactions::settle);
-    look_through(&log, &keys);
+    look_through(&log, &keys.all());
     let cuts = target.outside.cuts() + target.inside.as_ref().map_or(0, Proxy::cuts);
     Outcome { faults: injected, tally, cuts, looks, memory_kib }
 }

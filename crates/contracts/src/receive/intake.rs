@@ -1,16 +1,18 @@
 //! Events of a message on their way into a batch: each identity once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use hashbrown::HashTable;
 use runnel_model::{
-    ColumnKey, Dictionary, EventBatch, EventRef, ValueRef, content_hashes, derived_event_id, limits,
+    ColumnKey, Dictionary, EventBatch, EventRef, Secret, UNOBSERVED_CHANNEL, ValueRef, content_hashes,
+    derived_event_id, limits,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    NoRoom,
+    Terms,
     event::{Cell, Dense, Property, Scratch},
+    unobserved::{channel, is_denied},
 };
 use crate::{
     proto::ingest::v1::Verdict,
@@ -24,6 +26,11 @@ pub(super) struct Intake<'a> {
     rows: HashTable<(u32, u32)>,
     /// The bytes that each row came in.
     wires: Vec<&'a [u8]>,
+    /// Until when visitors are erased, as far as that was looked up.
+    erased: HashMap<&'a str, Option<i64>>,
+    /// Rows without a visitor, and whether there was no secret to make them with.
+    pub(super) unobserved: u32,
+    pub(super) lacks_secret: bool,
 }
 
 impl<'a> Intake<'a> {
@@ -33,6 +40,9 @@ impl<'a> Intake<'a> {
             scratch: Scratch::of(message),
             rows: HashTable::with_capacity(events),
             wires: Vec::with_capacity(events),
+            erased: HashMap::new(),
+            unobserved: 0,
+            lacks_secret: false,
         }
     }
 
@@ -42,10 +52,16 @@ impl<'a> Intake<'a> {
         batch: &mut EventBatch,
         wire: &'a [u8],
         now_ms: i64,
-        no_room: &NoRoom,
+        terms: &Terms,
         brought: &mut Brought,
     ) -> Result<Verdict, Refusal> {
         let dense = self.scratch.read(wire, now_ms, &batch.strings)?;
+        check_late(dense.time_ms, terms)?;
+        if is_denied(&self.scratch.fields) {
+            return self.admit_unobserved(batch, &dense, wire, now_ms, terms);
+        }
+        self.check_erased(&dense, terms)?;
+        let no_room = &terms.no_room;
         let Scratch { properties, names, .. } = &self.scratch;
         brought.check(batch, || properties.iter().map(|property| names.text(property.name)))?;
         if !no_room.is_empty() {
@@ -61,16 +77,8 @@ impl<'a> Intake<'a> {
         // Where the identity is there already, so is the visitor.
         let visitor = batch.strings.intern(dense.visitor);
         let hash = identity_hash(visitor, dense.time_ms, event_id);
-        let same = self.rows.find(spread(hash), |&(other, row)| {
-            let row = row as usize;
-            other == hash
-                && batch.visitors[row] == visitor
-                && batch.times[row] == dense.time_ms
-                && batch.event_ids.get(row) == event_id
-        });
-        if let Some(&(_, row)) = same {
-            let equal = content(self.wires[row as usize], now_ms) == content(wire, now_ms);
-            return Ok(if equal { Verdict::Duplicate } else { Verdict::Conflict });
+        if let Some(verdict) = self.repeats(batch, (visitor, dense.time_ms, event_id), hash, wire, now_ms) {
+            return Ok(verdict);
         }
         let Scratch { fields, properties, names, .. } = &mut self.scratch;
         let name = names.code(dense.name, &mut batch.strings);
@@ -86,10 +94,101 @@ impl<'a> Intake<'a> {
                 Cell::New(value) => batch.set(place, row, value),
             }
         }
+        self.note(row, hash, wire);
+        Ok(accepted(dense.time_ms, now_ms))
+    }
+
+    /// What an event is that repeats the identity of a row; `None` when none has it.
+    fn repeats(
+        &self,
+        batch: &EventBatch,
+        (visitor, time_ms, event_id): (u32, i64, &[u8]),
+        hash: u32,
+        wire: &[u8],
+        now_ms: i64,
+    ) -> Option<Verdict> {
+        let same = self.rows.find(spread(hash), |&(other, row)| {
+            let row = row as usize;
+            other == hash
+                && batch.visitors[row] == visitor
+                && batch.times[row] == time_ms
+                && batch.event_ids.get(row) == event_id
+        });
+        let &(_, row) = same?;
+        let equal = content(self.wires[row as usize], now_ms) == content(wire, now_ms);
+        Some(if equal { Verdict::Duplicate } else { Verdict::Conflict })
+    }
+
+    fn note(&mut self, row: u32, hash: u32, wire: &'a [u8]) {
         self.wires.push(wire);
         self.rows.insert_unique(spread(hash), (hash, row), |&(hash, _)| spread(hash));
-        let ahead = dense.time_ms > now_ms.saturating_add(limits::FUTURE_FLAGGED_MS);
-        Ok(if ahead { Verdict::AcceptedFuture } else { Verdict::Accepted })
+    }
+
+    /// Refuses what happened to somebody before being erased.
+    fn check_erased(&mut self, dense: &Dense<'a>, terms: &Terms) -> Result<(), Refusal> {
+        let privacy = &terms.privacy;
+        if privacy.erased.is_empty() {
+            return Ok(());
+        }
+        let until = self.erased.entry(dense.visitor).or_insert_with(|| privacy.erased_until(dense.visitor));
+        match *until {
+            Some(until_ms) if dense.time_ms <= until_ms => {
+                let text = format!("The visitor was erased; what happened up to {until_ms} is not taken.");
+                Err(Refusal::field(Reason::SubjectErased, "visitor_id", text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds an event of somebody who denied consent to analytics: its name, the hour and the channel, and nothing else.
+    fn admit_unobserved(
+        &mut self,
+        batch: &mut EventBatch,
+        dense: &Dense<'a>,
+        wire: &'a [u8],
+        now_ms: i64,
+        terms: &Terms,
+    ) -> Result<Verdict, Refusal> {
+        terms.no_room.check(self.scratch.names.text(dense.name), std::iter::empty())?;
+        let derived;
+        let mut event_id = dense.event_id;
+        if event_id.is_empty() {
+            derived = derived_id(dense, &self.scratch, &batch.strings);
+            event_id = derived.as_bytes();
+        }
+        self.lacks_secret |= terms.privacy.secret.is_none();
+        let secret = terms.privacy.secret.unwrap_or(Secret([0; 32]));
+        let instead = secret.unobserved(dense.visitor, dense.time_ms, event_id);
+        let visitor = batch.strings.intern(&instead.visitor);
+        let event_id = instead.event_id.as_bytes();
+        let hash = identity_hash(visitor, instead.time_ms, event_id);
+        if let Some(verdict) = self.repeats(batch, (visitor, instead.time_ms, event_id), hash, wire, now_ms) {
+            return Ok(verdict);
+        }
+        let name = self.scratch.names.code(dense.name, &mut batch.strings);
+        let row = batch.push_row(visitor, instead.time_ms, name, event_id, 0);
+        if !terms.no_room.properties.contains(UNOBSERVED_CHANNEL) {
+            let channel = channel(&self.scratch, &batch.strings);
+            let key = ColumnKey::Property(batch.strings.intern(UNOBSERVED_CHANNEL));
+            let value = ValueRef::String(&channel);
+            let place = batch.place(key, value.value_type());
+            batch.set(place, row, value);
+        }
+        self.note(row, hash, wire);
+        self.unobserved += 1;
+        Ok(accepted(dense.time_ms, now_ms))
+    }
+}
+
+/// Refuses what happened longer ago than events are kept.
+fn check_late(time_ms: i64, terms: &Terms) -> Result<(), Refusal> {
+    match terms.privacy.refused_before_ms {
+        Some(kept_from_ms) if time_ms < kept_from_ms => {
+            let text =
+                format!("What happened before {kept_from_ms} is not kept; this happened at {time_ms}.");
+            Err(Refusal::field(Reason::Late, "time_ms", text))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -166,8 +265,13 @@ fn derived_id<'a>(dense: &Dense<'a>, scratch: &Scratch<'a>, strings: &'a Diction
 fn content(wire: &[u8], now_ms: i64) -> Option<u128> {
     let mut batch = EventBatch::default();
     let mut intake = Intake::of(wire, 1);
-    intake.admit(&mut batch, wire, now_ms, &NoRoom::default(), &mut Brought::default()).ok()?;
+    intake.admit(&mut batch, wire, now_ms, &Terms::default(), &mut Brought::default()).ok()?;
     content_hashes(&batch).first().copied()
+}
+
+fn accepted(time_ms: i64, now_ms: i64) -> Verdict {
+    let ahead = time_ms > now_ms.saturating_add(limits::FUTURE_FLAGGED_MS);
+    if ahead { Verdict::AcceptedFuture } else { Verdict::Accepted }
 }
 
 #[inline]

@@ -1,8 +1,10 @@
 //! What is good is kept, what is bad is named, and nothing else is lost.
 
+use std::collections::HashMap;
+
 use prost::Message;
 
-use runnel_model::{EventRef, Field, ValueRef, derived_event_id};
+use runnel_model::{EventRef, Field, Secret, ValueRef, derived_event_id, hour, is_nobody};
 
 use super::*;
 use crate::proto::{
@@ -28,7 +30,7 @@ fn text(value: &str) -> Value {
 
 fn receive(events: Vec<Event>) -> Received {
     let message = AppendRequest { request_id: "r".into(), events, validate_only: false }.encode_to_vec();
-    receive_append(&message, NOW, &NoRoom::default()).unwrap()
+    receive_append(&message, NOW, &Terms::default()).unwrap()
 }
 
 fn reason_of(event: Event) -> (String, String) {
@@ -93,7 +95,7 @@ fn bytes_that_are_not_utf8_cost_one_event() {
         message.extend([0x12, event.len() as u8]);
         message.extend_from_slice(event);
     }
-    let received = receive_append(&message, NOW, &NoRoom::default()).unwrap();
+    let received = receive_append(&message, NOW, &Terms::default()).unwrap();
     assert_eq!(received.batch.len(), 1);
     let reasons: Vec<_> = received.verdicts.iter().map(|verdict| verdict.reason.as_str()).collect();
     assert_eq!(reasons, ["TEXT_NOT_UTF8", "EVENT_MALFORMED"]);
@@ -101,7 +103,7 @@ fn bytes_that_are_not_utf8_cost_one_event() {
 
 #[test]
 fn whole_batches_are_refused_before_anything_is_built() {
-    let reason = |message: &[u8]| receive_append(message, NOW, &NoRoom::default()).unwrap_err().reason;
+    let reason = |message: &[u8]| receive_append(message, NOW, &Terms::default()).unwrap_err().reason;
     assert_eq!(reason(&[]), Reason::BatchEmpty);
     assert_eq!(reason(&[0x12]), Reason::MessageMalformed);
     assert_eq!(reason(&[0x12, 0].repeat(10_001)), Reason::BatchTooLong);
@@ -182,22 +184,148 @@ fn every_field_becomes_a_column() {
 fn a_request_is_the_same_whatever_the_clock_shows() {
     let day = 24 * 3_600_000;
     let ahead = |id: &str| Event { time_ms: Some(NOW + day + 1), ..event(id) };
+    let denied = |event: Event| Event {
+        consent: Some(crate::proto::event::v1::Consent { analytics: 2, ..Default::default() }),
+        ..event
+    };
     let content = |events: &[Event], now_ms, no_room: &NoRoom| {
         let request = AppendRequest { events: events.to_vec(), ..AppendRequest::default() };
-        let received = receive_append(&request.encode_to_vec(), now_ms, no_room).unwrap();
+        let privacy = Privacy { secret: Some(Secret([3; 32])), ..Privacy::default() };
+        let terms = Terms { no_room: no_room.clone(), privacy: Arc::new(privacy) };
+        let received = receive_append(&request.encode_to_vec(), now_ms, &terms).unwrap();
         (received.batch.len(), received.content(ContentSum::of(&content_hashes(&received.batch))))
     };
     let unreadable = Event { name: String::new(), ..event("d") };
-    let events = [event("a"), ahead("b"), ahead("b"), ahead("c"), unreadable, event("a"), ahead("")];
+    let nobody = denied(ahead("n"));
+    let events =
+        [event("a"), ahead("b"), ahead("b"), ahead("c"), unreadable, event("a"), ahead(""), nobody.clone()];
     let (stored, before) = content(&events, NOW, &NoRoom::default());
     let (all, after) = content(&events, NOW + 1, &NoRoom::default());
-    assert_eq!((stored, all), (1, 4));
+    assert_eq!((stored, all), (1, 5));
     assert_eq!(before, after);
     let no_room = NoRoom { events: HashSet::from(["view".to_owned()]), ..NoRoom::default() };
     assert_eq!(content(&events, NOW + 1, &no_room), (0, after));
     assert_ne!(content(&events[1..], NOW, &NoRoom::default()).1, before, "other events are another request");
-    let other = [event("a"), ahead("x"), ahead("b"), ahead("c"), events[4].clone(), event("a"), ahead("")];
+    let mut other = events.clone();
+    other[1] = ahead("x");
     assert_ne!(content(&other, NOW, &NoRoom::default()).1, before, "also when they are refused");
+    let request = AppendRequest { events: vec![nobody], ..AppendRequest::default() };
+    assert!(receive_append(&request.encode_to_vec(), NOW, &Terms::default()).unwrap().needs_secret);
+}
+
+#[test]
+fn of_people_who_denied_consent_nothing_is_kept() {
+    let denied = |id: &str, visitor: &str, time_ms: i64| Event {
+        visitor_id: visitor.to_owned(),
+        time_ms: Some(time_ms),
+        consent: Some(crate::proto::event::v1::Consent { analytics: 2, ..Default::default() }),
+        campaign: Some(crate::proto::event::v1::Campaign {
+            source: "google".to_owned(),
+            medium: "cpc".to_owned(),
+            click_id: "gclid=Cj0KCQjw".to_owned(),
+            ..Default::default()
+        }),
+        ..event(id)
+    };
+    let hour_ms = NOW - NOW % 3_600_000;
+    let events = [
+        denied("one", "ada lovelace", hour_ms),
+        denied("one", "somebody else", hour_ms + 1),
+        denied("one", "ada lovelace", hour_ms - 1),
+        denied("two", "ada lovelace", hour_ms),
+        denied("", "ada lovelace", hour_ms),
+        denied("", "ada lovelace", hour_ms),
+        event("three"),
+    ];
+    let request = AppendRequest { events: events.to_vec(), ..AppendRequest::default() };
+    let bytes = request.encode_to_vec();
+    assert!(receive_append(&bytes, NOW, &Terms::default()).unwrap().needs_secret);
+    let privacy = Privacy { secret: Some(Secret([3; 32])), ..Privacy::default() };
+    let terms = Terms { privacy: Arc::new(privacy), ..Terms::default() };
+    let received = receive_append(&bytes, NOW, &terms).unwrap();
+    assert!(!received.needs_secret);
+    assert_eq!(
+        (received.batch.len(), received.unobserved),
+        (6, 5),
+        "a copy counts once, whose id others have too"
+    );
+    assert_eq!(received.count(Verdict::Duplicate), 1);
+    let kept = received.batch.strings.text();
+    for personal in ["ada", "lovelace", "somebody", "Cj0KCQjw", "google", "cpc"] {
+        assert!(!kept.contains(personal), "{kept:?} has {personal}");
+    }
+    assert!(kept.contains("Paid Search") && kept.contains("view"));
+    let nobody =
+        |row: &usize| is_nobody(received.batch.strings.get(received.batch.visitors[*row]).as_bytes());
+    assert_eq!((0..received.batch.len()).filter(nobody).count(), 5);
+    assert!((0..5).all(|row| hour(received.batch.times[row]) <= hour_ms));
+    let again = receive_append(&bytes, NOW, &terms).unwrap();
+    assert_eq!(content_hashes(&received.batch), content_hashes(&again.batch), "a copy has the same identity");
+}
+
+#[test]
+fn what_happened_before_an_erasure_is_refused() {
+    let secret = Secret([3; 32]);
+    let visitor = "visitor-77".to_owned();
+    let event = |id: &str| Event { visitor_id: visitor.clone(), ..event(id) };
+    let erased = HashMap::from([(secret.mark(&visitor), NOW)]);
+    let privacy = Privacy { version: 1, secret: Some(secret), erased, ..Privacy::default() };
+    let terms = Terms { privacy: Arc::new(privacy), ..Terms::default() };
+    let later = Event { time_ms: Some(NOW + 1), ..event("c") };
+    let other = Event { visitor_id: "somebody else".to_owned(), ..event("d") };
+    let at = Event { time_ms: Some(NOW), ..event("a") };
+    let request = AppendRequest { events: vec![at, event("b"), later, other], ..AppendRequest::default() };
+    let received = receive_append(&request.encode_to_vec(), NOW + 10, &terms).unwrap();
+    assert_eq!((received.batch.len(), received.count(Verdict::Rejected)), (2, 2));
+    let verdict = &received.verdicts[0];
+    assert_eq!((verdict.reason.as_str(), verdict.field.as_str()), ("SUBJECT_ERASED", "visitor_id"));
+    assert!(!verdict.message.contains(&visitor), "{}", verdict.message);
+    let before = receive_append(&request.encode_to_vec(), NOW + 10, &Terms::default()).unwrap();
+    let content = |of: &Received| of.content(ContentSum::of(&content_hashes(&of.batch)));
+    assert_eq!(content(&received), content(&before), "it is the same request as before");
+}
+
+#[test]
+fn what_happened_longer_ago_than_events_are_kept_is_late() {
+    let privacy = Privacy { version: 1, refused_before_ms: Some(NOW), ..Privacy::default() };
+    let terms = Terms { privacy: Arc::new(privacy), ..Terms::default() };
+    let old = Event { time_ms: Some(NOW - 1), ..event("a") };
+    let denied = Event {
+        consent: Some(crate::proto::event::v1::Consent { analytics: 2, ..Default::default() }),
+        time_ms: Some(NOW - 1),
+        ..event("b")
+    };
+    let kept = Event { time_ms: Some(NOW), ..event("c") };
+    let request = AppendRequest { events: vec![old, denied, kept], ..AppendRequest::default() };
+    let received = receive_append(&request.encode_to_vec(), NOW + 10, &terms).unwrap();
+    assert_eq!((received.batch.len(), received.count(Verdict::Late), received.refused()), (1, 2, 2));
+    let verdict = &received.verdicts[1];
+    assert_eq!((verdict.reason.as_str(), verdict.field.as_str()), ("LATE", "time_ms"));
+    // It is the same request as before, when the events were not late.
+    let privacy = Privacy { secret: Some(Secret([3; 32])), ..Privacy::default() };
+    let terms = Terms { privacy: Arc::new(privacy.clone()), ..Terms::default() };
+    let before = receive_append(&request.encode_to_vec(), NOW + 10, &terms).unwrap();
+    let privacy = Privacy { refused_before_ms: Some(NOW), ..privacy };
+    let terms = Terms { privacy: Arc::new(privacy), ..Terms::default() };
+    let received = receive_append(&request.encode_to_vec(), NOW + 10, &terms).unwrap();
+    let content = |of: &Received| of.content(ContentSum::of(&content_hashes(&of.batch)));
+    assert_eq!(content(&received), content(&before));
+}
+
+#[test]
+fn events_come_back_as_they_were_sent() {
+    let mut full = event("full");
+    full.value = Some(crate::proto::event::v1::Money { micros: 12_500_000, currency: "EUR".to_owned() });
+    full.consent = Some(crate::proto::event::v1::Consent { analytics: 1, ads: 2, personalization: 0 });
+    full.off_site = 2;
+    full.attempt = Some(3);
+    full.outcome = 1;
+    full.sequence = Some(-4);
+    let sent = vec![event("plain"), full];
+    let request = AppendRequest { events: sent.clone(), ..AppendRequest::default() };
+    let received = receive_append(&request.encode_to_vec(), NOW, &Terms::default()).unwrap();
+    assert_eq!(crate::event::events(&received.batch, &[0, 1]), sent);
+    assert_eq!(crate::event::events(&received.batch, &[1]), sent[1..]);
 }
 
 /// The plain way: messages by prost, one event after the other, everything looked at anew.
@@ -296,7 +424,7 @@ proptest::proptest! {
             request.events.push(Event::decode(bytes.as_slice()).unwrap());
             prost::encoding::bytes::encode(2, &bytes, &mut message);
         }
-        let received = receive_append(&message, NOW, &NoRoom::default()).unwrap();
+        let received = receive_append(&message, NOW, &Terms::default()).unwrap();
         proptest::prop_assert!(received.batch.is_consistent());
         let verdicts: Vec<_> = received.verdicts.iter().map(|found| (found.index, found.verdict())).collect();
         proptest::prop_assert_eq!((content_hashes(&received.batch), verdicts), plainly(&request));

@@ -10,8 +10,10 @@ use crate::slice::{Columns, Slice, bit};
 pub(super) struct Journey {
     /// Index in the slice of the visitor's first event.
     pub(super) base: usize,
-    /// Instants of the visible events.
+    /// Instants of the visible events, as the question reads them.
     pub(super) times: Vec<i64>,
+    /// The same as they are.
+    exact: Vec<i64>,
     /// Mask of the steps that each visible event matches. An event of an any-order group has one bit only, that of
     /// the lowest step of the group that it matches.
     pub(super) steps: Vec<u32>,
@@ -27,6 +29,7 @@ impl Journey {
         let range = slice.range(visitor);
         self.base = range.start;
         self.times.clear();
+        self.exact.clear();
         self.steps.clear();
         self.scope.clear();
         self.excluding.resize(plan.question.exclusions.len(), Vec::new());
@@ -35,10 +38,11 @@ impl Journey {
         for event in range {
             // Instants ascend by the slice's promise. If it is broken, an instant is read as the one before, so that
             // everything behind this line can rely on the order.
-            let time = slice.time(event).max(self.times.last().copied().unwrap_or(i64::MIN));
-            if time >= plan.visible_until_ms {
+            let exact = slice.time(event).max(self.exact.last().copied().unwrap_or(i64::MIN));
+            if exact >= plan.visible_until_ms {
                 break;
             }
+            let time = plan.question.read(exact);
             let mask = plan.matcher.mask(slice, columns, event);
             let mut steps = mask as u32;
             let repeated = steps & seen_ever;
@@ -57,6 +61,7 @@ impl Journey {
                 self.scope.push(time);
             }
             self.times.push(time);
+            self.exact.push(exact);
             self.steps.push(steps);
         }
     }
@@ -65,7 +70,7 @@ impl Journey {
     /// off the site belong to the session of the one on the site before them, if they lie at most `gap_ms` after it.
     pub(super) fn sessions(&self, columns: &Columns<'_>, gap_ms: i64) -> Vec<(Range<usize>, i64)> {
         let mut sessions: Vec<(Range<usize>, i64)> = Vec::new();
-        for (event, &time) in self.times.iter().enumerate() {
+        for (event, &time) in self.exact.iter().enumerate() {
             let off = columns.off_site.is_some_and(|off_site| bit(off_site, self.base + event));
             match sessions.last_mut().filter(|(_, last_ms)| time - *last_ms <= gap_ms) {
                 Some((range, last_ms)) => {

@@ -19,21 +19,25 @@ impl Long {
         tally: &mut Tally<'_>,
     ) {
         let mut places = [0; 32];
-        let found = match by_order(visitor, steps, &mut places) {
-            Some((found, newest)) => {
-                let duration = visitor.time(found.completion) - visitor.time(found.entry);
-                if duration > visitor.bounds.window {
-                    let scan = self.scan(visitor);
-                    scan.furthest(visitor.bounds, steps, &mut places)
-                } else {
-                    Some((found, visitor.time(newest) >= visitor.bounds.open_from))
-                }
-            }
-            None => None,
-        };
-        if let Some(found) = found {
+        if let Some(found) = self.find(visitor, steps, &mut places) {
             tally.record(visitor, found, &places);
         }
+    }
+
+    /// The furthest chain of a visitor, and whether the newest entry is open; `None` without an entry. Puts the places of
+    /// the chain's steps into `places`.
+    pub(super) fn find<T: Instant>(
+        &mut self,
+        visitor: &Visitor<'_, T>,
+        steps: usize,
+        places: &mut [u32; 32],
+    ) -> Option<(Found, bool)> {
+        let (found, newest) = by_order(visitor, steps, places)?;
+        let duration = visitor.time(found.completion) - visitor.time(found.entry);
+        if duration > visitor.bounds.window {
+            return self.scan(visitor).furthest(visitor.bounds, steps, places);
+        }
+        Some((found, visitor.time(newest) >= visitor.bounds.open_from))
     }
 
     fn scan<'a, T>(&'a mut self, visitor: &Visitor<'a, T>) -> Scan<'a, T> {

@@ -37,6 +37,16 @@ impl<T: Instant> Visitor<'_, T> {
     }
 }
 
+/// The state of a unit of this level, of so many.
+#[inline(always)]
+pub(super) fn state(level: usize, steps: usize, open: bool) -> State {
+    match (level == steps, open) {
+        (true, _) => State::Converted,
+        (false, true) => State::Open,
+        (false, false) => State::Dropped,
+    }
+}
+
 /// Sums over units.
 pub(super) struct Tally<'a> {
     steps: usize,
@@ -146,11 +156,7 @@ impl<'a> Tally<'a> {
     /// The state of a unit of this level.
     #[inline(always)]
     pub(super) fn state(&self, level: usize, open: bool) -> State {
-        match (level == self.steps, open) {
-            (true, _) => State::Converted,
-            (false, true) => State::Open,
-            (false, false) => State::Dropped,
-        }
+        state(level, self.steps, open)
     }
 
     /// Counts units of one level and state.

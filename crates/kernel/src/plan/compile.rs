@@ -54,6 +54,7 @@ fn limits(question: &Question) -> Result<(), PlanError> {
     }
     duration("window", question.window_ms, 0)?;
     duration("grace", question.grace_ms, 0)?;
+    duration("grain", question.grain_ms, 1)?;
     if let Unit::Session { gap_ms } = question.unit {
         duration("session gap", gap_ms, 0)?;
     }

@@ -1,6 +1,7 @@
 //! Journeys written out event by event, and the session of each by definition.
 
 mod marks;
+mod members;
 mod reports;
 
 use crate::sessions::Session;
@@ -12,6 +13,8 @@ use crate::slice::{Slice, Values};
 #[derive(Debug, Clone)]
 pub struct Journeys {
     visitors: Vec<Vec<Event>>,
+    /// Whether the slice skips each of them.
+    skipped: Vec<bool>,
     /// Events of the slice, those of skipped visitors included.
     events: usize,
 }
@@ -42,7 +45,11 @@ impl Journeys {
             let visible = slice.range(visitor).filter(|_| !slice.skipped(visitor));
             with_sessions(visible.map(event).collect(), gap_ms)
         };
-        Self { visitors: (0..slice.visitors()).map(visitor).collect(), events: slice.events() }
+        Self {
+            visitors: (0..slice.visitors()).map(visitor).collect(),
+            skipped: (0..slice.visitors()).map(|visitor| slice.skipped(visitor)).collect(),
+            events: slice.events(),
+        }
     }
 
     /// As [`crate::Sessions::starts`].

@@ -114,6 +114,9 @@ pub(crate) fn question(random: &mut Random, size: Size) -> Question {
     question.reentry = if random.chance(35) { Reentry::FirstEntry } else { Reentry::BestChain };
     question.tie = if random.chance(35) { Tie::StrictlyAfter } else { Tie::FavourOrder };
     question.reuse = random.chance(15);
+    if random.chance(15) {
+        question.grain_ms = random.within(2, 5);
+    }
     question.open = !grouped && random.chance(20);
     question.hold = random.chance(25);
     question.unit = match random.within(0, 9) {

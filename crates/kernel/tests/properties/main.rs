@@ -8,6 +8,7 @@ mod fast_path;
 mod generate;
 mod invariants;
 mod journeys;
+mod reached;
 mod refusals;
 mod vectors;
 mod visits;

@@ -33,6 +33,7 @@ fn limits_name_the_value() {
     assert_eq!(refused(|q| q.window_ms = -1), window(-1));
     assert_eq!(refused(|q| q.window_ms = 366 * 86_400_000 + 1), window(366 * 86_400_000 + 1));
     assert!(matches!(refused(|q| q.grace_ms = -1), PlanError::Duration { of: "grace", .. }));
+    assert!(matches!(refused(|q| q.grain_ms = 0), PlanError::Duration { of: "grain", .. }));
     assert!(matches!(refused(|q| q.unit = Unit::Session { gap_ms: -1 }), PlanError::Duration { .. }));
     assert!(matches!(refused(|q| q.steps[1].max_ms = Some(-1)), PlanError::Duration { .. }));
     let trend = Trend { origin_ms: 0, bucket_ms: 0 };

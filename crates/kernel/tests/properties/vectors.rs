@@ -74,11 +74,12 @@ fn check(
     let (letters, excluded) = steps.split_once(' ').unwrap_or((steps, ""));
     let rules = letters.bytes().map(|letter| Step::of_kind(kind(letter)));
     // The range and the instant of knowledge lie far beyond every window, so nothing is open.
-    let far = 40 * 86_400_000;
+    let far = 400 * 86_400_000;
     let mut question = Question::new(rules.collect(), resolved.window_ms, 0, far, 2 * far);
     question.reentry = resolved.reentry;
     question.tie = resolved.tie;
     question.grace_ms = resolved.grace_ms;
+    question.grain_ms = resolved.grain_ms;
     question.reuse = resolved.reuse;
     question.exclusion_effect = resolved.exclusion_effect;
     question.steps_until = resolved.steps_until;
@@ -174,5 +175,7 @@ fn kind(letter: u8) -> u16 {
 }
 
 fn seconds(text: &str) -> i64 {
-    text.parse::<i64>().expect("a number of seconds") * 1_000
+    let (whole, tenths) = text.split_once('.').unwrap_or((text, "0"));
+    let number = |text: &str| text.parse::<i64>().expect("a number of seconds");
+    number(whole) * 1_000 + number(tenths) * 100
 }

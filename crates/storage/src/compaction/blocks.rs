@@ -1,5 +1,6 @@
 //! A merge of neighbouring blocks into one, of as many of them as are not too much.
 
+use runnel_model::Erasing;
 use tracing::warn;
 
 use super::{CompactError, CompactionReport, round::Round, rows::with_causes};
@@ -30,7 +31,9 @@ impl Round {
                 return Ok(tried);
             }
             let (tenant, inputs) = (self.tenant.clone(), blocks.clone());
-            let merged = self.blocking(move || merge::merge_blocks(tenant.as_str(), &inputs)).await?;
+            let merged = self
+                .blocking(move || merge::merge_blocks(tenant.as_str(), &inputs, &Erasing::default()))
+                .await?;
             let ids: Vec<u64> = blocks.iter().map(|(input, _)| input.id).collect();
             match merged {
                 Ok(merged) if merged.dropped.rows() > self.merges.bounds.swap_rows => {

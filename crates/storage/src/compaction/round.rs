@@ -1,10 +1,13 @@
 //! A round of a tenant: what is due, in which order, and when it is enough.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use futures_util::future::join_all;
 use runnel_failpoints::hit;
-use runnel_model::TenantName;
+use runnel_model::{Erasing, TenantName};
 use tokio::time::Instant;
 use tracing::{Instrument, debug};
 
@@ -32,6 +35,8 @@ pub(super) struct Round {
     pub(super) merges: Merges,
     pub(super) tenant: TenantName,
     pub(super) options: CompactOptions,
+    /// What is left out of the blocks that are made.
+    pub(super) erasing: Arc<Erasing>,
     /// When the round began, by the caller's clock and by the runtime's.
     now_ms: i64,
     began: Instant,
@@ -50,8 +55,9 @@ impl Round {
         options: CompactOptions,
         now_ms: i64,
     ) -> Round {
-        let (waiting, written, tried) = Default::default();
-        Round { backend, merges, tenant, options, now_ms, began: Instant::now(), waiting, written, tried }
+        let (erasing, waiting, written, tried) = Default::default();
+        let began = Instant::now();
+        Round { backend, merges, tenant, options, erasing, now_ms, began, waiting, written, tried }
     }
 
     pub(super) async fn run(self) -> Result<CompactionReport, CompactError> {
@@ -164,17 +170,22 @@ impl Round {
         let most = self.merges.memory.most_rows(&self.tenant);
         let mut due = Vec::new();
         while due.len() < at_a_time && !rows.is_empty() {
-            let (mut bytes, mut raw, mut events) = (0, 0, 0);
-            let fit = rows.iter().take(most).take_while(|row| {
-                (bytes, raw, events) = (bytes + row.bytes, raw + row.raw_bytes, events + row.events);
-                bytes <= self.options.step_bytes / share
-                    && raw <= STEP_RAW_BYTES / share
-                    && events <= self.options.step_events / share
-            });
-            let behind = rows.split_off(fit.count().max(1));
-            due.push(std::mem::replace(&mut rows, behind));
+            due.push(self.step(&mut rows, most, share));
         }
         Ok(due)
+    }
+
+    /// Takes the rows of one step, one at least; `share` of what a step may take.
+    pub(super) fn step(&self, rows: &mut Vec<JournalInput>, most: usize, share: u64) -> Vec<JournalInput> {
+        let (mut bytes, mut raw, mut events) = (0, 0, 0);
+        let fit = rows.iter().take(most).take_while(|row| {
+            (bytes, raw, events) = (bytes + row.bytes, raw + row.raw_bytes, events + row.events);
+            bytes <= self.options.step_bytes / share
+                && raw <= STEP_RAW_BYTES / share
+                && events <= self.options.step_events / share
+        });
+        let behind = rows.split_off(fit.count().max(1).min(rows.len()));
+        std::mem::replace(rows, behind)
     }
 
     /// The blocks that may be merged, as they are now. They change with every merge of this round; what others do to them shows when a merge is swapped in.
@@ -216,7 +227,7 @@ impl Round {
         };
         let references = blocks.iter().map(reference).collect();
         hit("drn.after_blocks").await?;
-        let swap = Swap { inputs, blocks, dropped: merged.dropped };
+        let swap = Swap { inputs, blocks, dropped: merged.dropped, erased: merged.erased.events };
         let swapped = self.backend.swap(&self.tenant, swap, self.now_ms()).await?;
         hit("drn.after_commit").await?;
         if !swapped {

@@ -27,8 +27,8 @@ impl Round {
         let stored = self.fetch(&rows).await?;
         let mut parts: Vec<Part> = vec![(rows, stored)];
         while let Some((mut rows, mut stored)) = parts.pop() {
-            let (tenant, inputs) = (self.tenant.clone(), stored.clone());
-            let merged = self.blocking(move || merge::merge_rows(tenant.as_str(), &inputs)).await?;
+            let (tenant, inputs, erasing) = (self.tenant.clone(), stored.clone(), self.erasing.clone());
+            let merged = self.blocking(move || merge::merge_rows(tenant.as_str(), &inputs, &erasing)).await?;
             let too_much = match &merged {
                 Ok(merged) => merged.dropped.rows() > self.merges.bounds.swap_rows,
                 Err(_) => true,
@@ -66,7 +66,7 @@ impl Round {
         Ok(report)
     }
 
-    async fn fetch(&self, rows: &[JournalInput]) -> Result<Vec<StoredRow>, Unavailable> {
+    pub(super) async fn fetch(&self, rows: &[JournalInput]) -> Result<Vec<StoredRow>, Unavailable> {
         let sequences: Vec<u64> = rows.iter().map(|row| row.sequence).collect();
         let mut payloads: HashMap<u64, Bytes> =
             self.backend.payloads(Compaction, &self.tenant, &sequences).await?.into_iter().collect();

@@ -21,7 +21,7 @@ use crate::{
 
 /// The one writer needs no lock.
 pub(super) const LOCK_HEAD: &str =
-    "SELECT sequence, journal_bytes, journal_events FROM heads WHERE tenant_id = $1";
+    "SELECT sequence, journal_bytes, journal_events, erasure_version FROM heads WHERE tenant_id = $1";
 pub(super) const LOCK_BLOCK: &str = "SELECT block_id FROM blocks WHERE tenant_id = $1 AND block_id = $2";
 
 /// Nothing is on its way to this database, so that each row may have a statement.

@@ -85,11 +85,13 @@ pub enum OpenError {
 }
 
 /// What each format adds to the one before. A new folder gets all of them, an older one those that it lacks.
-const SCHEMAS: [&str; 4] = [
+const SCHEMAS: [&str; 6] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 /// The newest format of the folder that is known, and the one that is written.
 pub(crate) const FORMAT: u32 = SCHEMAS.len() as u32;
@@ -125,6 +127,8 @@ impl Embedded {
             .foreign_keys(true)
             .pragma("cache_size", cache.clone())
             .pragma("journal_size_limit", "67108864")
+            // What is deleted inside of a page is overwritten; whole pages are given back when something was erased.
+            .pragma("secure_delete", "FAST")
             .thread_name(|_| "runnel-writer".to_owned())
             .disable_statement_logging();
         let reading = SqliteConnectOptions::new()

@@ -1,6 +1,7 @@
 //! How large the file is, and giving free pages back to the file system.
 
-use sqlx::SqliteConnection;
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::{
@@ -13,9 +14,14 @@ use crate::{
     backend::{FileSize, Purpose::Query},
 };
 
-/// Pages that one step gives back to the file system, and how many steps a call takes at most.
-const PAGES: i64 = 1_024;
+/// Gives so many pages back to the file system, and how many steps a call takes at most.
+const VACUUM: &str = "PRAGMA incremental_vacuum(1024)";
 const STEPS: usize = 64;
+/// Writes everything into the database file, and empties the write-ahead log.
+const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+/// How often that is tried while readers hold on to older instants, and the time between.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(100);
 /// Free bytes that are kept for new data.
 const KEPT_BYTES: u64 = 8 << 20;
 
@@ -42,22 +48,56 @@ impl Embedded {
             if size.free <= KEPT_BYTES.max(size.bytes / 4) {
                 break;
             }
-            let (reply, done) = oneshot::channel();
-            let step = Command::Job(Box::new(move |connection| {
-                Box::pin(async move {
-                    let _ = reply.send(vacuum(connection).await);
-                    Trust::Known
-                })
-            }));
-            self.writer.send(step).await.map_err(|_| Unavailable::Closed)?;
-            done.await.map_err(|_| Unavailable::Stopped)?.map_err(unavailable)?;
+            self.alone(VACUUM).await?;
         }
         Ok(())
     }
-}
 
-async fn vacuum(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    let statement = format!("PRAGMA incremental_vacuum({PAGES})");
-    sqlx::query(sqlx::AssertSqlSafe(statement)).persistent(false).fetch_all(connection).await?;
-    Ok(())
+    /// Gives all free pages back and empties the write-ahead log, so that nothing that was deleted can be read from the files. A reader that holds on to an older
+    /// instant keeps some of the log for as long.
+    pub(crate) async fn scrub(&self) -> Result<(), Unavailable> {
+        while self.file_size().await?.free > 0 {
+            let before = self.file_size().await?.free;
+            self.alone(VACUUM).await?;
+            if self.file_size().await?.free >= before {
+                break;
+            }
+        }
+        for _ in 0..ATTEMPTS {
+            if self.empty_log().await? {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        let text = "a reader keeps the write-ahead log from being emptied";
+        Err(unavailable(sqlx::Error::Protocol(text.to_owned())))
+    }
+
+    /// Empties the write-ahead log. `false` when a reader still needs it.
+    async fn empty_log(&self) -> Result<bool, Unavailable> {
+        let (reply, done) = oneshot::channel();
+        let step = Command::Job(Box::new(move |connection| {
+            Box::pin(async move {
+                let row = sqlx::query_as(EMPTY_LOG).persistent(false).fetch_one(connection).await;
+                let _ = reply.send(row.map(|(busy, _, _): (i64, i64, i64)| busy == 0));
+                Trust::Known
+            })
+        }));
+        self.writer.send(step).await.map_err(|_| Unavailable::Closed)?;
+        done.await.map_err(|_| Unavailable::Stopped)?.map_err(unavailable)
+    }
+
+    /// Carries out a statement that is a transaction by itself.
+    async fn alone(&self, statement: &'static str) -> Result<(), Unavailable> {
+        let (reply, done) = oneshot::channel();
+        let step = Command::Job(Box::new(move |connection| {
+            Box::pin(async move {
+                let _ = reply
+                    .send(sqlx::query(statement).persistent(false).fetch_all(connection).await.map(drop));
+                Trust::Known
+            })
+        }));
+        self.writer.send(step).await.map_err(|_| Unavailable::Closed)?;
+        done.await.map_err(|_| Unavailable::Stopped)?.map_err(unavailable)
+    }
 }

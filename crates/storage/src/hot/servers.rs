@@ -218,7 +218,7 @@ impl Servers {
 impl Place {
     /// A family of keys of these sessions.
     fn family(&self, name: &str) -> String {
-        format!("sessions:{:x}:{name}", self.created_ms)
+        format!("sessions:{:x}.{:x}:{name}", self.created_ms, self.erasure)
     }
 }
 

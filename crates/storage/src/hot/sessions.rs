@@ -106,6 +106,7 @@ pub struct Sessions {
 pub(crate) struct Place {
     pub(crate) tenant: TenantName,
     pub(crate) created_ms: i64,
+    pub(crate) erasure: u64,
 }
 
 /// One part of a shard's filling.
@@ -121,8 +122,8 @@ pub(crate) struct Part<'a> {
 }
 
 impl Sessions {
-    pub(super) fn new(hot: Hot, tenant: &TenantName, created_ms: i64) -> Sessions {
-        Sessions { hot, place: Place { tenant: tenant.clone(), created_ms } }
+    pub(super) fn new(hot: Hot, tenant: &TenantName, created_ms: i64, erasure: u64) -> Sessions {
+        Sessions { hot, place: Place { tenant: tenant.clone(), created_ms, erasure } }
     }
 
     /// Claims the tenant for a while, or renews the lease. A new owner's epoch is higher than every one before, and higher than `beyond`, whatever was lost.

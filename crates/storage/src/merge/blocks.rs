@@ -1,16 +1,21 @@
 //! Neighbouring blocks of one month into one.
 
-use runnel_model::{Attribute, ContentSum, SHARDS, ValueType, shard_of};
+use runnel_model::{Attribute, ContentSum, Erasing, SHARDS, ValueType, shard_of};
 
 use super::{
     MergeError, Merged, NewBlock, UnprovedError,
-    stage::{Numbers, Stage, Vocabulary, scatter},
+    erased::erased_rows,
+    stage::{NOWHERE, Numbers, Stage, Vocabulary, scatter},
     target::{Target, ranges_for, shards_of},
 };
 use crate::{Block, BlockRef, block::IdForm};
 
-/// Merges blocks of one month and partition. Reads row group by row group, so that what is in memory is a few of them and the written bytes.
-pub(crate) fn merge_blocks(tenant: &str, inputs: &[(BlockRef, Block)]) -> Result<Merged, MergeError> {
+/// Merges blocks of one month and partition, without what is erased; nothing may be left then. Reads row group by row group, so that what is in memory is a few of them and the written bytes.
+pub(crate) fn merge_blocks(
+    tenant: &str,
+    inputs: &[(BlockRef, Block)],
+    erasing: &Erasing,
+) -> Result<Merged, MergeError> {
     let mut merged = Merged::default();
     let Some((first, _)) = inputs.first() else { return Ok(merged) };
     merged.events = inputs.iter().map(|(input, _)| input.events).sum();
@@ -33,7 +38,10 @@ pub(crate) fn merge_blocks(tenant: &str, inputs: &[(BlockRef, Block)]) -> Result
                 let read = block.read_events(*next);
                 let (batch, numbers) = read.map_err(|source| MergeError::Input { id: input.id, source })?;
                 *next += 1;
-                let assigned = assign(&batch, ranges);
+                let mut assigned = assign(&batch, ranges);
+                let erased = erased_rows(&batch, erasing);
+                merged.erased.note(&batch, &erased);
+                erased.iter().for_each(|&row| assigned[row as usize] = NOWHERE);
                 scatter(&batch, Numbers::Each(&numbers), &assigned, &mut stages, &mut vocabulary);
             }
         }
@@ -43,9 +51,12 @@ pub(crate) fn merge_blocks(tenant: &str, inputs: &[(BlockRef, Block)]) -> Result
     let first_sequence = inputs.iter().map(|(input, _)| input.first_sequence).min().unwrap_or(0);
     let last_sequence = inputs.iter().map(|(input, _)| input.last_sequence).max().unwrap_or(0);
     let (bytes, events, sum) = target.finish(tenant, first_sequence, last_sequence)?;
-    let found = sum.plus(merged.dropped.sum.0);
+    let found = sum.plus(merged.dropped.sum.0).plus(merged.erased.sum.0);
     if found != expected {
         return Err(UnprovedError { expected: expected.0, found: found.0 }.into());
+    }
+    if events == 0 {
+        return Ok(merged);
     }
     merged.blocks.push(NewBlock {
         month: first.month,

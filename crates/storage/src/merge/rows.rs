@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use runnel_model::{ContentSum, SHARDS, shard_of};
+use runnel_model::{ContentSum, Erasing, SHARDS, shard_of};
 
 use super::{
     Dropped, MergeError, Merged, Months, NewBlock, UnprovedError,
-    stage::{Numbers, Stage, Vocabulary, scatter},
+    erased::erased_rows,
+    stage::{NOWHERE, Numbers, Stage, Vocabulary, scatter},
     target::{Target, ranges_for, shards_of},
 };
 use crate::{JournalError, block::IdForm, journal};
@@ -37,11 +38,12 @@ impl StoredRow {
     }
 }
 
-/// A journal row that was read, and the month of each of its events.
+/// A journal row that was read, the month of each of its events, and which of them are erased.
 struct Source {
     number: u64,
     decoded: journal::Decoded,
     months: Vec<i32>,
+    erased: Vec<u32>,
 }
 
 /// The stages of one month.
@@ -52,9 +54,9 @@ struct Month {
     stages: usize,
 }
 
-/// Merges journal rows. Rows that cannot be read are named in the outcome and left out. Several rows that are of too many
+/// Merges journal rows, without what is erased. Rows that cannot be read are named in the outcome and left out. Several rows that are of too many
 /// months are refused; a single one becomes as many blocks as it has months.
-pub(crate) fn merge_rows(tenant: &str, rows: &[StoredRow]) -> Result<Merged, MergeError> {
+pub(crate) fn merge_rows(tenant: &str, rows: &[StoredRow], erasing: &Erasing) -> Result<Merged, MergeError> {
     let mut merged = Merged::default();
     let mut sources = Vec::with_capacity(rows.len());
     let mut months: BTreeMap<i32, Month> = BTreeMap::new();
@@ -75,13 +77,18 @@ pub(crate) fn merge_rows(tenant: &str, rows: &[StoredRow]) -> Result<Merged, Mer
         expected = expected.plus(decoded.content_sum.0);
         merged.events += decoded.batch.len() as u64;
         let of: Vec<i32> = decoded.batch.times.iter().map(|&time| calendar.of(time)).collect();
-        for month in &of {
-            months.entry(*month).or_insert(Month { events: 0, ranges: 1, stages: 0 }).events += 1;
+        let erased = erased_rows(&decoded.batch, erasing);
+        merged.erased.note(&decoded.batch, &erased);
+        let mut gone = erased.iter().peekable();
+        for (row, month) in of.iter().enumerate() {
+            if gone.next_if(|gone| **gone as usize == row).is_none() {
+                months.entry(*month).or_insert(Month { events: 0, ranges: 1, stages: 0 }).events += 1;
+            }
         }
         if rows.len() > 1 && months.len() > MONTHS {
             return Err(MergeError::Months);
         }
-        sources.push(Source { number: row.number, decoded, months: of });
+        sources.push(Source { number: row.number, decoded, months: of, erased });
     }
     let mut stages: Vec<Stage> = Vec::new();
     for month in months.values_mut() {
@@ -113,7 +120,7 @@ pub(crate) fn merge_rows(tenant: &str, rows: &[StoredRow]) -> Result<Merged, Mer
             bytes,
         });
     }
-    let found = found.plus(merged.dropped.sum.0);
+    let found = found.plus(merged.dropped.sum.0).plus(merged.erased.sum.0);
     if found != expected {
         return Err(UnprovedError { expected: expected.0, found: found.0 }.into());
     }
@@ -140,7 +147,12 @@ fn assign(source: &Source, months: &BTreeMap<i32, Month>) -> Vec<u32> {
     let mut shards = vec![u8::MAX; batch.strings.len()];
     let mut known: Option<(i32, &Month)> = None;
     let mut assigned = Vec::with_capacity(batch.len());
-    for (&visitor, &month) in batch.visitors.iter().zip(&source.months) {
+    let mut gone = source.erased.iter().peekable();
+    for (row, (&visitor, &month)) in batch.visitors.iter().zip(&source.months).enumerate() {
+        if gone.next_if(|gone| **gone as usize == row).is_some() {
+            assigned.push(NOWHERE);
+            continue;
+        }
         let shard = &mut shards[visitor as usize];
         if *shard == u8::MAX {
             *shard = shard_of(batch.strings.get(visitor)) as u8;

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use proptest::{prelude::*, strategy::ValueTree};
-use runnel_model::{ContentSum, EventBatch, content_hashes};
+use runnel_model::{ContentSum, Erasing, EventBatch, content_hashes};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Merged, StoredRow, merge_blocks, merge_rows};
@@ -47,15 +47,15 @@ proptest! {
     #[test]
     fn merging_at_once_or_in_parts_is_the_same(batches in prop::collection::vec(any_batch(), 1..6), split in 0usize..6) {
         let rows: Vec<StoredRow> = batches.iter().zip(1..).map(|(batch, number)| stored(number, batch)).collect();
-        let at_once = merge_rows("shop", &rows).unwrap();
+        let at_once = merge_rows("shop", &rows, &Erasing::default()).unwrap();
         prop_assert_eq!(at_once.events, batches.iter().map(|batch| batch.len() as u64).sum::<u64>());
         let split = split.min(rows.len());
         let mut id = 0;
-        let mut parts = opened(merge_rows("shop", &rows[..split]).unwrap(), &mut id);
-        parts.extend(opened(merge_rows("shop", &rows[split..]).unwrap(), &mut id));
+        let mut parts = opened(merge_rows("shop", &rows[..split], &Erasing::default()).unwrap(), &mut id);
+        parts.extend(opened(merge_rows("shop", &rows[split..], &Erasing::default()).unwrap(), &mut id));
         for block in &at_once.blocks {
             let month: Vec<_> = parts.iter().filter(|(part, _)| part.month == block.month).cloned().collect();
-            let merged = merge_blocks("shop", &month).unwrap();
+            let merged = merge_blocks("shop", &month, &Erasing::default()).unwrap();
             prop_assert_eq!(merged.blocks[0].content_sum, block.content_sum);
             prop_assert_eq!(merged.blocks[0].events, block.events);
             prop_assert_eq!(sum_of_block(&Block::open(merged.blocks[0].bytes.clone()).unwrap()), block.content_sum);
@@ -91,7 +91,7 @@ fn flipped_bits_are_seen_and_never_panic() {
             });
         }
     }
-    let merged = merge_rows("shop", &[stored(1, &all)]).unwrap();
+    let merged = merge_rows("shop", &[stored(1, &all)], &Erasing::default()).unwrap();
     let whole = merged.blocks[0].bytes.clone();
     let (checksum, content) = (xxh3_64(&whole), merged.blocks[0].content_sum);
     let read = |bytes: Vec<u8>| -> Option<ContentSum> {

@@ -188,8 +188,7 @@ async fn attempt(
 }
 
 /// Whoever reads a tenant's head keeps others from it until the end of the transaction.
-pub(super) const LOCK_HEAD: &str =
-    "SELECT sequence, journal_bytes, journal_events FROM heads WHERE tenant_id = $1 FOR NO KEY UPDATE";
+pub(super) const LOCK_HEAD: &str = "SELECT sequence, journal_bytes, journal_events, erasure_version FROM heads WHERE tenant_id = $1 FOR NO KEY UPDATE";
 
 pub(super) async fn insert_rows(
     connection: &mut Connection,

@@ -102,6 +102,19 @@ impl Database {
         self.read(Purpose::Query, None, |_| Box::pin(async { Ok(()) })).await
     }
 
+    pub(crate) async fn clock_ms(&self) -> Result<i64, Unavailable> {
+        self.read_one(Purpose::Query, None, |connection| {
+            Box::pin(async move {
+                let (now_ms,): (i64,) =
+                    sqlx::query_as("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+                        .fetch_one(connection)
+                        .await?;
+                Ok(now_ms)
+            })
+        })
+        .await
+    }
+
     pub(crate) async fn file_size(&self) -> Result<FileSize, Unavailable> {
         self.read(Purpose::Query, None, |connection| {
             Box::pin(async move {

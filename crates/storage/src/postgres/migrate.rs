@@ -11,8 +11,13 @@ use super::partitions::{TABLES, is_busy, not_turned};
 use crate::{backend::Purpose, point::point};
 
 /// What each version adds to the one before.
-pub(crate) const MIGRATIONS: [&str; 3] =
-    [include_str!("migrations/1.sql"), include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
+pub(crate) const MIGRATIONS: [&str; 5] = [
+    include_str!("migrations/1.sql"),
+    include_str!("migrations/2.sql"),
+    include_str!("migrations/3.sql"),
+    include_str!("migrations/4.sql"),
+    include_str!("migrations/5.sql"),
+];
 /// The newest version of the schema that is known.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 /// The oldest program, by the version that it knows, that can work with the schema as it is after all migrations.
@@ -98,6 +103,10 @@ async fn once(connection: &mut PgConnection, users: &[(&str, Purpose)]) -> Resul
     let found = version(&mut transaction).await?;
     if found < VERSION {
         point("mig.before_ddl").await?;
+        if found > 0 {
+            // In the order in which appends take them, so that neither waits for the other for ever.
+            transaction.execute("LOCK TABLE tenants, heads, chores IN ACCESS EXCLUSIVE MODE").await?;
+        }
         for migration in &MIGRATIONS[found.max(0) as usize..] {
             transaction.execute(sqlx::raw_sql(*migration)).await?;
             point("mig.between_steps").await?;
@@ -121,7 +130,10 @@ fn privileges(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
     match purpose {
         Purpose::Ingest => &[
             ("SELECT", "runnel_schema, tenants"),
-            ("SELECT, INSERT", "journal, journal_payloads, receipts, names, aliases"),
+            ("SELECT, INSERT", "journal, journal_payloads, receipts, names, aliases, secrets"),
+            ("DELETE", "aliases"),
+            ("SELECT, INSERT", "erasures"),
+            ("SELECT, INSERT, UPDATE", "erasing, tombstones"),
             ("SELECT, UPDATE", "heads"),
             ("SELECT, INSERT, UPDATE", "chores"),
         ],
@@ -133,15 +145,20 @@ fn privileges(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
                 "SELECT, INSERT, UPDATE, DELETE",
                 "chores, journal, journal_payloads, receipts, blocks, block_parts, drafts, findings, conflicts",
             ),
+            ("SELECT, UPDATE, DELETE", "erasing"),
+            ("SELECT, UPDATE", "erasures"),
+            ("SELECT, INSERT, UPDATE", "tombstones"),
+            ("SELECT", "secrets"),
         ],
         Purpose::Query => &[(
             "SELECT",
             "runnel_schema, tenants, chores, heads, journal, journal_payloads, receipts, blocks, block_parts, findings, \
-             conflicts, definitions, names, aliases, aggregate_states, aggregates, restatements",
+             conflicts, definitions, names, aliases, aggregate_states, aggregates, restatements, erasures, erasing",
         )],
         Purpose::Admin => &[
             ("SELECT", "runnel_schema"),
-            ("SELECT, INSERT, UPDATE", "tenants, keys, heads"),
+            ("SELECT, INSERT, UPDATE", "tenants, keys, heads, chores"),
+            ("INSERT", "erasures"),
             ("SELECT, INSERT, DELETE", "definitions"),
             ("SELECT, INSERT, UPDATE, DELETE", "aggregate_states, aggregates, restatements"),
         ],

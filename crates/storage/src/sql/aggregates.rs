@@ -25,8 +25,9 @@ impl Database {
         let owner = tenant.clone();
         self.read(Query, Some(tenant), move |connection| {
             Box::pin(async move {
-                let head: Option<(i64, i64, i64)> = sqlx::query_as(
-                    "SELECT sequence, definition_version, alias_version FROM heads WHERE tenant_id = $1",
+                let head: Option<(i64, i64, i64, i64, i64, Option<i64>)> = sqlx::query_as(
+                    "SELECT sequence, definition_version, alias_version, erasure_version, retentions, kept_from_ms \
+                     FROM heads WHERE tenant_id = $1",
                 )
                 .bind(owner.as_str())
                 .fetch_optional(&mut *connection)
@@ -47,8 +48,17 @@ impl Database {
                     start_ms,
                     body: Some(Bytes::from(body)),
                 });
-                let head = head.map_or(Versions::default(), versions);
-                Ok(Aggregates { head, state, cells: cells.collect() })
+                let cells = cells.collect();
+                Ok(match head {
+                    Some((sequence, definition, alias, erasure, retentions, kept_from_ms)) => Aggregates {
+                        head: versions((sequence, definition, alias, erasure)),
+                        retentions: retentions as u64,
+                        kept_from_ms,
+                        state,
+                        cells,
+                    },
+                    None => Aggregates { state, cells, ..Aggregates::default() },
+                })
             })
         })
         .await
@@ -98,23 +108,28 @@ impl Database {
     }
 }
 
-fn versions((sequence, definition, alias): (i64, i64, i64)) -> Versions {
-    Versions { sequence: sequence as u64, definition: definition as u64, alias: alias as u64 }
+fn versions((sequence, definition, alias, erasure): (i64, i64, i64, i64)) -> Versions {
+    Versions {
+        sequence: sequence as u64,
+        definition: definition as u64,
+        alias: alias as u64,
+        erasure: erasure as u64,
+    }
 }
 
 async fn state(
     connection: &mut Connection,
     tenant: &TenantName,
 ) -> Result<Option<AggregateState>, sqlx::Error> {
-    let row: Option<(i64, i64, i64, i64, Vec<u8>)> = sqlx::query_as(
-        "SELECT number, sequence, definition, alias, body FROM aggregate_states WHERE tenant_id = $1",
+    let row: Option<(i64, i64, i64, i64, i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT number, sequence, definition, alias, erasure, body FROM aggregate_states WHERE tenant_id = $1",
     )
     .bind(tenant.as_str())
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|(number, sequence, definition, alias, body)| AggregateState {
+    Ok(row.map(|(number, sequence, definition, alias, erasure, body)| AggregateState {
         number: number as u64,
-        made_of: versions((sequence, definition, alias)),
+        made_of: versions((sequence, definition, alias, erasure)),
         body: Bytes::from(body),
     }))
 }
@@ -127,12 +142,12 @@ async fn take_turn(
 ) -> Result<bool, sqlx::Error> {
     let statement = match change.expected {
         0 => {
-            "INSERT INTO aggregate_states (number, sequence, definition, alias, body, tenant_id) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id) DO NOTHING"
+            "INSERT INTO aggregate_states (number, sequence, definition, alias, erasure, body, tenant_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant_id) DO NOTHING"
         }
         _ => {
-            "UPDATE aggregate_states SET number = $1, sequence = $2, definition = $3, alias = $4, body = $5 \
-             WHERE tenant_id = $6 AND number = $7"
+            "UPDATE aggregate_states SET number = $1, sequence = $2, definition = $3, alias = $4, erasure = $5, \
+             body = $6 WHERE tenant_id = $7 AND number = $8"
         }
     };
     let mut query = sqlx::query(statement)
@@ -140,6 +155,7 @@ async fn take_turn(
         .bind(change.made_of.sequence as i64)
         .bind(change.made_of.definition as i64)
         .bind(change.made_of.alias as i64)
+        .bind(change.made_of.erasure as i64)
         .bind(&change.body[..])
         .bind(tenant.as_str());
     if change.expected > 0 {

@@ -26,6 +26,8 @@ pub(super) const DRAFT_MS: i64 = 60 * 60_000;
 const ROWS: i64 = 32;
 const RECEIPTS: i64 = 500;
 const PARTS: i64 = 8;
+/// An instant at which everything is old.
+const EVER_MS: i64 = i64::MAX / 2;
 /// Tenants that one call sweeps at most. The others are the first ones of the next.
 const TENANTS: i64 = 1_000;
 
@@ -135,6 +137,14 @@ impl Database {
         self.settle(tenant, now_ms).await
     }
 
+    /// Frees what was retired, however short ago, and what is being written, which whoever compacts alone knows to be left over.
+    pub(crate) async fn purge(&self, tenant: &TenantName) -> Result<(), Unavailable> {
+        for leftover in [Leftover::Rows, Leftover::Blocks, Leftover::Drafts] {
+            while self.delete(leftover, tenant, EVER_MS).await? > 0 {}
+        }
+        Ok(())
+    }
+
     /// One short transaction. Gives how much it deleted.
     async fn delete(&self, leftover: Leftover, tenant: &TenantName, now_ms: i64) -> Result<u64, Unavailable> {
         let owner = tenant.clone();
@@ -192,7 +202,7 @@ async fn settle(connection: &mut Connection, tenant: &TenantName, now_ms: i64) -
     }
     let deleted = match next {
         Some(_) => 0,
-        None => sqlx::query("DELETE FROM chores WHERE tenant_id = $1 AND waiting = 0")
+        None => sqlx::query("DELETE FROM chores WHERE tenant_id = $1 AND waiting = 0 AND erasing = 0")
             .bind(tenant.as_str())
             .execute(&mut *connection)
             .await?

@@ -308,6 +308,7 @@ async fn swap_in(
         take_from_backlog(connection, tenant, *bytes as i64, *events as i64).await?;
     }
     count_dropped(connection, tenant, &swap.dropped).await?;
+    count_erased(connection, tenant, swap.erased as i64).await?;
     note(connection, tenant, false, now_ms + RETIRED_MS).await?;
     point("drn.before_commit").await?;
     Ok(true)
@@ -459,6 +460,23 @@ async fn count_dropped(
             .bind(tenant.as_str())
             .execute(connection)
             .await?;
+    }
+    Ok(())
+}
+
+async fn count_erased(
+    connection: &mut Connection,
+    tenant: &TenantName,
+    events: i64,
+) -> Result<(), sqlx::Error> {
+    if events == 0 {
+        return Ok(());
+    }
+    for statement in [
+        "UPDATE heads SET erased_events = erased_events + $1 WHERE tenant_id = $2",
+        "UPDATE erasures SET events = events + $1 WHERE tenant_id = $2 AND done_ms IS NULL",
+    ] {
+        sqlx::query(statement).bind(events).bind(tenant.as_str()).execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -9,6 +9,10 @@ use crate::{
 
 type KeyRow = (String, String, i64, Vec<u8>, String, i64, Option<i64>, Option<i64>);
 
+fn record(name: TenantName, created_ms: i64, days: Option<i64>) -> TenantRecord {
+    TenantRecord { name, created_ms, retention_days: days.and_then(|days| u32::try_from(days).ok()) }
+}
+
 impl Database {
     pub(crate) async fn create_tenant(
         &self,
@@ -34,7 +38,7 @@ impl Database {
                     .execute(connection)
                     .await
                     .map_err(unavailable)?;
-                Ok(TenantRecord { name: tenant, created_ms: now_ms })
+                Ok(TenantRecord { name: tenant, created_ms: now_ms, retention_days: None })
             })
         })
         .await
@@ -44,12 +48,12 @@ impl Database {
         let tenant = name.clone();
         self.read_one(Admin, None, move |connection| {
             Box::pin(async move {
-                let row: Option<(i64,)> =
-                    sqlx::query_as("SELECT created_ms FROM tenants WHERE tenant_id = $1")
+                let row: Option<(i64, Option<i64>)> =
+                    sqlx::query_as("SELECT created_ms, retention_days FROM tenants WHERE tenant_id = $1")
                         .bind(tenant.as_str())
                         .fetch_optional(connection)
                         .await?;
-                Ok(row.map(|(created_ms,)| TenantRecord { name: tenant, created_ms }))
+                Ok(row.map(|(created_ms, days)| record(tenant, created_ms, days)))
             })
         })
         .await
@@ -64,15 +68,15 @@ impl Database {
         let limit = limit.min(limits::PAGE) as i64;
         self.read_one(Admin, None, move |connection| {
             Box::pin(async move {
-                let rows: Vec<(String, i64)> = sqlx::query_as(
-                    "SELECT tenant_id, created_ms FROM tenants WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2",
+                let rows: Vec<(String, i64, Option<i64>)> = sqlx::query_as(
+                    "SELECT tenant_id, created_ms, retention_days FROM tenants WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2",
                 )
                 .bind(after)
                 .bind(limit)
                 .fetch_all(connection)
                 .await?;
                 rows.into_iter()
-                    .map(|(name, created_ms)| Ok(TenantRecord { name: tenant(&name)?, created_ms }))
+                    .map(|(name, created_ms, days)| Ok(record(tenant(&name)?, created_ms, days)))
                     .collect()
             })
         })

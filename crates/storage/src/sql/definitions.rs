@@ -141,8 +141,8 @@ impl Database {
                     lower_version(connection, &owner).await.map_err(unavailable)?;
                     return Ok(false);
                 };
-                bury(connection, &owner, &kind, &name, version, now_ms).await.map_err(unavailable)?;
-                Ok(true)
+                let gone = replace(connection, &owner, &kind, &name, version, None, now_ms).await;
+                gone.map(|()| true).map_err(unavailable)
             })
         })
         .await
@@ -165,15 +165,18 @@ impl Database {
                 if raised != expected + 1 {
                     return Err(SaveDefinitionError::VersionConflict { found: raised - 1 });
                 }
-                for DefinitionChange { kind, name, body } in changes {
+                for DefinitionChange { kind, name, body, only_newest } in changes {
                     let newest = newest(connection, &owner, &kind, &name).await.map_err(unavailable)?;
                     let version = newest.map_or(0, |(version, _, _)| version);
                     let changed = match &body {
+                        Some(body) if only_newest => {
+                            replace(connection, &owner, &kind, &name, version + 1, Some(body), now_ms).await
+                        }
                         Some(body) => {
                             insert(connection, &owner, &kind, &name, version + 1, Some(body), now_ms).await
                         }
                         None if version == 0 => Ok(()),
-                        None => bury(connection, &owner, &kind, &name, version, now_ms).await,
+                        None => replace(connection, &owner, &kind, &name, version, None, now_ms).await,
                     };
                     changed.map_err(unavailable)?;
                 }
@@ -200,13 +203,14 @@ async fn version(connection: &mut Connection, tenant: &TenantName) -> Result<u64
     Ok(row.map_or(0, |(version,)| version as u64))
 }
 
-/// Takes all versions of a name away and leaves a note of the last one's number.
-async fn bury(
+/// Takes all versions of a name away and leaves one of this number; without a body, a note that it was deleted.
+async fn replace(
     connection: &mut Connection,
     tenant: &TenantName,
     kind: &str,
     name: &str,
     version: i64,
+    body: Option<&[u8]>,
     now_ms: i64,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM definitions WHERE tenant_id = $1 AND kind = $2 AND name = $3")
@@ -215,7 +219,7 @@ async fn bury(
         .bind(name)
         .execute(&mut *connection)
         .await?;
-    insert(connection, tenant, kind, name, version, None, now_ms).await
+    insert(connection, tenant, kind, name, version, body, now_ms).await
 }
 
 fn record(name: String, (version, body, saved_ms): Newest) -> Option<DefinitionRecord> {

@@ -9,6 +9,8 @@ pub(super) struct Head {
     pub(super) sequence: u64,
     pub(super) journal_bytes: u64,
     pub(super) journal_events: u64,
+    /// The newest erasure.
+    pub(super) erasure: u64,
 }
 
 /// Reads a tenant's head. Where several may write at a time, others wait for the end of the transaction.
@@ -16,11 +18,12 @@ pub(super) async fn lock_head(
     connection: &mut Connection,
     tenant: &TenantName,
 ) -> Result<Option<Head>, sqlx::Error> {
-    let head: Option<(i64, i64, i64)> =
+    let head: Option<(i64, i64, i64, i64)> =
         sqlx::query_as(LOCK_HEAD).bind(tenant.as_str()).fetch_optional(connection).await?;
-    Ok(head.map(|(sequence, journal_bytes, journal_events)| Head {
+    Ok(head.map(|(sequence, journal_bytes, journal_events, erasure)| Head {
         sequence: sequence as u64,
         journal_bytes: journal_bytes as u64,
         journal_events: journal_events as u64,
+        erasure: erasure as u64,
     }))
 }

@@ -1,4 +1,4 @@
-//! Who is who: a log of what was said about ids. Rows never change, and their numbers have no gaps.
+//! Who is who: a log of what was said about ids. Rows never change; an erasure deletes those of a person.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,7 +6,9 @@ use runnel_model::{Claim, ClaimKind, Identities, TenantName, limits};
 
 use super::{
     Connection, Database, Dialect,
+    erasures::erased,
     failure::unavailable,
+    head::lock_head,
     rows::TOGETHER,
     sqlx::{self, QueryBuilder},
 };
@@ -39,9 +41,20 @@ impl Database {
                     let at_ms = earliest.entry(pair).or_insert(claim.at_ms);
                     *at_ms = claim.at_ms.min(*at_ms);
                 }
+                let both = identifications.iter().flat_map(|one| [&*one.anonymous, &*one.known]);
+                let erased = erased(connection, &owner, &both.collect()).await.map_err(unavailable)?;
+                let is_erased = |one: &Identification| {
+                    [&one.anonymous, &one.known]
+                        .into_iter()
+                        .any(|id| erased.get(id).is_some_and(|until_ms| one.at_ms <= *until_ms))
+                };
                 // What is said again, or of a later time, tells nothing new.
                 let (mut new, mut fates) = (Vec::new(), Vec::with_capacity(identifications.len()));
                 for one in &identifications {
+                    if is_erased(one) {
+                        fates.push(None);
+                        continue;
+                    }
                     let pair = (one.anonymous.clone(), one.known.clone());
                     if earliest.get(&pair).is_some_and(|at_ms| *at_ms <= one.at_ms) {
                         fates.push(Some(false));
@@ -72,6 +85,7 @@ impl Database {
                 drop(people.add(noted.iter().chain(&new)));
                 let claimed = identifications.iter().zip(fates).map(|(one, fate)| Claimed {
                     new: fate == Some(true),
+                    erased: is_erased(one),
                     standing: fate.and(people.standing(&one.anonymous, &one.known)),
                     belongs_to: people
                         .link(&one.anonymous)
@@ -94,6 +108,8 @@ impl Database {
         let (owner, from, into) = (tenant.clone(), from.to_owned(), into.to_owned());
         self.write(Ingest, Some(tenant), move |connection| {
             Box::pin(async move {
+                // Whoever is erased at this moment was so before, or is with what is said here.
+                lock_head(connection, &owner).await.map_err(unavailable)?;
                 let claims = around(connection, &owner, [&*from, &*into]).await.map_err(unavailable)?;
                 let mut claims = claims.ok_or(IdentityMergeError::TooManyIds)?;
                 let mut people = Identities::default();
@@ -190,7 +206,7 @@ async fn about(
 }
 
 /// Every claim that has to do with these ids, or with ids that such claims name, and so on, by number; `None` when there are too many.
-async fn around<const N: usize>(
+pub(super) async fn around<const N: usize>(
     connection: &mut Connection,
     tenant: &TenantName,
     ids: [&str; N],

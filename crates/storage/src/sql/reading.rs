@@ -1,10 +1,13 @@
 //! What readers, audits and compaction read.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use runnel_model::{ContentSum, TenantName};
 
 use super::{
     Connection, Database, Dialect,
+    erasures::erasing,
     sqlx::{self, QueryBuilder},
 };
 use crate::{
@@ -20,7 +23,7 @@ impl Database {
     pub(crate) async fn newest(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
         let owner = tenant.clone();
         self.read_one(Query, Some(tenant), move |connection| {
-            Box::pin(async move { Ok(newest(connection, &owner).await?.0) })
+            Box::pin(async move { Ok(newest(connection, &owner).await?.sequence) })
         })
         .await
     }
@@ -71,12 +74,13 @@ impl Database {
         self.read(Query, Some(tenant), move |connection| {
             Box::pin(async move {
                 let listing = listing(connection, &owner, 0).await?;
-                let row: Option<(i64, i64)> =
-                    sqlx::query_as("SELECT accepted_events, dropped_events FROM heads WHERE tenant_id = $1")
-                        .bind(owner.as_str())
-                        .fetch_optional(&mut *connection)
-                        .await?;
-                let (accepted, dropped) = row.unwrap_or_default();
+                let row: Option<(i64, i64, i64)> = sqlx::query_as(
+                    "SELECT accepted_events, dropped_events, erased_events FROM heads WHERE tenant_id = $1",
+                )
+                .bind(owner.as_str())
+                .fetch_optional(&mut *connection)
+                .await?;
+                let (accepted, dropped, erased) = row.unwrap_or_default();
                 let quarantine: Vec<(i64, i64, Option<String>)> = sqlx::query_as(
                     "SELECT sequence, events, reason FROM journal \
                      WHERE tenant_id = $1 AND quarantined_ms IS NOT NULL ORDER BY sequence",
@@ -91,10 +95,27 @@ impl Database {
                 let totals = Totals {
                     accepted: accepted as u64,
                     dropped: dropped as u64,
+                    erased: erased as u64,
                     lost,
                     quarantine: quarantine.collect(),
                 };
                 Ok((listing, totals))
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn quarantined_events(&self, tenant: &TenantName) -> Result<u64, Unavailable> {
+        let owner = tenant.clone();
+        self.read_one(Query, Some(tenant), move |connection| {
+            Box::pin(async move {
+                let rows: Vec<(i64,)> = sqlx::query_as(
+                    "SELECT events FROM journal WHERE tenant_id = $1 AND quarantined_ms IS NOT NULL ORDER BY sequence",
+                )
+                .bind(owner.as_str())
+                .fetch_all(connection)
+                .await?;
+                Ok(rows.into_iter().map(|(events,)| events as u64).sum())
             })
         })
         .await
@@ -206,13 +227,13 @@ impl Database {
         .await
     }
 
-    /// Contents that lost to another of the same identity, for identities from `from` up to and including `until`; and how many there are for all identities.
+    /// Contents that lost to another of the same identity, for identities from `from` up to and including `until`; and how many there are for all identities, with how many events were erased.
     pub(crate) async fn conflicts(
         &self,
         tenant: &TenantName,
         from: Vec<u8>,
         until: Vec<u8>,
-    ) -> Result<(Vec<(Vec<u8>, ContentSum)>, u64), Unavailable> {
+    ) -> Result<(Vec<(Vec<u8>, ContentSum)>, (u64, u64)), Unavailable> {
         let owner = tenant.clone();
         self.read(Query, Some(tenant), move |connection| {
             Box::pin(async move {
@@ -251,22 +272,42 @@ impl Database {
     }
 }
 
-async fn lost(connection: &mut Connection, tenant: &TenantName) -> Result<u64, sqlx::Error> {
+/// How many contents are noted as lost, and how many events were erased, such contents among them.
+async fn lost(connection: &mut Connection, tenant: &TenantName) -> Result<(u64, u64), sqlx::Error> {
     let (lost,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM conflicts WHERE tenant_id = $1")
         .bind(tenant.as_str())
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await?;
-    Ok(lost as u64)
+    let erased: Option<(i64,)> = sqlx::query_as("SELECT erased_events FROM heads WHERE tenant_id = $1")
+        .bind(tenant.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok((lost as u64, erased.map_or(0, |(erased,)| erased as u64)))
 }
 
-/// The numbers of the newest batch and of the newest claim about who is who.
-async fn newest(connection: &mut Connection, tenant: &TenantName) -> Result<(u64, u64), sqlx::Error> {
-    let row: Option<(i64, i64)> =
-        sqlx::query_as("SELECT sequence, alias_version FROM heads WHERE tenant_id = $1")
-            .bind(tenant.as_str())
-            .fetch_optional(connection)
-            .await?;
-    Ok(row.map_or((0, 0), |(sequence, alias)| (sequence as u64, alias as u64)))
+/// The numbers of the newest batch, claim about who is who, and erasure.
+#[derive(Default)]
+struct Newest {
+    sequence: u64,
+    alias: u64,
+    erasure: u64,
+    /// From when on events are kept.
+    kept_from_ms: Option<i64>,
+}
+
+async fn newest(connection: &mut Connection, tenant: &TenantName) -> Result<Newest, sqlx::Error> {
+    let row: Option<(i64, i64, i64, Option<i64>)> = sqlx::query_as(
+        "SELECT sequence, alias_version, erasure_version, kept_from_ms FROM heads WHERE tenant_id = $1",
+    )
+    .bind(tenant.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map_or(Newest::default(), |(sequence, alias, erasure, kept_from_ms)| Newest {
+        sequence: sequence as u64,
+        alias: alias as u64,
+        erasure: erasure as u64,
+        kept_from_ms,
+    }))
 }
 
 async fn listing(
@@ -275,7 +316,11 @@ async fn listing(
     after: u64,
 ) -> Result<Listing, sqlx::Error> {
     let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let (sequence, alias) = newest(connection, tenant).await?;
+    let Newest { sequence, alias, erasure, kept_from_ms } = newest(connection, tenant).await?;
+    let erasing = match erasure {
+        0 => Arc::default(),
+        _ => Arc::new(erasing(connection, tenant, kept_from_ms).await?),
+    };
     let journal: Vec<(i64, i64, i64)> = sqlx::query_as(
         "SELECT sequence, events, bytes FROM journal \
          WHERE tenant_id = $1 AND sequence > $2 AND retired_ms IS NULL AND quarantined_ms IS NULL ORDER BY sequence",
@@ -306,5 +351,5 @@ async fn listing(
         events: events as u64,
         bytes: bytes as u64,
     });
-    Ok(Listing { sequence, alias, journal: journal.collect(), blocks: blocks.collect() })
+    Ok(Listing { sequence, alias, erasure, erasing, journal: journal.collect(), blocks: blocks.collect() })
 }

@@ -123,6 +123,10 @@ pub(super) async fn write(
             });
             continue;
         }
+        if row.events > 0 && row.erasure != head.erasure {
+            outcomes.push(Err(AppendError::Erased));
+            continue;
+        }
         let total = head.journal_bytes + bytes + row.payload.len() as u64;
         if row.events > 0 && total > backlog_bytes {
             outcomes.push(Err(AppendError::Backlog {

@@ -17,7 +17,10 @@ pub(crate) async fn tenants_are_listed_by_name(store: &Store) {
     let a = TenantName::parse("a").unwrap();
     let again = store.create_tenant(&a, NOW + 1).await;
     assert!(matches!(again, Err(CreateTenantError::AlreadyExists(name)) if name == a));
-    assert_eq!(store.get_tenant(&a).await.unwrap(), Some(TenantRecord { name: a.clone(), created_ms: NOW }));
+    assert_eq!(
+        store.get_tenant(&a).await.unwrap(),
+        Some(TenantRecord { name: a.clone(), created_ms: NOW, retention_days: None })
+    );
     let names =
         |records: Vec<TenantRecord>| records.iter().map(|record| record.name.to_string()).collect::<Vec<_>>();
     assert_eq!(names(store.list_tenants(None, 2).await.unwrap()), ["a", "b"]);
@@ -115,6 +118,7 @@ pub(crate) async fn definitions_change_together_or_not_at_all(store: &Store) {
         kind: "conversion".to_owned(),
         name: name.to_owned(),
         body: body.map(Bytes::from),
+        only_newest: false,
     };
     let nowhere = store.change_definitions(&shop, vec![change("a", Some("1"))], 0, 1).await;
     assert!(matches!(nowhere, Err(SaveDefinitionError::TenantUnknown(_))));
@@ -134,6 +138,17 @@ pub(crate) async fn definitions_change_together_or_not_at_all(store: &Store) {
     assert_eq!(named().await, [("b".to_owned(), 2)]);
     assert_eq!(store.change_definitions(&shop, vec![change("a", Some("3"))], 2, 3).await.unwrap(), 3);
     assert_eq!(named().await, [("a".to_owned(), 2), ("b".to_owned(), 2)], "the count goes on");
+    let only = DefinitionChange { only_newest: true, ..change("b", Some("3")) };
+    store.change_definitions(&shop, vec![only], 3, 4).await.unwrap();
+    let get = |version| store.get_definition(&shop, "conversion", "b", version);
+    assert_eq!((get(2).await.unwrap(), get(0).await.unwrap().map(|found| found.version)), (None, Some(3)));
+}
+
+/// A store that many processes use has a clock of its own.
+pub(crate) async fn a_shared_store_tells_the_time(store: &Store) {
+    let before = store.clock_ms().await.unwrap();
+    let after = store.clock_ms().await.unwrap();
+    assert!(before <= after && before.is_none_or(|now_ms| now_ms > NOW / 2), "{before:?}, {after:?}");
 }
 
 pub(crate) async fn the_janitor_deletes_receipts(store: &Store) {

@@ -32,10 +32,10 @@ async fn cancelled(redis: &Redis) {
     for number in 0..TENANTS {
         let (name, visitors) = (tenant(), (0..number).map(|visitor| seen(visitor, NOW)).collect::<Vec<_>>());
         for shard in 0..4 {
-            let shards = patient.sessions(&name, NOW);
+            let shards = patient.sessions(&name, NOW, 0);
             shards.reset(shard, 1_000 + number, 5_000 + number, &visitors, NOW).await.unwrap();
         }
-        tenants.push(hot.sessions(&name, NOW));
+        tenants.push(hot.sessions(&name, NOW, 0));
     }
     let workers: Vec<_> =
         (0..8).map(|worker| tokio::spawn(work(tenants.clone(), Random(worker), calls() / 8))).collect();

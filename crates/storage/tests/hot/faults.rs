@@ -68,7 +68,7 @@ async fn until_back(sessions: &Sessions) -> (usize, usize, usize) {
 }
 
 async fn everything_is_forgotten(redis: Redis) {
-    let sessions = patient(&redis).await.sessions(&tenant(), NOW);
+    let sessions = patient(&redis).await.sessions(&tenant(), NOW, 0);
     fill(&sessions).await;
     assert_eq!(look(&sessions).await, (SHARDS, 0, 0));
     redis.flush_all().unwrap();
@@ -94,7 +94,7 @@ async fn a_cluster_that_forgot_everything_has_nothing_rather_than_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_forgot_loses_its_shards_and_no_others() {
     let Some(redis) = three() else { return };
-    let sessions = patient(&redis).await.sessions(&tenant(), NOW);
+    let sessions = patient(&redis).await.sessions(&tenant(), NOW, 0);
     fill(&sessions).await;
     redis.flush(1).unwrap();
     let (right, lost, away) = look(&sessions).await;
@@ -131,7 +131,7 @@ async fn it_fails_and_heals(
     heal: impl Fn(&Redis),
 ) -> (usize, usize, usize) {
     let (hot, name) = (usual(&redis).await, tenant());
-    let sessions = hot.sessions(&name, NOW);
+    let sessions = hot.sessions(&name, NOW, 0);
     fill(&sessions).await;
     assert_eq!(until_back(&sessions).await, (SHARDS, 0, 0));
     fail(&redis);
@@ -196,7 +196,7 @@ async fn the_other_nodes_answer_while_one_stands_still() {
     for node in 0..3 {
         redis.cli(node, &["config", "set", "cluster-require-full-coverage", "no"]).unwrap();
     }
-    let sessions = usual(&redis).await.sessions(&tenant(), NOW);
+    let sessions = usual(&redis).await.sessions(&tenant(), NOW, 0);
     fill(&sessions).await;
     let whole = until_back(&sessions).await;
     assert_eq!(whole, (SHARDS, 0, 0));
@@ -212,7 +212,7 @@ async fn the_other_nodes_answer_while_one_stands_still() {
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_that_move_to_another_node_are_found_there() {
     let Some(redis) = three() else { return };
-    let sessions = patient(&redis).await.sessions(&tenant(), NOW);
+    let sessions = patient(&redis).await.sessions(&tenant(), NOW, 0);
     fill(&sessions).await;
     let id = |node| redis.cli(node, &["cluster", "myid"]).unwrap();
     let (from, to) = (id(0), id(1));
@@ -239,7 +239,7 @@ async fn shards_that_move_to_another_node_are_found_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shard_of_which_a_part_is_gone_is_lost() {
     let Some(redis) = single() else { return };
-    let sessions = patient(&redis).await.sessions(&tenant(), NOW);
+    let sessions = patient(&redis).await.sessions(&tenant(), NOW, 0);
     fill(&sessions).await;
     let keys = redis.cli(0, &["keys", "*"]).unwrap();
     let keys: Vec<&str> = keys.lines().collect();
@@ -272,7 +272,7 @@ async fn a_server_that_throws_away_some_of_it_never_counts_wrong() {
     let hot = Hot::open(&options).await.unwrap();
     let (mut right, mut lost) = (0, 0);
     for _ in 0..8 {
-        let sessions = hot.sessions(&tenant(), NOW);
+        let sessions = hot.sessions(&tenant(), NOW, 0);
         for shard in 0..SHARDS {
             let visitors: Vec<Seen> = (0..shard as u64 * 20).map(|visitor| seen(visitor, NOW)).collect();
             match sessions.reset(shard, 1, 1, &visitors, NOW).await {

@@ -25,7 +25,7 @@ pub(crate) fn seen(visitor: u64, time_ms: i64) -> Seen {
 
 /// Sessions of a new tenant whose every shard is there, complete up to a number.
 pub(crate) async fn filled(hot: &Hot, sequence: u64) -> Sessions {
-    let sessions = hot.sessions(&tenant(), NOW);
+    let sessions = hot.sessions(&tenant(), NOW, 0);
     for shard in 0..SHARDS {
         sessions.reset(shard, 1, sequence, &[], NOW).await.unwrap();
     }
@@ -105,7 +105,7 @@ pub(crate) async fn any_order_of_the_same_events_counts_the_same(hot: &Hot) {
 }
 
 pub(crate) async fn a_shard_that_is_not_there_is_lost(hot: &Hot) {
-    let sessions = hot.sessions(&tenant(), NOW);
+    let sessions = hot.sessions(&tenant(), NOW, 0);
     assert!(matches!(sessions.count(0, NOW).await, Err(HotError::Lost)));
     assert!(matches!(sessions.apply(0, step(0, 1), &[seen(1, NOW)], NOW).await, Err(HotError::Lost)));
     assert!(sessions.count_all(NOW).await.iter().all(|count| matches!(count, Err(HotError::Lost))));
@@ -171,7 +171,7 @@ pub(crate) async fn an_older_owner_is_fenced(hot: &Hot) {
 }
 
 pub(crate) async fn one_process_owns_a_tenant_at_a_time(hot: &Hot) {
-    let sessions = hot.sessions(&tenant(), NOW);
+    let sessions = hot.sessions(&tenant(), NOW, 0);
     let (one, other) = (Holder::random(), Holder::random());
     let epoch = |claim: Claim| match claim {
         Claim::Granted { epoch } => epoch,
@@ -211,7 +211,8 @@ pub(crate) async fn time_does_not_go_back(hot: &Hot) {
 
 pub(crate) async fn tenants_and_shards_do_not_mix(hot: &Hot) {
     let name = tenant();
-    let (old, new, other) = (hot.sessions(&name, NOW), hot.sessions(&name, NOW + 1), filled(hot, 0).await);
+    let (old, new, other) =
+        (hot.sessions(&name, NOW, 0), hot.sessions(&name, NOW + 1, 0), filled(hot, 0).await);
     for shard in 0..SHARDS {
         let visitors: Vec<Seen> = (0..shard as u64).map(|visitor| seen(visitor, NOW)).collect();
         old.reset(shard, 1, 100 + shard as u64, &visitors, NOW).await.unwrap();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use runnel_model::TenantName;
-use runnel_storage::{PostgresOptions, Store};
+use runnel_storage::Store;
 use tokio::time::{Instant, sleep};
 
 use super::{ASLEEP, HOUR, open, options, server, sql, until};
@@ -56,7 +56,7 @@ async fn an_hour_that_has_no_partition_leaves_the_next_ones_theirs() {
     assert!(said.contains("would be violated by some row"), "{said}");
 
     let store = open(&database).await;
-    assert_eq!(sql(&database, VERSION), "1|3|1");
+    assert_eq!(sql(&database, VERSION), "1|5|1");
     assert_eq!([hour, hour + 1, hour + 2].map(partition), ["f|f", "t|t", "t|t"]);
     store.create_tenant(&shop(), NOW).await.unwrap();
     sql(&database, "UPDATE heads SET sequence = 1 WHERE tenant_id = 'shop'");
@@ -74,23 +74,15 @@ async fn an_hour_that_has_no_partition_leaves_the_next_ones_theirs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_schema_changes_while_others_work() {
     let database = version_1();
-    // One who works with the first version: its appends are the same.
-    sql(&database, "UPDATE runnel_schema SET version = 3");
-    let older = PostgresOptions {
-        migrate: false,
-        connections: 4,
-        ..PostgresOptions::new(server().url(&database, "owner"))
-    };
-    let older = Store::open_postgres(&older).await.unwrap();
-    sql(&database, "UPDATE runnel_schema SET version = 1");
+    // One who works with the first version.
     let held = Arc::new(AtomicBool::new(true));
     let appends = tokio::spawn({
-        let (store, held) = (older.clone(), held.clone());
+        let (database, held) = (database.clone(), held.clone());
         async move {
             let (mut batches, mut longest) = (0, Duration::ZERO);
             while held.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                first_append(&store, batches).await;
+                older_append(&database, batches).await;
                 longest = longest.max(began.elapsed());
                 batches += 1;
                 sleep(Duration::from_millis(5)).await;
@@ -128,12 +120,13 @@ async fn the_schema_changes_while_others_work() {
     // However slow the machine: each wait of a migration lets some by, before and behind it.
     assert!(batches > 3, "{batches} appends");
     // One changed it, the other one found it changed: a column cannot be added twice.
-    assert_eq!(sql(&database, VERSION), "1|3|1");
+    assert_eq!(sql(&database, VERSION), "1|5|1");
     assert_eq!(sql(&database, "SELECT max(lease_token) FROM chores"), "0");
     // Who was there before works on, beside those who came.
-    for (number, store) in (batches..).zip([&older, &stores[0], &stores[1]]) {
+    for (number, store) in (batches..).zip([&stores[0], &stores[1]]) {
         first_append(store, number).await;
     }
+    older_append(&database, batches + 2).await;
     let backlog = stores[0].backlog().await.unwrap();
     assert_eq!(backlog.iter().map(|waiting| waiting.events).sum::<u64>(), u64::from(batches + 3) * 10);
 }
@@ -143,4 +136,23 @@ async fn first_append(store: &Store, number: u32) {
     let tenant = TenantName::parse(&format!("tenant-{number}")).unwrap();
     store.create_tenant(&tenant, NOW).await.unwrap();
     store.append(&tenant, admitted(&distinct(0, 10)), NOW).await.unwrap();
+}
+
+/// The same as a program did it that knows only the first version.
+async fn older_append(database: &str, number: u32) {
+    let tenant = format!("'tenant-{number}'");
+    let statements = format!(
+        "BEGIN; SELECT set_config('runnel.tenant', {tenant}, true); \
+         INSERT INTO tenants (tenant_id, created_ms) VALUES ({tenant}, {NOW}); \
+         INSERT INTO heads (tenant_id) VALUES ({tenant}); \
+         SELECT sequence FROM heads WHERE tenant_id = {tenant} FOR NO KEY UPDATE; \
+         INSERT INTO journal (tenant_id, sequence, hour, created_ms, events, bytes, raw_bytes, content_sum) \
+         VALUES ({tenant}, 1, 0, {NOW}, 10, 1, 1, ''); \
+         UPDATE heads SET sequence = 1, journal_bytes = 1, journal_events = 10, accepted_events = 10 \
+         WHERE tenant_id = {tenant}; \
+         INSERT INTO chores (tenant_id, waiting, sweep_ms) VALUES ({tenant}, 1, {NOW}) \
+         ON CONFLICT (tenant_id) DO UPDATE SET waiting = 1; COMMIT"
+    );
+    let database = database.to_owned();
+    tokio::task::spawn_blocking(move || sql(&database, &statements)).await.unwrap();
 }

@@ -105,6 +105,9 @@
 
 {{- define "runnel.segmentationEnv" -}}
 {{ include "runnel.secretEnv" (dict "name" "RUNNEL_POSTGRES" "from" .Values.postgres.users.query) }}
+{{ include "runnel.secretEnv" (dict "name" "RUNNEL_POSTGRES_ADMIN" "from" .Values.postgres.users.admin) }}
+- name: RUNNEL_MEMORY_MB
+  value: {{ .Values.segmentation.memoryMb | quote }}
 {{- if .Values.redis.existingSecret }}
 {{ include "runnel.secretEnv" (dict "name" "RUNNEL_REDIS" "from" .Values.redis) }}
 {{- end }}

@@ -7,13 +7,18 @@ use std::{
 
 use prost::Message;
 use runnel_contracts::{
-    proto::aggregate::v1::{AggregateState, AggregatedConversion, Reach},
+    proto::aggregate::v1::{AggregateSplit, AggregateState, AggregatedConversion, Reach},
     refusal::Refusal,
+};
+use runnel_definitions::{
+    catalogue::{Catalogue, Known},
+    funnel::Range,
+    refusal::unavailable,
 };
 use runnel_journeys::{Journeys, View};
 use runnel_kernel::{TrendCounts, trend};
 use runnel_model::{TenantName, limits};
-use runnel_storage::{AggregateCell, AggregateChange, Store, Versions};
+use runnel_storage::{AggregateCell, AggregateChange, Aggregates, Store, Versions};
 
 use super::{
     FORMAT, GRAINS, HISTORY_MS, Kept,
@@ -23,10 +28,8 @@ use super::{
 };
 use crate::{
     calendar::{Calendar, Width},
-    catalog::Catalogue,
-    definition::Range,
-    insight::{Asked, Subject, too_many},
-    refusal::unavailable,
+    insight::{Asked, Over, Subject, too_many},
+    unobserved,
 };
 
 /// Aggregates that were counted again from some instant on.
@@ -35,8 +38,8 @@ pub(super) struct Made {
     state: AggregateState,
     /// By grain and by when they begin.
     cells: BTreeMap<(u8, i64), Rows>,
-    /// By grain, from when on they were counted, and until when.
-    counted: BTreeMap<u8, Vec<i64>>,
+    /// By grain, the instant from which on stored cells that were not found now are no more.
+    from_ms: BTreeMap<u8, i64>,
 }
 
 /// What one run of journeys adds.
@@ -48,15 +51,14 @@ struct Sum {
     reaches: BTreeMap<usize, i64>,
 }
 
-/// Counts all conversions of a catalogue from `from_ms` on, or from an earlier instant.
+/// Counts all conversions of a catalogue from the instant on from which what is kept may be outdated, or from an earlier one. `None` when erasures came in between.
 pub(super) async fn make(
     journeys: &Journeys,
     tenant: &TenantName,
     catalogue: &Catalogue,
     kept: Option<&Kept>,
-    from_ms: i64,
     now_ms: i64,
-) -> Result<Made, Refusal> {
+) -> Result<Option<Made>, Refusal> {
     let subjects: Vec<Subject> = catalogue
         .conversions
         .iter()
@@ -64,13 +66,26 @@ pub(super) async fn make(
         .collect();
     let everything = Range { from_ms: *limits::TIME_RANGE_MS.start(), until_ms: now_ms, as_of_ms: now_ms };
     let columns = SPLITS.iter().filter_map(|split| column(*split));
-    let asked = Asked::new(journeys, tenant, catalogue, &subjects, columns, everything).await?;
+    let over = Over { tenant, catalogue, range: everything, without_bots: false };
+    let asked = Asked::new(journeys, over, &subjects, columns).await?;
     let asked = Arc::new(asked);
+    let made_of = Versions {
+        sequence: asked.loaded.sequence,
+        definition: asked.definition,
+        alias: asked.loaded.people.version(),
+        erasure: asked.loaded.erasure,
+    };
+    // What journeys know decides how far back one has to go: more may have come since somebody asked for them.
+    let Some(from_ms) = outdated_from(journeys, tenant, catalogue, kept, made_of).await? else {
+        return Ok(None);
+    };
     let span = asked.span_ms();
     let calendar = Calendar::of("settings.time_zone", &catalogue.settings.time_zone)?;
     let (first_ms, last_ms) = span.unwrap_or((now_ms, now_ms - 1));
     let history_ms = now_ms.saturating_sub(HISTORY_MS);
-    let from_ms = from_ms.max(first_ms).max(history_ms);
+    let kept_from_ms = asked.loaded.kept_from_ms;
+    let (everything, from_ms) = (from_ms == i64::MIN, from_ms.max(first_ms).max(history_ms));
+    let from_ms = from_ms.max(kept_from_ms.unwrap_or(i64::MIN));
     let until_ms = last_ms.saturating_add(1).min(now_ms).max(from_ms.saturating_add(1));
     let edges = |width: Width, from_ms: i64| {
         let most = limits::TREND_BUCKETS;
@@ -86,9 +101,26 @@ pub(super) async fn make(
         for ((code, bucket), cell) in &counts.cells {
             let value = place.and_then(|place| asked.value(place, *code));
             let start_ms = grains[*grain][*bucket as usize];
+            // Of what began earlier not all is there. It stays as it is.
+            if kept_from_ms.is_some_and(|kept_from_ms| start_ms < kept_from_ms) {
+                continue;
+            }
             let key = (subjects[*subject].label.clone(), split as i32, value);
             let counts = asked.counts(*subject, Some(cell))?;
             cells.entry((GRAINS[*grain].0, start_ms)).or_default().insert(key, counts);
+        }
+    }
+    let denied = asked.unobserved(journeys).await?;
+    for subject in &subjects {
+        let key = (subject.label.clone(), AggregateSplit::Unspecified as i32, None);
+        for ((grain, _), edges) in GRAINS.iter().zip(&grains) {
+            let each = unobserved::may_each(&denied, &asked.loaded.names, &subject.conversion, edges);
+            let kept = |start_ms: i64| kept_from_ms.is_none_or(|kept_from_ms| start_ms >= kept_from_ms);
+            let some = edges.iter().zip(each).filter(|(start_ms, events)| *events > 0 && kept(**start_ms));
+            for (start_ms, events) in some {
+                let cell = cells.entry((*grain, *start_ms)).or_default();
+                cell.entry(key.clone()).or_default().unobserved = events;
+            }
         }
     }
     // Midnights before those that were looked at again are reached as they were.
@@ -105,30 +137,80 @@ pub(super) async fn make(
         AggregatedConversion {
             name: subject.label.clone(),
             version: known.map_or(0, |known| known.wire.version),
+            since_ms: since(kept, &catalogue.settings.time_zone, known, kept_from_ms),
             missing_events: names
                 .into_iter()
-                .filter(|name| asked.loaded.names.find(name).is_none())
+                .filter(|name| {
+                    asked.loaded.names.find(name).is_none() && !occurred(kept, &subject.label, name)
+                })
                 .collect(),
         }
     });
+    let (span, from_ms) = match kept.zip(kept_from_ms) {
+        Some((kept, kept_from_ms)) => (kept.spanned(span, kept_from_ms), kept.state.from_ms.min(history_ms)),
+        None => (span, history_ms),
+    };
+    let stale_from = |edges: &Vec<i64>| {
+        let counted_from = edges.first().copied().filter(|_| !everything);
+        counted_from.max(kept_from_ms).unwrap_or(i64::MIN)
+    };
     let state = AggregateState {
         format_version: FORMAT,
         time_zone: catalogue.settings.time_zone.clone(),
         settings: settings(catalogue),
         as_of_ms: now_ms,
-        first_ms: span.map(|_| first_ms),
-        last_ms: span.map(|_| last_ms),
-        from_ms: history_ms,
+        first_ms: span.map(|(first_ms, _)| first_ms),
+        last_ms: span.map(|(_, last_ms)| last_ms),
+        from_ms,
         conversions: conversions.collect(),
         reaches,
+        kept_from_ms,
+        // Known when it is stored.
+        retentions: 0,
+        settings_since_ms: match kept {
+            Some(kept) if kept.state.settings != settings(catalogue) => kept_from_ms,
+            kept => kept.and_then(|kept| kept.state.settings_since_ms),
+        },
     };
-    let made_of = Versions {
-        sequence: asked.loaded.sequence,
-        definition: asked.definition,
-        alias: asked.loaded.people.version(),
+    let from_ms = GRAINS.iter().map(|(grain, _)| *grain).zip(grains.iter().map(stale_from)).collect();
+    Ok(Some(Made { made_of, state, cells, from_ms }))
+}
+
+/// From when on what is kept may differ from what these versions make; the beginning of time where that is not known. `None` when erasures are other ones by now.
+async fn outdated_from(
+    journeys: &Journeys,
+    tenant: &TenantName,
+    catalogue: &Catalogue,
+    kept: Option<&Kept>,
+    made_of: Versions,
+) -> Result<Option<i64>, Refusal> {
+    let Some(kept) = kept.filter(|kept| kept.counts_as(catalogue)) else { return Ok(Some(i64::MIN)) };
+    let store = journeys.store();
+    let there = store.aggregates(tenant, 0, 0, 0).await.map_err(|fault| unavailable(&fault))?;
+    if there.head.erasure != made_of.erasure {
+        return Ok(None);
+    }
+    let made = Aggregates { head: made_of, ..there };
+    Ok(Some(kept.outdated_from(journeys, tenant, &made).await?.unwrap_or(i64::MIN)))
+}
+
+/// Whether an event of a conversion is known to have occurred, though it may not be kept any more.
+fn occurred(kept: Option<&Kept>, conversion: &str, event: &str) -> bool {
+    let Some(kept) = kept.filter(|kept| kept.state.kept_from_ms.is_some()) else { return false };
+    let mut known = kept.state.conversions.iter().filter(|one| one.name == conversion);
+    known.any(|one| !one.missing_events.iter().any(|missing| missing == event))
+}
+
+/// From when on cells have a conversion, when they are counted by what is kept now.
+fn since(kept: Option<&Kept>, zone: &str, known: Option<&Known>, kept_from_ms: Option<i64>) -> Option<i64> {
+    let kept = kept.filter(|kept| kept.state.time_zone == zone);
+    let same = |one: &&AggregatedConversion| {
+        known.is_some_and(|known| (&one.name, one.version) == (&known.wire.name, known.wire.version))
     };
-    let counted = GRAINS.iter().map(|(grain, _)| *grain).zip(grains).collect();
-    Ok(Made { made_of, state, cells, counted })
+    match kept.and_then(|kept| kept.state.conversions.iter().find(same)) {
+        Some(before) => before.since_ms,
+        None => kept_from_ms,
+    }
 }
 
 async fn count(
@@ -186,9 +268,9 @@ fn reaches(view: &View<'_>, midnights: &[i64], gap_ms: i64) -> BTreeMap<usize, i
 }
 
 impl Made {
-    /// What there is to change in the store, and to tell of it. `None` when the definitions changed while they were counted by.
+    /// What there is to change in the store, and to tell of it. `None` when the definitions changed while they were counted by, or what is kept.
     pub(super) async fn change(
-        self,
+        mut self,
         store: &Store,
         tenant: &TenantName,
         kept: Option<&Kept>,
@@ -200,13 +282,15 @@ impl Made {
         if !counted.eq(current) || settings(&now) != self.state.settings {
             return Ok(None);
         }
+        let head = store.aggregates(tenant, 0, 0, 0).await.map_err(|fault| unavailable(&fault))?;
+        if head.head.erasure != self.made_of.erasure {
+            return Ok(None);
+        }
+        self.state.retentions = head.retentions;
         let mut ledger = Ledger::new(kept, &self.state, self.made_of);
         let mut changed = Vec::new();
         for (grain, width) in GRAINS {
-            let edges = self.counted.get(&grain).map_or(&[][..], Vec::as_slice);
-            let from_ms = edges.first().copied().unwrap_or(i64::MIN);
-            // Where days begin otherwise than they did, every old cell goes.
-            let from_ms = if ledger.keeps_calendar() { from_ms } else { i64::MIN };
+            let from_ms = self.from_ms.get(&grain).copied().unwrap_or(i64::MIN);
             let stored = store.aggregates(tenant, grain, from_ms, i64::MAX).await;
             let mut before: BTreeMap<i64, bytes::Bytes> = BTreeMap::new();
             for cell in stored.map_err(|fault| unavailable(&fault))?.cells {

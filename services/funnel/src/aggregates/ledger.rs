@@ -16,15 +16,12 @@ use runnel_contracts::{
     question::value_to_wire,
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::{catalogue::damaged, refusal::unavailable};
 use runnel_model::{TenantName, Value, limits};
 use runnel_storage::Versions;
 
 use super::{Aggregator, Kept, rows::Rows};
-use crate::{
-    calendar::{Calendar, Width},
-    catalog::damaged,
-    refusal::unavailable,
-};
+use crate::calendar::{Calendar, Width};
 
 /// Notes what differs between two makings of aggregates.
 pub(super) struct Ledger<'a> {
@@ -40,11 +37,11 @@ impl<'a> Ledger<'a> {
     }
 
     /// Whether days begin as they did.
-    pub(super) fn keeps_calendar(&self) -> bool {
+    fn keeps_calendar(&self) -> bool {
         self.kept.is_some_and(|kept| kept.state.time_zone == self.state.time_zone)
     }
 
-    /// Compares what a cell was and is. Nothing is told of one that was not over when it was counted before, of a conversion that was not counted then or is not now,
+    /// Compares what a cell was and is. Nothing is told of one that was not over when it was counted before or lies too long ago to be counted, of a conversion that was not counted then or is not now,
     /// and of days that begin otherwise than they did.
     pub(super) fn compare(
         &mut self,
@@ -54,7 +51,7 @@ impl<'a> Ledger<'a> {
     ) -> Result<(), Refusal> {
         let Some(kept) = self.kept.filter(|_| self.keeps_calendar()) else { return Ok(()) };
         let until_ms = end(&kept.calendar, width, start_ms).ok_or_else(damaged)?;
-        if until_ms > kept.state.as_of_ms {
+        if until_ms > kept.state.as_of_ms || until_ms <= self.state.from_ms {
             return Ok(());
         }
         let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
@@ -100,9 +97,12 @@ fn causes(kept: &Kept, state: &AggregateState, made_of: Versions, redefined: boo
     let settings = kept.state.settings != state.settings;
     // Events from the time to come exist by now.
     let events = before.sequence != made_of.sequence || !kept.is_settled();
+    let erased = kept.erased() != super::erased(made_of, state.retentions);
     let all = [
         (events, Cause::Events),
         (before.alias != made_of.alias, Cause::Identity),
+        (erased, Cause::Erasure),
+        (kept.state.kept_from_ms != state.kept_from_ms, Cause::Retention),
         (redefined, Cause::Definition),
         (settings, Cause::Settings),
     ];
@@ -139,8 +139,8 @@ fn part(split: i32, value: Option<&Value>) -> Option<RestatedPart> {
 }
 
 fn revision(versions: Versions) -> query::Revision {
-    let Versions { sequence, definition, alias } = versions;
-    query::Revision { sequence, definition, alias, erasure: 0 }
+    let Versions { sequence, definition, alias, erasure } = versions;
+    query::Revision { sequence, definition, alias, erasure }
 }
 
 /// Brings aggregates up to date, and tells what changed of them.
@@ -164,7 +164,7 @@ pub(crate) async fn list(
             Refusal::field(Reason::PageTokenInvalid, "page_token", text)
         })?,
     };
-    let made_of = aggregator.refresh(tenant).await?;
+    let (made_of, _) = aggregator.refresh(tenant).await?;
     let store = aggregator.journeys.store();
     let found = store.restatements(tenant, before, size + 1).await.map_err(|fault| unavailable(&fault))?;
     let more = found.len() > size;

@@ -12,9 +12,8 @@ use runnel_contracts::{
     question::{value, value_to_wire},
     refusal::Refusal,
 };
+use runnel_definitions::catalogue::damaged;
 use runnel_model::{Dimension, Selector, Value};
-
-use crate::catalog::damaged;
 
 /// What counts are split by.
 pub(super) const SPLITS: [AggregateSplit; 3] =

@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use runnel_contracts::{
     proto::{
-        aggregate::v1::AggregateSplit,
-        insight::v1::{Counts, QueryTrendRequest, QueryTrendResponse, Series},
+        aggregate::v1::{AggregateSplit, AggregatedConversion},
+        insight::v1::{Counts, Interval, QueryTrendRequest, QueryTrendResponse, Series},
         query::v1::{self as query, SplitValue, TimeRange, split_value::Part},
     },
     question::value_to_wire,
     refusal::Refusal,
+};
+use runnel_definitions::{
+    funnel::Range,
+    posed::{never_occurred, not_known, shown},
+    refusal::unavailable,
 };
 use runnel_model::{Dimension, Selector, Value};
 use runnel_storage::Aggregates;
@@ -20,10 +25,11 @@ use super::{
 };
 use crate::{
     calendar::Width,
-    definition::Range,
     insight::{Scene, Splitting, resolved},
-    refusal::unavailable,
 };
+
+/// The edges of buckets, as asked for and whole, and the resolved range.
+type Edges = (Vec<i64>, Vec<i64>, Range);
 
 /// The answer to a trend without totals; `None` where aggregates do not have it. Those that are outdated are brought up to date for the next question.
 pub(crate) async fn trend(
@@ -41,6 +47,7 @@ pub(crate) async fn trend(
     let fits = request.buckets_only
         && !request.compare
         && request.as_of_ms.is_none()
+        && !request.without_bots
         && conversions.iter().all(|name| !name.is_empty())
         && (request.time_zone.is_empty() || request.time_zone == *zone);
     if !fits {
@@ -49,13 +56,26 @@ pub(crate) async fn trend(
     let (from_ms, until_ms) = (scene.range.from_ms, scene.range.until_ms);
     let store = aggregator.journeys.store();
     let earliest = scene.calendar("")?.before(from_ms, width, 0).unwrap_or(i64::MIN);
-    let stored = store.aggregates(&scene.tenant, grain, earliest, until_ms).await;
-    let stored = stored.map_err(|fault| unavailable(&fault))?;
+    let read = || async {
+        let stored = store.aggregates(&scene.tenant, grain, earliest, until_ms).await;
+        stored.map_err(|fault| unavailable(&fault))
+    };
+    let mut stored = read().await?;
+    let not_kept = stored.kept_from_ms.filter(|kept_from_ms| from_ms < *kept_from_ms);
+    if not_kept.is_some() {
+        // Nothing else knows of it: what was committed before is counted first.
+        aggregator.refresh(&scene.tenant).await?;
+        stored = read().await?;
+    }
     let Some(kept) = Kept::of(&stored)? else {
         aggregator.wish(&scene.tenant);
         return Ok(None);
     };
-    let Some(edges) = current(aggregator, scene, &kept, &stored, &conversions, width).await? else {
+    let outdated_from = match not_kept {
+        Some(_) => None,
+        None => kept.outdated_from(&aggregator.journeys, &scene.tenant, &stored).await?,
+    };
+    let Some(edges) = current(scene, &kept, outdated_from, &conversions, width)? else {
         aggregator.wish(&scene.tenant);
         return Ok(None);
     };
@@ -74,22 +94,19 @@ fn split(request: &QueryTrendRequest) -> Result<Option<Option<(AggregateSplit, S
 }
 
 /// The edges of the buckets and the resolved range, if aggregates have all of them as they are now.
-async fn current(
-    aggregator: &Aggregator,
+fn current(
     scene: &Scene,
     kept: &Kept,
-    stored: &Aggregates,
+    outdated_from: Option<i64>,
     conversions: &[&str],
     width: Width,
-) -> Result<Option<(Vec<i64>, Vec<i64>, Range)>, Refusal> {
+) -> Result<Option<Edges>, Refusal> {
     let counted = |name: &&str| {
         let version = scene.catalogue.conversions.get(*name).map(|known| known.wire.version);
-        kept.state.conversions.iter().any(|one| one.name == **name && Some(one.version) == version)
+        kept.state.conversions.iter().find(|one| one.name == **name && Some(one.version) == version)
     };
-    if !kept.has_settings(&scene.catalogue) || !conversions.iter().all(counted) {
-        return Ok(None);
-    }
-    let outdated_from = kept.outdated_from(&aggregator.journeys, &scene.tenant, stored.head).await?;
+    let counted: Option<Vec<&AggregatedConversion>> = conversions.iter().map(counted).collect();
+    let Some(counted) = counted.filter(|_| kept.has_settings(&scene.catalogue)) else { return Ok(None) };
     // Where an end was not given, the first or last event is it, which may be another one by now.
     if outdated_from.is_some() && scene.given != (true, true) {
         return Ok(None);
@@ -107,18 +124,19 @@ async fn current(
     // The bucket that goes on at this moment is whole when nothing lies behind the moment.
     let goes_on = |edge: i64| edge == scene.range.as_of_ms && kept.is_settled();
     let uncut = cut.iter().zip(&whole).all(|(cut, whole)| cut == whole || goes_on(*cut));
+    let has_all = counted.iter().all(|one| one.since_ms.is_none_or(|since_ms| since_ms <= whole[0]));
     let nothing_before = kept.state.first_ms.is_none_or(|first_ms| first_ms >= kept.state.from_ms);
     let kept_all = whole[0] >= kept.state.from_ms || nothing_before;
     let fresh =
         outdated_from.is_none_or(|outdated_from| whole.last().is_some_and(|end| *end <= outdated_from));
-    Ok((uncut && kept_all && fresh).then_some((cut, whole, range)))
+    Ok((uncut && has_all && kept_all && fresh).then_some((cut, whole, range)))
 }
 
 fn answer(
     scene: &Scene,
     request: &QueryTrendRequest,
     (kept, stored): (&Kept, &Aggregates),
-    (cut, whole, range): &(Vec<i64>, Vec<i64>, Range),
+    (cut, whole, range): &Edges,
     split: Option<(AggregateSplit, Splitting)>,
 ) -> Result<Option<QueryTrendResponse>, Refusal> {
     let mut cells: BTreeMap<i64, Rows> = BTreeMap::new();
@@ -164,12 +182,13 @@ fn answer(
         }
     }
     let bucket = |pair: &[i64]| TimeRange { from_ms: Some(pair[0]), until_ms: Some(pair[1]) };
-    let head = stored.head;
+    let kept_from_ms = stored.kept_from_ms.filter(|kept_from_ms| range.from_ms < *kept_from_ms);
+    let head = if kept_from_ms.is_some() { kept.made_of } else { stored.head };
     let revision = query::Revision {
         sequence: head.sequence,
         definition: head.definition,
         alias: head.alias,
-        erasure: 0,
+        erasure: head.erasure,
     };
     Ok(Some(QueryTrendResponse {
         series,
@@ -179,17 +198,33 @@ fn answer(
             definition_version: 0,
             as_of_ms: scene.range.as_of_ms,
             revision: Some(revision),
-            notes: notes(kept, request),
+            notes: notes(kept, request, stored.kept_from_ms, *range),
         }),
         range: Some(resolved(*range)),
         aggregated: true,
     }))
 }
 
-/// Remarks on events that never occurred, so that a zero is never silent.
-fn notes(kept: &Kept, request: &QueryTrendRequest) -> Vec<String> {
+/// Remarks on events that never occurred, so that a zero is never silent; and on what is not kept.
+fn notes(kept: &Kept, request: &QueryTrendRequest, kept_from_ms: Option<i64>, range: Range) -> Vec<String> {
     let asked = |name: &str| request.of.iter().any(|of| of.conversion == name);
     let counted = kept.state.conversions.iter().filter(|one| asked(&one.name));
     let missing: BTreeSet<&String> = counted.flat_map(|one| &one.missing_events).collect();
-    missing.into_iter().map(|name| crate::insight::never_occurred(name)).collect()
+    let mut notes: Vec<String> = missing.into_iter().map(|name| never_occurred(name)).collect();
+    let Some(kept_from_ms) = kept_from_ms else { return notes };
+    if range.from_ms >= kept_from_ms {
+        notes.push(not_known(kept_from_ms));
+        return notes;
+    }
+    notes.push(format!("What happened before {} is known by its counts only.", shown(kept_from_ms)));
+    if [Interval::Week, Interval::Month].contains(&request.interval()) {
+        notes.push(
+            "A week or month that began before has nothing that came when its first day was not kept any more."
+                .to_owned(),
+        );
+    }
+    if let Some(since_ms) = kept.state.settings_since_ms.filter(|since_ms| range.from_ms < *since_ms) {
+        notes.push(format!("What happened before {} is counted by other settings.", shown(since_ms)));
+    }
+    notes
 }

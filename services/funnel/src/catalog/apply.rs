@@ -16,15 +16,18 @@ use runnel_contracts::{
     },
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::{
+    catalogue::{CONVERSION, Catalogue, Known, SETTINGS, body},
+    funnel,
+    refusal::unavailable,
+    saved::{self, Named, Saved},
+};
 use runnel_journeys::channel_rules;
 use runnel_model::{ChannelSettings, TenantName, limits};
 use runnel_storage::{DefinitionChange, SaveDefinitionError, Store};
 
-use super::{
-    conversions,
-    stored::{CONVERSION, Catalogue, Known, SETTINGS, body},
-};
-use crate::{calendar::Calendar, definition, refusal::unavailable, saved};
+use super::conversions;
+use crate::calendar::Calendar;
 
 /// How often what somebody else changed meanwhile is looked at again.
 const ATTEMPTS: usize = 8;
@@ -49,7 +52,7 @@ pub(crate) async fn document(store: &Store, tenant: &TenantName) -> Result<(Cata
         let after = version().await?;
         if before == after {
             let own = |known: Known| wire::Conversion { version: 0, saved_ms: 0, ..known.wire };
-            let funnel = |(name, definition)| NamedFunnel { name, definition: Some(definition) };
+            let funnel = |Named { name, definition, .. }| NamedFunnel { name, definition: Some(definition) };
             let document = CatalogDocument {
                 settings: catalogue.set,
                 conversions: catalogue.conversions.into_values().map(own).collect(),
@@ -80,6 +83,7 @@ pub(crate) async fn apply(
             found = version;
             break;
         }
+        keeps_time_zone(store, tenant, &current, &wanted).await?;
         let (changes, after) = changes(&self::parts(&current)?, &parts, request.prune);
         most("document.conversions", after.conversions.len(), limits::CONVERSIONS)?;
         most("document.funnels", after.funnels.len(), limits::FUNNELS)?;
@@ -101,6 +105,33 @@ pub(crate) async fn apply(
     }
     let text = format!("Nothing was applied: the tenant's definitions have version {found} by now.");
     Err(Refusal::field(Reason::VersionConflict, "expected_version", text))
+}
+
+/// Refuses another time zone where counts of days are kept of which the events are not: they cannot be counted anew.
+async fn keeps_time_zone(
+    store: &Store,
+    tenant: &TenantName,
+    current: &CatalogDocument,
+    wanted: &CatalogDocument,
+) -> Result<(), Refusal> {
+    let zone = |document: &CatalogDocument| {
+        let set = document.settings.clone().unwrap_or_default();
+        conversion::settings("document.settings", &set).map(|settings| settings.time_zone)
+    };
+    if wanted.settings.is_none() || zone(current)? == zone(wanted)? {
+        return Ok(());
+    }
+    let retention = store.retention(tenant).await.map_err(|fault| unavailable(&fault))?;
+    match retention.and_then(|retention| retention.kept_from_ms) {
+        Some(_) => {
+            let text = format!(
+                "The time zone stays {}: days of which the events are not kept cannot be counted in another.",
+                zone(current)?
+            );
+            Err(Refusal::field(Reason::SettingsInvalid, "document.settings.time_zone", text))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Takes a document apart, after checking everything in it that stands alone.
@@ -205,7 +236,7 @@ fn changes(current: &Parts, wanted: &Parts, prune: bool) -> (Vec<(CatalogChange,
 fn write(change: &CatalogChange, body: &Bytes) -> Option<DefinitionChange> {
     let (kind, name) = match change.part() {
         CatalogPart::Settings => (SETTINGS, SETTINGS),
-        CatalogPart::Funnel => (saved::KIND, change.name.as_str()),
+        CatalogPart::Funnel => (FunnelDefinition::KIND, change.name.as_str()),
         CatalogPart::Conversion | CatalogPart::Unspecified => (CONVERSION, change.name.as_str()),
     };
     let body = match change.action() {
@@ -213,7 +244,7 @@ fn write(change: &CatalogChange, body: &Bytes) -> Option<DefinitionChange> {
         CatalogAction::Removed => None,
         CatalogAction::Unchanged | CatalogAction::Unspecified => return None,
     };
-    Some(DefinitionChange { kind: kind.to_owned(), name: name.to_owned(), body })
+    Some(DefinitionChange { kind: kind.to_owned(), name: name.to_owned(), body, only_newest: false })
 }
 
 /// Funnels are checked against the conversions that there are afterwards.
@@ -226,7 +257,7 @@ fn check_funnels(wanted: &CatalogDocument, conversions: &[wire::Conversion]) -> 
     let none = FunnelDefinition::default();
     for (at, funnel) in wanted.funnels.iter().enumerate() {
         let definition = funnel.definition.as_ref().unwrap_or(&none);
-        definition::check(definition, None, TrendInterval::Unspecified, &catalogue).map_err(|refusal| {
+        funnel::check(definition, None, TrendInterval::Unspecified, &catalogue).map_err(|refusal| {
             let field = format!("document.funnels[{at}].{}", refusal.field);
             Refusal { field, ..refusal }
         })?;

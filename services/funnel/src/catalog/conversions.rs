@@ -8,11 +8,14 @@ use runnel_contracts::{
     },
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::{
+    catalogue::{CONVERSION, body, stored},
+    funnel::patterns,
+    refusal::unavailable,
+    saved::page_size,
+};
 use runnel_model::{TenantName, limits};
 use runnel_storage::{SaveDefinitionError, Store};
-
-use super::stored::{CONVERSION, body, stored};
-use crate::{definition::patterns, refusal::unavailable, saved::page_size};
 
 fn unknown() -> Refusal {
     Refusal::field(Reason::NotFound, "name", "There is no such conversion.")

@@ -6,15 +6,13 @@ use runnel_contracts::{
     proto::catalog::v1::{ConversionExample, PreviewConversionRequest, PreviewConversionResponse},
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::{catalogue::Catalogue, funnel};
 use runnel_journeys::{Journeys, View};
 use runnel_kernel::{TrendCounts, trend};
 use runnel_model::{TenantName, limits};
 
-use super::{Catalogue, conversions};
-use crate::{
-    definition,
-    insight::asked::{Asked, Subject},
-};
+use super::conversions;
+use crate::insight::asked::{Asked, Over, Subject};
 
 /// Examples shown where a request does not say.
 const EXAMPLES: usize = 10;
@@ -46,10 +44,11 @@ pub(crate) async fn preview(
             return Err(Refusal::field(Reason::NumberOutOfRange, "examples", text));
         }
     };
-    let range = definition::range(request.range.as_ref(), None, now_ms)?;
+    let range = funnel::range(request.range.as_ref(), None, now_ms)?;
     let catalogue = Catalogue::read(journeys.store(), tenant).await?;
     let subjects = [Subject { label: wire.name.clone(), conversion }];
-    let asked = Arc::new(Asked::new(journeys, tenant, &catalogue, &subjects, [], range).await?);
+    let over = Over { tenant, catalogue: &catalogue, range, without_bots: false };
+    let asked = Arc::new(Asked::new(journeys, over, &subjects, []).await?);
     let (told, edges) = (asked.clone(), [range.from_ms, range.until_ms]);
     let count = move |view: &View<'_>| {
         let marks = view.conversion(0);
@@ -76,7 +75,7 @@ pub(crate) async fn preview(
 
 /// The latest happenings of a run in the range.
 fn examples(view: &View<'_>, marks: &[u64], asked: &Asked, most: usize) -> Vec<ConversionExample> {
-    let (run, slice) = (view.run(), view.sessions().slice());
+    let (run, slice) = (view.run(), view.slice());
     let mut found = Vec::new();
     for visitor in (0..slice.visitors()).filter(|visitor| !slice.skipped(*visitor)) {
         let marked = |event: &usize| marks[event / 64] >> (event % 64) & 1 == 1;

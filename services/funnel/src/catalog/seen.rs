@@ -10,11 +10,12 @@ use runnel_contracts::{
     question::value_to_wire,
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::{refusal::stopped, saved::page_size};
 use runnel_journeys::{Loaded, ValueColumn};
 use runnel_model::{Selector, TenantName, ValueType};
 use runnel_storage::compute;
 
-use crate::{catalog::Catalog, refusal::stopped, saved::page_size};
+use crate::catalog::Catalog;
 
 /// Frequent values shown of a property.
 const FREQUENT: usize = 10;

@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, sync::LazyLock};
 use runnel_contracts::{
     proto::{
         catalog::v1::{
-            CatalogDocument, Conversion, Counting, EventRule, Family, FitTemplateResponse, NamedFunnel, Part,
-            ProgressRule, Role, Rule, SessionRule, Stage, TemplateGap, VisitRule, rule::Rule as Kind,
-            session_rule::AtLeast, visit_rule::Visit,
+            CatalogDocument, Conversion, ConversionValue, Counting, EventRule, Family, FitTemplateResponse,
+            NamedFunnel, Part, ProgressRule, Role, Rule, SessionRule, Stage, TemplateGap, ValueOfProperty,
+            VisitRule, conversion_value, rule::Rule as Kind, session_rule::AtLeast, visit_rule::Visit,
         },
         funnel::v1::{FunnelDefinition, Step},
         query::v1::{EventMatch, Selector, selector::Column},
@@ -15,7 +15,7 @@ use runnel_contracts::{
     refusal::{Reason, Refusal},
 };
 use runnel_journeys::Loaded;
-use runnel_model::{Settings, limits};
+use runnel_model::{Settings, ValueType, limits};
 use serde::Deserialize;
 
 /// The templates by name.
@@ -55,7 +55,13 @@ struct Entry {
     #[serde(default)]
     counting: String,
     when: When,
+    /// Names of numeric properties that say what one is worth, the best first; where there is none of them, or none of the currency, its events say so.
+    #[serde(default)]
+    worth: Vec<String>,
 }
+
+/// Names of the property that has the currency of an amount.
+const CURRENCY: [&str; 3] = ["currency", "currency_code", "currency_iso"];
 
 /// When a conversion of a template happens.
 #[derive(Debug, Deserialize)]
@@ -96,13 +102,20 @@ pub(crate) fn fit(name: &str, loaded: &Loaded, settings: &Settings) -> Result<Fi
         Refusal::new(Reason::Internal, "The template cannot be read.")
     })?;
     let sent: Vec<String> = (0..loaded.names.len()).map(|kind| loaded.names.name(kind as u16)).collect();
-    let properties: BTreeSet<String> =
-        loaded.properties.page("", limits::PROPERTY_NAMES).into_iter().map(|(name, _)| name).collect();
+    let types = loaded.properties.page("", limits::PROPERTY_NAMES);
+    let is_number =
+        |types: &[ValueType]| types.iter().any(|of| matches!(of, ValueType::Int | ValueType::Double));
+    let numbers: Vec<String> =
+        types.iter().filter(|(_, types)| is_number(types)).map(|(name, _)| name.clone()).collect();
+    let properties: BTreeSet<String> = types.into_iter().map(|(name, _)| name).collect();
     let mut fitted = FitTemplateResponse::default();
     let mut document = CatalogDocument::default();
     for entry in &template.conversions {
         match rule(&entry.when, &sent, &properties, settings) {
-            Some(kind) => document.conversions.push(conversion(entry, kind)),
+            Some(kind) => {
+                let worth = worth(&entry.worth, &numbers, &properties);
+                document.conversions.push(conversion(entry, kind, worth));
+            }
             None => fitted.missing.push(TemplateGap {
                 name: entry.name.clone(),
                 description: entry.description.clone(),
@@ -146,6 +159,19 @@ fn found(known: &[String], sent: &[String]) -> Vec<EventMatch> {
     found.into_iter().map(|name| EventMatch { event: name.clone(), ..EventMatch::default() }).collect()
 }
 
+/// What a conversion is worth, as properties say that the tenant sends.
+fn worth(known: &[String], numbers: &[String], properties: &BTreeSet<String>) -> Option<ConversionValue> {
+    let same = |known: &str, name: &&String| folded(name) == folded(known);
+    let amount = known.iter().find_map(|known| numbers.iter().find(|name| same(known, name)))?;
+    let currency = CURRENCY.iter().find_map(|known| properties.iter().find(|name| same(known, name)))?;
+    let property = ValueOfProperty {
+        property: amount.clone(),
+        currency_property: currency.clone(),
+        ..ValueOfProperty::default()
+    };
+    Some(ConversionValue { value: Some(conversion_value::Value::Property(property)) })
+}
+
 fn rule(when: &When, sent: &[String], properties: &BTreeSet<String>, settings: &Settings) -> Option<Kind> {
     match when {
         When::Events(known) => {
@@ -187,7 +213,7 @@ fn names(when: &When, settings: &Settings) -> Vec<String> {
     }
 }
 
-fn conversion(entry: &Entry, kind: Kind) -> Conversion {
+fn conversion(entry: &Entry, kind: Kind, worth: Option<ConversionValue>) -> Conversion {
     fn named<E: Copy + Into<i32>>(prefix: &str, name: &str, read: fn(&str) -> Option<E>) -> i32 {
         read(&format!("{prefix}_{name}")).map_or(0, Into::into)
     }
@@ -200,6 +226,7 @@ fn conversion(entry: &Entry, kind: Kind) -> Conversion {
         stage: named("STAGE", &entry.stage, Stage::from_str_name),
         counting: named("COUNTING", &entry.counting, Counting::from_str_name),
         rule: Some(Rule { rule: Some(kind) }),
+        value: worth,
         ..Conversion::default()
     }
 }
@@ -227,7 +254,10 @@ mod tests {
                     _ => BTreeSet::new(),
                 };
                 let kind = rule(&entry.when, &sent, &properties, &settings).unwrap();
-                let made = conversion(entry, kind);
+                let numbers: Vec<String> = entry.worth.first().cloned().into_iter().collect();
+                let worth = worth(&entry.worth, &numbers, &BTreeSet::from(["Currency".to_owned()]));
+                assert_eq!(worth.is_some(), !entry.worth.is_empty());
+                let made = conversion(entry, kind, worth);
                 super::super::conversions::check("conversion", &made)
                     .unwrap_or_else(|fault| panic!("{name}: {}: {fault}", entry.name));
                 assert!(known.insert(&entry.name), "{name} has {} twice", entry.name);
@@ -237,6 +267,22 @@ mod tests {
                 assert!(known.contains(step), "{name} has no {step}");
             }
         }
+    }
+
+    #[test]
+    fn amounts_are_numbers_with_a_currency() {
+        let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let of = |numbers: &[&str], others: &[&str]| {
+            let properties = all(numbers).into_iter().chain(all(others)).collect();
+            let found = worth(&all(&["value", "revenue"]), &all(numbers), &properties)?.value?;
+            let conversion_value::Value::Property(found) = found else { return None };
+            Some((found.property, found.currency_property))
+        };
+        let said = |amount: &str, currency: &str| Some((amount.to_owned(), currency.to_owned()));
+        assert_eq!(of(&["Revenue", "price", "value"], &["currency"]), said("value", "currency"));
+        assert_eq!(of(&["Revenue"], &["Currency Code"]), said("Revenue", "Currency Code"));
+        assert_eq!(of(&["Revenue"], &[]), None);
+        assert_eq!(of(&["price"], &["value", "currency"]), None, "a text is worth nothing");
     }
 
     #[test]

@@ -6,25 +6,24 @@ use std::{
 };
 
 use runnel_contracts::{
-    conversion::event_match,
     proto::{
         event::v1::Money,
         query::v1::{self as query, EventMatch},
     },
     refusal::{Reason, Refusal},
 };
-use runnel_journeys::{CountError, Happens, Journeys, Loaded, Marks, MarksFor, View};
+use runnel_definitions::{
+    catalogue::Catalogue,
+    funnel::Range,
+    posed::{self, never_occurred, provenance},
+    refusal::{counting, stopped},
+};
+use runnel_journeys::{CountError, Happens, Journeys, Loaded, Marks, MarksFor, Unobserved, View};
 use runnel_kernel::{Amounts, Values};
 use runnel_model::{Conversion, CurrencyOf, Selector, TenantName, Value, Worth};
 use runnel_storage::compute;
-use tracing::Instrument;
 
-use crate::{
-    ask::provenance,
-    catalog::Catalogue,
-    definition::{Range, patterns},
-    refusal::{counting, loading, stopped, unavailable},
-};
+use crate::answer::amount;
 
 /// Something that is counted.
 #[derive(Debug, Clone)]
@@ -37,21 +36,11 @@ pub(crate) struct Subject {
 
 /// An event of a request, or a conversion of the catalogue; `at` is the field that names it.
 pub(crate) fn subject(at: &str, event: &EventMatch, catalogue: &Catalogue) -> Result<Subject, Refusal> {
-    if event.conversion.is_empty() {
-        let one = event_match(at, event)?;
-        if let Some(condition) = &one.condition {
-            patterns(&format!("{at}.where"), condition)?;
-        }
-        let label = one.event.clone().unwrap_or_else(|| "any event".to_owned());
-        return Ok(Subject { label, conversion: Conversion::of_event(one) });
-    }
-    let field = format!("{at}.conversion");
-    if !event.event.is_empty() || event.r#where.is_some() {
-        let text = "Name either a conversion or an event with a condition, not both.";
-        return Err(Refusal::field(Reason::ConversionInvalid, field, text));
-    }
-    let known = catalogue.conversion(&field, &event.conversion)?;
-    Ok(Subject { label: event.conversion.clone(), conversion: known.conversion.clone() })
+    let label = match (&*event.conversion, &*event.event) {
+        ("", "") => "any event",
+        ("", name) | (name, _) => name,
+    };
+    Ok(Subject { label: label.to_owned(), conversion: catalogue.happening(at, event)? })
 }
 
 /// A question that was brought before the journeys of every batch that was committed before.
@@ -62,6 +51,8 @@ pub(crate) struct Asked {
     pub(crate) range: Range,
     /// Version of the tenant's definitions.
     pub(crate) definition: u64,
+    /// A remark on what is not kept.
+    not_kept: Option<String>,
 }
 
 /// What a conversion is worth, with columns as places.
@@ -72,16 +63,25 @@ struct Priced {
     currency: Option<usize>,
 }
 
+/// Whose journeys a question is about, and which of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Over<'a> {
+    pub(crate) tenant: &'a TenantName,
+    pub(crate) catalogue: &'a Catalogue,
+    pub(crate) range: Range,
+    /// Whether visitors who are bots are left out.
+    pub(crate) without_bots: bool,
+}
+
 impl Asked {
     /// Loads what the subjects need, and these columns beside it.
     pub(crate) async fn new(
         journeys: &Journeys,
-        tenant: &TenantName,
-        catalogue: &Catalogue,
+        over: Over<'_>,
         subjects: &[Subject],
         columns: impl IntoIterator<Item = Selector>,
-        range: Range,
     ) -> Result<Asked, Refusal> {
+        let Over { tenant, catalogue, range, without_bots } = over;
         let conversions = subjects.iter().map(|one| Happens::from(one.conversion.clone())).collect();
         let wanted = MarksFor { conversions, settings: catalogue.settings.clone(), pages: true };
         let mut selectors = wanted.selectors();
@@ -90,23 +90,19 @@ impl Asked {
             let (amount, currency) = subject.conversion.worth.columns();
             selectors.extend(amount.into_iter().chain(currency));
         }
-        let at = journeys.with_sessions(tenant, &selectors, &catalogue.settings);
-        let at = at.instrument(tracing::info_span!("journeys"));
-        let (loaded, definition) = tokio::join!(at, journeys.store().definition_version(tenant));
-        let loaded = loaded.map_err(|fault| loading(&fault))?;
-        let definition = definition.map_err(|fault| unavailable(&fault))?;
+        let (loaded, definition) =
+            posed::loaded(journeys, tenant, selectors, &catalogue.settings, without_bots).await?;
+        let not_kept = posed::kept(&loaded, range.from_ms)?;
         let marks = wanted
             .derive(&loaded, range.as_of_ms)
             .map_err(|fault| Refusal::field(Reason::PredicateInvalid, "conversion", format!("{fault}.")))?;
         let worths = subjects.iter().map(|one| priced(&one.conversion.worth, &loaded)).collect();
-        Ok(Asked { loaded, marks, worths, range, definition })
+        Ok(Asked { loaded, marks, worths, range, definition, not_kept })
     }
 
     /// The earliest and the latest event, in milliseconds since the Unix epoch.
     pub(crate) fn span_ms(&self) -> Option<(i64, i64)> {
-        let runs = self.loaded.runs().filter(|(run, _)| run.events() > 0);
-        runs.map(|(run, _)| run.span_ms)
-            .reduce(|(from, until), (first, last)| (from.min(first), until.max(last)))
+        self.loaded.span_ms()
     }
 
     /// Counts every run, in parallel, and merges the counts, whose order does not matter.
@@ -128,6 +124,12 @@ impl Asked {
         compute(work).await.map_err(|_| stopped())?.map_err(|fault| counting(&fault))
     }
 
+    /// Counts what is in no count because consent was denied.
+    pub(crate) async fn unobserved(self: &Arc<Asked>, journeys: &Journeys) -> Result<Unobserved, Refusal> {
+        let (pool, asked) = (journeys.pool().clone(), self.clone());
+        compute(move || pool.install(|| asked.loaded.unobserved())).await.map_err(|_| stopped())
+    }
+
     /// The place of a loaded column.
     pub(crate) fn column(&self, selector: &Selector) -> usize {
         self.loaded.column(selector).unwrap_or(usize::MAX)
@@ -139,7 +141,7 @@ impl Asked {
     }
 
     /// What each event is worth for a subject; `None` if that does not depend on the event.
-    pub(crate) fn amounts<'a>(&'a self, view: &View<'a>, subject: usize) -> Option<Amounts<'a>> {
+    pub(crate) fn amounts<'a>(&'a self, view: &'a View<'_>, subject: usize) -> Option<Amounts<'a>> {
         let priced = self.worths.get(subject)?;
         let nowhere = Values::U8(&[]);
         (!priced.micros.is_empty()).then(|| Amounts {
@@ -173,18 +175,13 @@ impl Asked {
                 }
             }
         }
-        let money = |(currency, sum): (String, i128)| {
-            let too_large = |_| {
-                let text = format!("The sum in {currency} does not fit into 64 bits of millionths.");
-                Refusal::new(Reason::NumberOutOfRange, text)
-            };
-            Ok(Money { micros: i64::try_from(sum).map_err(too_large)?, currency })
-        };
-        by_currency.into_iter().filter(|_| events > 0).map(money).collect()
+        let amounts = by_currency.into_iter().filter(|_| events > 0);
+        amounts.map(|(currency, sum)| amount(currency, sum)).collect()
     }
 
     /// As of when.
-    pub(crate) fn provenance(&self, notes: Vec<String>) -> query::Provenance {
+    pub(crate) fn provenance(&self, mut notes: Vec<String>) -> query::Provenance {
+        notes.extend(self.not_kept.clone());
         provenance(&self.loaded, self.definition, self.range.as_of_ms, notes)
     }
 
@@ -197,11 +194,6 @@ impl Asked {
         let unknown = names.iter().filter(|name| self.loaded.names.find(name).is_none());
         unknown.map(|name| never_occurred(name)).collect()
     }
-}
-
-/// A remark on an event that never occurred.
-pub(crate) fn never_occurred(name: &str) -> String {
-    format!("There is no event named {name:?}; runnel catalog events lists those there are.")
 }
 
 fn priced(worth: &Worth, loaded: &Loaded) -> Priced {

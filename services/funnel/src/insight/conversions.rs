@@ -10,6 +10,8 @@ use runnel_contracts::{
     },
     refusal::Refusal,
 };
+use runnel_definitions::catalogue::Known;
+use runnel_definitions::rate::share;
 use runnel_journeys::{Journeys, View};
 use runnel_kernel::{TrendCounts, trend};
 
@@ -17,7 +19,7 @@ use super::{
     Scene,
     asked::{Asked, Subject, resolved},
 };
-use crate::{answer::share, catalog::Known};
+use crate::unobserved;
 
 /// Counts of every event, and of each conversion.
 #[derive(Default)]
@@ -34,7 +36,7 @@ pub(super) async fn answer(
     let role: Role = known("role", request.role)?;
     let chosen = chosen(scene, &request.conversions, "conversions", role)?;
     let subjects: Vec<Subject> = chosen.iter().map(|known| of(known)).collect();
-    let asked = Asked::new(journeys, &scene.tenant, &scene.catalogue, &subjects, [], scene.range).await?;
+    let asked = Asked::new(journeys, scene.over(), &subjects, []).await?;
     let asked = Arc::new(asked);
     let (told, edges, count) = (asked.clone(), [scene.range.from_ms, scene.range.until_ms], subjects.len());
     let found = asked
@@ -57,10 +59,14 @@ pub(super) async fn answer(
         )
         .await?;
     let all = found.all.cells.into_values().next().unwrap_or_default();
+    let denied = asked.unobserved(journeys).await?;
     let mut each = found.each.into_iter();
     let mut conversions = Vec::new();
     for (at, known) in chosen.iter().enumerate() {
         let cell = each.next().and_then(|counts| counts.cells.into_values().next()).unwrap_or_default();
+        let observed = (cell.events, cell.visitors);
+        let (names, of) = (&asked.loaded.names, &known.conversion);
+        let denied = unobserved::of_conversion(&denied, names, of, scene.range, observed);
         conversions.push(ConversionCounts {
             conversion: Some(known.wire.clone()),
             events: cell.events,
@@ -69,6 +75,9 @@ pub(super) async fn answer(
             of_visitors: share(cell.visitors, all.visitors),
             of_sessions: share(cell.sessions, all.sessions),
             values: asked.money(at, cell.events, &cell.sums)?,
+            unobserved: denied.told,
+            events_with_unobserved: denied.events,
+            visitors_with_unobserved: denied.visitors,
         });
     }
     conversions.sort_by_key(|counts| {

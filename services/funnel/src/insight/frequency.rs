@@ -18,6 +18,7 @@ use super::{
 use crate::{
     calendar::Width,
     insight::trend::{edges, too_many},
+    unobserved,
 };
 
 pub(super) async fn answer(
@@ -31,7 +32,7 @@ pub(super) async fn answer(
     let per: FrequencyOf = known("per", request.per)?;
     let calendar = scene.calendar(&request.time_zone)?;
     let subjects = [subject("of", of, &scene.catalogue)?];
-    let asked = Asked::new(journeys, &scene.tenant, &scene.catalogue, &subjects, [], scene.range).await?;
+    let asked = Asked::new(journeys, scene.over(), &subjects, []).await?;
     let asked = Arc::new(asked);
     let days = if per == FrequencyOf::Days {
         let range = scene.spanned(asked.span_ms());
@@ -55,7 +56,10 @@ pub(super) async fn answer(
     for (times, visitors) in &found.visitors {
         *buckets.entry((*times).min(limits::FREQUENCY_TIMES)).or_default() += visitors;
     }
+    let denied = asked.unobserved(journeys).await?;
+    let of = &subjects[0].conversion;
     Ok(QueryFrequencyResponse {
+        unobserved: unobserved::may(&denied, &asked.loaded.names, of, scene.range),
         visitors: buckets.values().sum(),
         buckets: buckets
             .into_iter()

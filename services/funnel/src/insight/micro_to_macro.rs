@@ -11,6 +11,12 @@ use runnel_contracts::{
     },
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::rate::share;
+use runnel_definitions::{
+    catalogue::Known,
+    funnel::{self, Alternative, Checked},
+    posed::Posed,
+};
 use runnel_journeys::{Condition, Happens, Journeys};
 use runnel_kernel::{State, counts::Levels};
 
@@ -19,11 +25,7 @@ use super::{
     asked::{Asked, resolved},
     conversions::{chosen, of},
 };
-use crate::{
-    answer::{quantiles, share},
-    ask::{Posed, count},
-    definition::{self, Alternative, Checked},
-};
+use crate::{answer::quantiles, ask::count, unobserved};
 
 /// How long after the micro-conversion the macro-conversion counts where a request does not say, in milliseconds.
 const HORIZON_MS: i64 = 7 * 24 * 3_600_000;
@@ -44,7 +46,10 @@ pub(super) async fn answer(
     let horizon_ms = request.horizon_ms.unwrap_or(HORIZON_MS);
     let subjects: Vec<_> = micros.iter().copied().chain([goal]).map(of).collect();
     // One load has the columns of all.
-    let asked = Asked::new(journeys, &scene.tenant, &scene.catalogue, &subjects, [], scene.range).await?;
+    let asked = Asked::new(journeys, scene.over(), &subjects, []).await?;
+    let asked = Arc::new(asked);
+    let denied = asked.unobserved(journeys).await?;
+    let may = |of: &Known| unobserved::may(&denied, &asked.loaded.names, &of.conversion, scene.range);
     let mut answers = Vec::new();
     for known in micros {
         let step = |name: &str| Step {
@@ -57,7 +62,7 @@ pub(super) async fn answer(
             profile: Profile::Runnel as i32,
             ..FunnelDefinition::default()
         };
-        let mut checked = definition::check(&funnel, None, TrendInterval::Unspecified, &scene.catalogue)
+        let mut checked = funnel::check(&funnel, None, TrendInterval::Unspecified, &scene.catalogue)
             .map_err(|refusal| Refusal { field: "horizon_ms".to_owned(), ..refusal })?;
         enter_once(&mut checked, known.conversion.clone(), scene);
         let posed = Posed::new(asked.loaded.clone(), &checked, scene.range, 0)?;
@@ -72,6 +77,7 @@ pub(super) async fn answer(
             open: all.levels.in_state(State::Open),
             matured: share(matured, n),
             time_to_macro: Some(quantiles(&all.time_to_convert)),
+            unobserved: may(known),
         });
     }
     answers.sort_by(|left, right| {
@@ -85,6 +91,7 @@ pub(super) async fn answer(
             .to_owned(),
     );
     Ok(QueryMicroToMacroResponse {
+        macro_unobserved: may(goal),
         micros: answers,
         provenance: Some(asked.provenance(notes)),
         range: Some(resolved(scene.range)),

@@ -29,7 +29,7 @@ pub(super) async fn answer(
         }
     };
     let page = Selector::property(&scene.catalogue.settings.page_property);
-    let asked = Asked::new(journeys, &scene.tenant, &scene.catalogue, &[], [page.clone()], scene.range);
+    let asked = Asked::new(journeys, scene.over(), &[], [page.clone()]);
     let asked = Arc::new(asked.await?);
     let (column, range) = (asked.column(&page), scene.range.from_ms..scene.range.until_ms);
     let count =
@@ -50,11 +50,13 @@ pub(super) async fn answer(
     pages.sort_by_key(|row| (Reverse(row.landings), Reverse(row.exits), row.page.clone()));
     let more_pages = pages.len().saturating_sub(top) as u64;
     pages.truncate(top);
+    let denied = asked.unobserved(journeys).await?;
     Ok(QueryPagesResponse {
         pages,
         sessions,
         without_page: found.without_page,
         more_pages,
+        unobserved: denied.count(scene.range.from_ms..scene.range.until_ms, |_| true),
         provenance: Some(asked.provenance(Vec::new())),
         range: Some(resolved(scene.range)),
     })

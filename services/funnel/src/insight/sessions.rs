@@ -8,6 +8,7 @@ use runnel_contracts::{
     },
     refusal::Refusal,
 };
+use runnel_definitions::rate::share;
 use runnel_journeys::{Journeys, View};
 use runnel_kernel::{Engagement, EngagementRow, Values, engagement};
 
@@ -16,7 +17,7 @@ use super::{
     asked::{Asked, resolved},
     split::{Splitting, grouped, order},
 };
-use crate::answer::{quantiles, share};
+use crate::{answer::quantiles, unobserved};
 
 pub(super) async fn answer(
     journeys: &Journeys,
@@ -25,7 +26,7 @@ pub(super) async fn answer(
 ) -> Result<QuerySessionsResponse, Refusal> {
     let split = Splitting::of(request.split.as_ref())?;
     let columns = split.iter().map(|split| split.column.clone());
-    let asked = Asked::new(journeys, &scene.tenant, &scene.catalogue, &[], columns, scene.range).await?;
+    let asked = Asked::new(journeys, scene.over(), &[], columns).await?;
     let asked = Arc::new(asked);
     let range = scene.range.from_ms..scene.range.until_ms;
     let merge = |sum: &mut Engagement, more: Engagement| sum.merge(&more);
@@ -55,11 +56,13 @@ pub(super) async fn answer(
             }
         }
     }
+    let denied = asked.unobserved(journeys).await?;
     Ok(QuerySessionsResponse {
         total: Some(counts(&total)),
         rows,
         provenance: Some(asked.provenance(Vec::new())),
         range: Some(resolved(scene.range)),
+        unobserved: unobserved::of_all(&denied, &asked.loaded.names, scene.range, total.events),
     })
 }
 

@@ -10,6 +10,7 @@ use runnel_contracts::{
     },
     refusal::{Reason, Refusal},
 };
+use runnel_definitions::{funnel::Range, posed};
 use runnel_journeys::{Journeys, View};
 use runnel_kernel::{Cell, TrendCounts, Values, trend};
 use runnel_model::limits;
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     aggregates,
     calendar::{Calendar, Width},
-    definition::Range,
+    unobserved,
 };
 
 /// The ascending instants between the buckets that touch a range, cut off at the ends of what was asked for; where an end was not given, the bucket there is whole.
@@ -76,13 +77,16 @@ pub(super) async fn answer(
     let calendar = scene.calendar(&request.time_zone)?;
     let split = Splitting::of(request.split.as_ref())?;
     let columns = split.iter().map(|split| split.column.clone());
-    let asked =
-        Asked::new(journeys, &scene.tenant, &scene.catalogue, &subjects, columns, scene.range).await?;
+    let asked = Asked::new(journeys, scene.over(), &subjects, columns).await?;
     let asked = Arc::new(asked);
     let range = scene.spanned(asked.span_ms());
     let most = limits::TREND_BUCKETS;
     let edges = edges(&calendar, (range, scene.range), width, most).ok_or_else(|| too_many(most))?;
     let earlier = request.compare.then(|| previous(&calendar, range, width, edges.len() - 1)).flatten();
+    if let Some(first_ms) = earlier.as_ref().and_then(|earlier| earlier.first()) {
+        posed::kept(&asked.loaded, *first_ms)?;
+    }
+    let denied = asked.unobserved(journeys).await?;
     let mut series = Vec::new();
     for (at, subject) in subjects.iter().enumerate() {
         let mut rows = vec![(None, None)];
@@ -118,9 +122,10 @@ pub(super) async fn answer(
                 None => (Some(&plain), before.as_ref()),
                 Some(_) => (split_now.as_ref(), split_before.as_ref()),
             };
+            let is_split = code.is_some();
             let code = code.unwrap_or(0);
             let buckets = edges.len() - 1;
-            series.push(Series {
+            let mut row = Series {
                 of: at as u32,
                 label: subject.label.clone(),
                 value,
@@ -140,7 +145,17 @@ pub(super) async fn answer(
                     .map(|then| points(&asked, at, then, code, buckets))
                     .transpose()?
                     .unwrap_or_default(),
-            });
+            };
+            if !is_split {
+                let of = |edges: &[i64]| {
+                    unobserved::may_each(&denied, &asked.loaded.names, &subject.conversion, edges)
+                };
+                tell(&mut row.points, row.total.as_mut(), &edges, of);
+                if let Some(earlier) = &earlier {
+                    tell(&mut row.previous, row.previous_total.as_mut(), earlier, of);
+                }
+            }
+            series.push(row);
         }
     }
     let bucket = |pair: &[i64]| TimeRange { from_ms: Some(pair[0]), until_ms: Some(pair[1]) };
@@ -208,6 +223,16 @@ fn points(
     (0..buckets).map(|bucket| asked.counts(subject, counted.each.cells.get(&(code, bucket as u32)))).collect()
 }
 
+/// Adds to the counts of buckets, and of all of them, what is not in them.
+fn tell(points: &mut [Counts], total: Option<&mut Counts>, edges: &[i64], of: impl Fn(&[i64]) -> Vec<u64>) {
+    for (point, unobserved) in points.iter_mut().zip(of(edges)) {
+        point.unobserved = unobserved;
+    }
+    if let (Some(total), [first, .., last]) = (total, edges) {
+        total.unobserved = of(&[*first, *last]).iter().sum();
+    }
+}
+
 impl Asked {
     /// A cell as it is answered.
     pub(crate) fn counts(&self, subject: usize, cell: Option<&Cell>) -> Result<Counts, Refusal> {
@@ -217,6 +242,7 @@ impl Asked {
             visitors: cell.visitors,
             sessions: cell.sessions,
             values: self.money(subject, cell.events, &cell.sums)?,
+            unobserved: 0,
         })
     }
 }

@@ -11,7 +11,7 @@ use runnel_contracts::{
     frame::Frame,
     frames::ingest_service_server::{IngestService, IngestServiceServer},
     protobuf::count_elements,
-    receive::{NoRoom, receive_append},
+    receive::{Terms, receive_append},
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -62,7 +62,7 @@ impl IngestService for Server {
             "receive" => message.len() as u64,
             "walk" => count_elements(&message, 2).unwrap() as u64 + walk(&message, 2),
             "columns" => {
-                receive_append(&message, i64::MAX / 2, &NoRoom::default()).unwrap().batch.len() as u64
+                receive_append(&message, i64::MAX / 2, &Terms::default()).unwrap().batch.len() as u64
             }
             _ => AppendRequest::decode(message).unwrap().events.len() as u64,
         };

@@ -17,7 +17,7 @@ use super::tables;
 use crate::{
     command::Output,
     json,
-    query::{RangeArgs, column, duration, event},
+    query::{RangeArgs, VisitorsArgs, column, duration, event},
     render,
     target::{Target, TargetArgs},
 };
@@ -49,6 +49,8 @@ pub(crate) struct AskConversions {
     role: Option<RoleArg>,
     #[command(flatten)]
     range: RangeArgs,
+    #[command(flatten)]
+    visitors: VisitorsArgs,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
@@ -84,6 +86,8 @@ pub(crate) struct AskTrend {
     split: ByArgs,
     #[command(flatten)]
     range: RangeArgs,
+    #[command(flatten)]
+    visitors: VisitorsArgs,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
@@ -141,6 +145,8 @@ pub(crate) struct AskRetention {
     #[command(flatten)]
     range: RangeArgs,
     #[command(flatten)]
+    visitors: VisitorsArgs,
+    #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
 
@@ -157,6 +163,8 @@ pub(crate) struct AskFrequency {
     time_zone: String,
     #[command(flatten)]
     range: RangeArgs,
+    #[command(flatten)]
+    visitors: VisitorsArgs,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
@@ -181,6 +189,8 @@ pub(crate) struct AskPages {
     #[command(flatten)]
     range: RangeArgs,
     #[command(flatten)]
+    visitors: VisitorsArgs,
+    #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
 
@@ -197,6 +207,8 @@ pub(crate) struct AskMicroToMacro {
     horizon: Option<i64>,
     #[command(flatten)]
     range: RangeArgs,
+    #[command(flatten)]
+    visitors: VisitorsArgs,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
@@ -230,6 +242,7 @@ pub(crate) async fn conversions(ask: &AskConversions, target: &Target, output: O
         role: role as i32,
         range: Some(range),
         as_of_ms,
+        without_bots: ask.visitors.without_bots,
     };
     let answer = target.client.insight().query_conversions(request).await?.into_inner();
     show(output, "QueryConversionsResponse", &answer, tables::conversions)
@@ -237,12 +250,13 @@ pub(crate) async fn conversions(ask: &AskConversions, target: &Target, output: O
 
 pub(crate) async fn sessions(
     range: &RangeArgs,
+    VisitorsArgs { without_bots }: VisitorsArgs,
     split: &ByArgs,
     target: &Target,
     output: Output,
 ) -> anyhow::Result<()> {
     let (range, as_of_ms) = range.read(now_ms())?;
-    let request = QuerySessionsRequest { range: Some(range), as_of_ms, split: split.split() };
+    let request = QuerySessionsRequest { range: Some(range), as_of_ms, split: split.split(), without_bots };
     let answer = target.client.insight().query_sessions(request).await?.into_inner();
     show(output, "QuerySessionsResponse", &answer, tables::sessions)
 }
@@ -253,6 +267,7 @@ pub(crate) async fn trend(ask: &AskTrend, target: &Target, output: Output) -> an
         of: ask.of.iter().map(|text| event(text)).collect::<anyhow::Result<_>>()?,
         range: Some(range),
         as_of_ms,
+        without_bots: ask.visitors.without_bots,
         interval: ask.interval.into(),
         time_zone: ask.time_zone.clone(),
         split: ask.split.split(),
@@ -281,6 +296,7 @@ pub(crate) async fn retention(ask: &AskRetention, target: &Target, output: Outpu
         again: read(&ask.again)?,
         range: Some(range),
         as_of_ms,
+        without_bots: ask.visitors.without_bots,
         interval: ask.interval.into(),
         time_zone: ask.time_zone.clone(),
     };
@@ -299,6 +315,7 @@ pub(crate) async fn frequency(ask: &AskFrequency, target: &Target, output: Outpu
         of: Some(event(&ask.of)?),
         range: Some(range),
         as_of_ms,
+        without_bots: ask.visitors.without_bots,
         per: per as i32,
         time_zone: ask.time_zone.clone(),
     };
@@ -308,7 +325,12 @@ pub(crate) async fn frequency(ask: &AskFrequency, target: &Target, output: Outpu
 
 pub(crate) async fn pages(ask: &AskPages, target: &Target, output: Output) -> anyhow::Result<()> {
     let (range, as_of_ms) = ask.range.read(now_ms())?;
-    let request = QueryPagesRequest { range: Some(range), as_of_ms, top: ask.top };
+    let request = QueryPagesRequest {
+        range: Some(range),
+        as_of_ms,
+        top: ask.top,
+        without_bots: ask.visitors.without_bots,
+    };
     let answer = target.client.insight().query_pages(request).await?.into_inner();
     show(output, "QueryPagesResponse", &answer, tables::pages)
 }
@@ -324,6 +346,7 @@ pub(crate) async fn micro_to_macro(
         micros: ask.micros.clone(),
         range: Some(range),
         as_of_ms,
+        without_bots: ask.visitors.without_bots,
         horizon_ms: ask.horizon,
     };
     let answer = target.client.insight().query_micro_to_macro(request).await?.into_inner();

@@ -3,7 +3,6 @@
 use comfy_table::Cell;
 use runnel_contracts::proto::{
     catalog::v1::{Conversion, Part, Role, Stage},
-    event::v1::Money,
     identity::v1::{GetIdentityResponse, IdentityVerdict, Link},
     insight::v1::{
         Counts, Interval, ListRestatementsResponse, QueryConversionsResponse, QueryFrequencyResponse,
@@ -14,27 +13,17 @@ use runnel_contracts::proto::{
 };
 
 use crate::{
-    render::{bar, median, number, percent, right, table, thousands, value},
+    render::{bar, between, median, money, number, percent, right, table, thousands, unobserved, value},
     when::show_instant,
 };
 
 /// As of when, and remarks.
-fn footer(provenance: Option<&Provenance>) -> String {
+pub(crate) fn footer(provenance: Option<&Provenance>) -> String {
     let Some(provenance) = provenance else { return String::new() };
     let sequence = provenance.revision.as_ref().map_or(0, |revision| revision.sequence);
     let mut lines = vec![format!("as of  {}, revision {sequence}", show_instant(provenance.as_of_ms))];
     lines.extend(provenance.notes.iter().map(|note| format!("note   {note}")));
     lines.join("\n")
-}
-
-fn money(values: &[Money]) -> String {
-    let one = |value: &Money| {
-        let cents = (i128::from(value.micros) + 5_000 * i128::from(value.micros.signum())) / 10_000;
-        let sign = if cents < 0 { "-" } else { "" };
-        let whole = thousands((cents.unsigned_abs() / 100) as u64);
-        format!("{sign}{whole}.{:02} {}", cents.unsigned_abs() % 100, value.currency)
-    };
-    values.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// What a conversion is for, in a word or two.
@@ -98,7 +87,7 @@ pub(crate) fn identity(answer: &GetIdentityResponse) -> String {
 
 /// The table of conversions.
 pub(crate) fn conversions(answer: &QueryConversionsResponse) -> String {
-    let mut rows = table(&[
+    let mut headings = vec![
         "conversion",
         "kind",
         "visitors",
@@ -108,10 +97,15 @@ pub(crate) fn conversions(answer: &QueryConversionsResponse) -> String {
         "of sessions",
         "events",
         "value",
-    ]);
+    ];
+    let bounded = answer.conversions.iter().any(|counts| counts.unobserved.is_some());
+    if bounded {
+        headings.extend(["events, with the unobserved", "visitors, with the unobserved"]);
+    }
+    let mut rows = table(&headings);
     for counts in &answer.conversions {
         let conversion = counts.conversion.clone().unwrap_or_default();
-        rows.add_row(vec![
+        let mut cells = vec![
             Cell::new(&conversion.name),
             Cell::new(kind(&conversion)),
             number(counts.visitors),
@@ -121,7 +115,12 @@ pub(crate) fn conversions(answer: &QueryConversionsResponse) -> String {
             right(percent(counts.of_sessions.as_ref())),
             number(counts.events),
             right(money(&counts.values)),
-        ]);
+        ];
+        if bounded {
+            cells.push(right(between(counts.events_with_unobserved.as_ref())));
+            cells.push(right(between(counts.visitors_with_unobserved.as_ref())));
+        }
+        rows.add_row(cells);
     }
     let all = format!("{} visitors, {} sessions", thousands(answer.visitors), thousands(answer.sessions));
     if answer.conversions.is_empty() {
@@ -171,7 +170,8 @@ pub(crate) fn sessions(answer: &QuerySessionsResponse) -> String {
         let bar = Cell::new(bar(visit.sessions, total.sessions));
         visits.add_row(vec![right(visit.number), number(visit.sessions), bar]);
     }
-    format!("{rows}\n\n{visits}\n{}", footer(answer.provenance.as_ref()))
+    let denied = unobserved(answer.unobserved.as_ref()).map(|text| format!("\n{text}")).unwrap_or_default();
+    format!("{rows}\n\n{visits}{denied}\n{}", footer(answer.provenance.as_ref()))
 }
 
 /// Counts over time.
@@ -179,6 +179,8 @@ pub(crate) fn trend(answer: &QueryTrendResponse) -> String {
     let mut text = String::new();
     for series in &answer.series {
         let mut headings = vec!["from", "events", "", "visitors", "sessions", "value"];
+        let denied = series.points.iter().any(|point| point.unobserved > 0);
+        headings.extend(denied.then_some("unobserved"));
         if !series.previous.is_empty() {
             headings.extend(["events before", "change"]);
         }
@@ -193,6 +195,7 @@ pub(crate) fn trend(answer: &QueryTrendResponse) -> String {
                 number(now.sessions),
                 right(money(&now.values)),
             ];
+            cells.extend(denied.then(|| number(now.unobserved)));
             if let Some(then) = then {
                 cells.extend([number(then.events), right(change(now.events, then.events))]);
             }
@@ -243,6 +246,8 @@ pub(crate) fn restatements(answer: &ListRestatementsResponse) -> String {
                 RestatementCause::Identity => "identities",
                 RestatementCause::Definition => "definition",
                 RestatementCause::Settings => "settings",
+                RestatementCause::Erasure => "erasures",
+                RestatementCause::Retention => "retention",
             });
             rows.add_row(vec![
                 Cell::new(&cell.conversion),
@@ -283,7 +288,13 @@ pub(crate) fn retention(answer: &QueryRetentionResponse) -> String {
         cells.extend(cohort.again.iter().take(shown).map(|rate| right(percent(Some(rate)))));
         rows.add_row(cells);
     }
-    format!("{rows}\ntime zone {}\n{}", answer.time_zone, footer(answer.provenance.as_ref()))
+    let denied = denied(answer.unobserved);
+    format!("{rows}\ntime zone {}{denied}\n{}", answer.time_zone, footer(answer.provenance.as_ref()))
+}
+
+/// What is in no count because consent was denied, for the end of a line.
+fn denied(events: u64) -> String {
+    if events == 0 { String::new() } else { format!("; {} events unobserved", thousands(events)) }
 }
 
 /// How often.
@@ -295,7 +306,8 @@ pub(crate) fn frequency(answer: &QueryFrequencyResponse) -> String {
         let bar = Cell::new(bar(bucket.visitors, most));
         rows.add_row(vec![right(times), number(bucket.visitors), bar]);
     }
-    format!("{rows}\n{} visitors\n{}", thousands(answer.visitors), footer(answer.provenance.as_ref()))
+    let denied = denied(answer.unobserved);
+    format!("{rows}\n{} visitors{denied}\n{}", thousands(answer.visitors), footer(answer.provenance.as_ref()))
 }
 
 /// Landing and exit pages.
@@ -312,7 +324,10 @@ pub(crate) fn pages(answer: &QueryPagesResponse) -> String {
     }
     let sessions = thousands(answer.sessions);
     let (more, without) = (thousands(answer.more_pages), thousands(answer.without_page));
-    let all = format!("{sessions} sessions with a page, {without} without; {more} more pages");
+    let all = format!(
+        "{sessions} sessions with a page, {without} without; {more} more pages{}",
+        denied(answer.unobserved)
+    );
     format!("{rows}\n{all}\n{}", footer(answer.provenance.as_ref()))
 }
 
@@ -344,5 +359,8 @@ pub(crate) fn micro_to_macro(answer: &QueryMicroToMacroResponse) -> String {
             right(median(one.time_to_macro.as_ref())),
         ]);
     }
-    format!("{rows}\n{}", footer(answer.provenance.as_ref()))
+    let of_micros = answer.micros.iter().map(|one| one.unobserved).sum::<u64>();
+    let all = of_micros + answer.macro_unobserved;
+    let denied = if all == 0 { String::new() } else { format!("{} events unobserved\n", thousands(all)) };
+    format!("{rows}\n{denied}{}", footer(answer.provenance.as_ref()))
 }

@@ -3,7 +3,6 @@
 //! A table a product says which field becomes what ([`rules`]); everything else that a product keeps as a property of the event stays one, under its own name.
 //! What a row says about who is who is kept apart and sent as identifications, so that a visitor's events before and after signing in count as one visitor's.
 
-mod decimal;
 mod ga4;
 mod kissmetrics;
 mod mixpanel;
@@ -287,7 +286,7 @@ impl<'m> Exports<'m> {
             }
             Times::Seconds | Times::SecondsOrMillis => {
                 let either = matches!(self.product.times, Times::SecondsOrMillis);
-                let ms = decimal::micros(text).map(|micros| {
+                let ms = crate::decimal::micros(text).map(|micros| {
                     let small = (micros / 1_000_000).abs() < MILLISECONDS_FROM;
                     micros.div_euclid(if small || !either { 1_000 } else { 1_000_000 })
                 });

@@ -5,12 +5,14 @@ use runnel_client::{
     proto::{
         catalog::v1::{
             ApplyCatalogRequest, CatalogAction, CatalogDocument, ChannelSettings, Conversion, Counting,
-            DefineConversionRequest, DeleteConversionRequest, EventRule, Family, GetCatalogRequest, Part,
-            PreviewConversionRequest, Role, Rule, SessionRule, Settings, Stage, VisitRule, rule,
+            DefineConversionRequest, DeleteConversionRequest, EventRule, GetCatalogRequest,
+            PreviewConversionRequest, Role, Rule, SessionRule, Settings, VisitRule, rule,
             session_rule::AtLeast, visit_rule::Visit,
         },
         event::v1::{Campaign, Event, Money, OffSite, Value, value::Kind},
-        funnel::v1::{BreakDown, FunnelDefinition, QueryFunnelRequest, Step, query_funnel_request},
+        funnel::v1::{
+            BreakDown, FunnelDefinition, QueryFunnelRequest, Step, VerifyRequest, query_funnel_request,
+        },
         insight::v1::{
             FrequencyOf, Interval, QueryConversionsRequest, QueryFrequencyRequest, QueryMicroToMacroRequest,
             QueryPagesRequest, QueryRetentionRequest, QuerySessionsRequest, QueryTrendRequest, SessionRow,
@@ -21,7 +23,10 @@ use runnel_client::{
 use runnel_harness::Deployment;
 use tonic::transport::Channel;
 
-use crate::{places::everywhere, server::Random};
+use crate::{
+    places::everywhere,
+    server::{Random, conversion},
+};
 
 everywhere!(conversions);
 
@@ -83,19 +88,6 @@ fn at(events: &[&str]) -> rule::Rule {
     rule::Rule::Event(EventRule { any_of: events.iter().map(|name| named(name)).collect() })
 }
 
-fn micro(name: &str, rule: rule::Rule, counting: Counting) -> Conversion {
-    Conversion {
-        name: name.to_owned(),
-        role: Role::Micro as i32,
-        part: Part::Step as i32,
-        family: Family::Interaction as i32,
-        stage: Stage::Engagement as i32,
-        rule: Some(Rule { rule: Some(rule) }),
-        counting: counting as i32,
-        ..Conversion::default()
-    }
-}
-
 fn catalogue() -> CatalogDocument {
     let session = |at_least| rule::Rule::Session(SessionRule { at_least: Some(at_least) });
     let second = rule::Rule::Visit(VisitRule { visit: Some(Visit::Number(2)) });
@@ -108,14 +100,14 @@ fn catalogue() -> CatalogDocument {
     };
     CatalogDocument {
         conversions: vec![
-            micro("back", back, Counting::EveryTime),
-            micro("cart", at(&["add_to_cart"]), Counting::EveryTime),
-            micro("five_minutes", session(AtLeast::DurationMs(5 * MINUTE)), Counting::EveryTime),
-            micro("looks", at(&["view_item"]), Counting::OnceAVisitor),
-            micro("opened", at(&["email_opened"]), Counting::OnceASession),
+            conversion("back", back, Counting::EveryTime),
+            conversion("cart", at(&["add_to_cart"]), Counting::EveryTime),
+            conversion("five_minutes", session(AtLeast::DurationMs(5 * MINUTE)), Counting::EveryTime),
+            conversion("looks", at(&["view_item"]), Counting::OnceAVisitor),
+            conversion("opened", at(&["email_opened"]), Counting::OnceASession),
             purchase,
-            micro("second_visit", second, Counting::EveryTime),
-            micro("three_pages", session(AtLeast::Pages(3)), Counting::EveryTime),
+            conversion("second_visit", second, Counting::EveryTime),
+            conversion("three_pages", session(AtLeast::Pages(3)), Counting::EveryTime),
         ],
         ..CatalogDocument::default()
     }
@@ -164,6 +156,7 @@ async fn conversions(server: Deployment) {
     channels(&client, &writer).await;
     redefine(&client).await;
     refuse(&client).await;
+    devices(&server).await;
 }
 
 async fn apply(client: &Client<Channel>) {
@@ -325,6 +318,67 @@ async fn by_dimension(client: &Client<Channel>, dimension: Dimension) -> Vec<(St
     answer.rows.into_iter().map(row).collect()
 }
 
+/// Devices are told from what was sent, else from the user agent; who is a bot shows.
+async fn devices(server: &Deployment) {
+    let (write, read) = server.tenant("devices").await.unwrap();
+    let writer = Client::connect(&server.endpoint, &write).await.unwrap();
+    let reader = Client::connect(&server.endpoint, &read).await.unwrap();
+    let phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+                 Version/17.4 Mobile/15E148 Safari/604.1";
+    let crawler = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+    let with = |visitor: &str, minute: i64, properties: &[(&str, &str)]| {
+        let value = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+        let mut event = page(visitor, minute, "/home");
+        let told = properties.iter().map(|(name, text)| ((*name).to_owned(), value(text)));
+        event.properties.extend(told);
+        event
+    };
+    let events = vec![
+        with("phone", 0, &[("user_agent", phone)]),
+        with("phone", 1, &[("user_agent", crawler)]),
+        with("crawler", 0, &[("user_agent", crawler)]),
+        with("kiosk", 0, &[("user_agent", phone), ("device", "kiosk"), ("browser", "Own")]),
+        with("silent", 0, &[]),
+    ];
+    writer.append(events, None).await.unwrap();
+    let unset = format!("{:?}", Some(split_value::Part::Unset(true)));
+    for (dimension, expected) in [
+        (Dimension::Device, [("bot", 1), ("kiosk", 1), ("mobile", 1), (&*unset, 1)].as_slice()),
+        (Dimension::Os, &[("iOS", 2), (&*unset, 2)]),
+        (Dimension::Browser, &[("Own", 1), ("Safari", 1), (&*unset, 2)]),
+    ] {
+        let found = by_dimension(&reader, dimension).await;
+        let found: Vec<(&str, u64)> = found.iter().map(|(name, sessions)| (&**name, *sessions)).collect();
+        assert_eq!(found, expected, "{dimension:?}");
+    }
+    // The phone that once said that it is a crawler is told by what it said first.
+    let request = QuerySessionsRequest { without_bots: true, ..QuerySessionsRequest::default() };
+    let total = reader.insight().query_sessions(request).await.unwrap().into_inner().total.unwrap();
+    assert_eq!((total.sessions, total.visitors, total.events), (3, 3, 4));
+    for (without_bots, visitors) in [(false, 4), (true, 3)] {
+        let request = QueryTrendRequest {
+            of: vec![named("page_view")],
+            interval: Interval::Day as i32,
+            without_bots,
+            ..QueryTrendRequest::default()
+        };
+        let answer = reader.insight().query_trend(request).await.unwrap().into_inner();
+        assert_eq!(answer.series[0].total.as_ref().unwrap().visitors, visitors);
+        let step = || Step { any_of: vec![named("page_view")], ..Step::default() };
+        let definition = FunnelDefinition { steps: vec![step(), step()], ..FunnelDefinition::default() };
+        let request = QueryFunnelRequest {
+            funnel: Some(query_funnel_request::Funnel::Inline(definition)),
+            without_bots,
+            ..QueryFunnelRequest::default()
+        };
+        let verified = reader.funnel().verify(VerifyRequest { query: Some(request) }).await.unwrap();
+        let verified = verified.into_inner();
+        assert!(verified.holds, "{:?}", verified.checks);
+        let reached: Vec<u64> = verified.answer.unwrap().steps.iter().map(|step| step.reached).collect();
+        assert_eq!(reached, [visitors, 1]);
+    }
+}
+
 /// A fourth visitor comes twice, from a newsletter and from a search, and once without saying whence.
 async fn channels(client: &Client<Channel>, writer: &Client<Channel>) {
     let campaign = Campaign { source: "news".to_owned(), medium: "email".to_owned(), ..Campaign::default() };
@@ -343,6 +397,8 @@ async fn channels(client: &Client<Channel>, writer: &Client<Channel>) {
     assert_eq!(found, expected.map(|(name, sessions)| (name.to_owned(), sessions)));
     let found = by_dimension(client, Dimension::FirstChannel).await;
     assert_eq!(found, [("Direct", 5), ("Email", 3)].map(|(name, sessions)| (name.to_owned(), sessions)));
+    let found = by_dimension(client, Dimension::LastChannel).await;
+    assert_eq!(found, [("Direct", 8)].map(|(name, sessions)| (name.to_owned(), sessions)));
     let found = by_dimension(client, Dimension::Visit).await;
     assert_eq!(found, [("new", 4), ("returning", 4)].map(|(name, sessions)| (name.to_owned(), sessions)));
     // A rule of the tenant stands before the usual ones, for all stored events, and takes nothing from what was sent.
@@ -377,7 +433,7 @@ async fn channels(client: &Client<Channel>, writer: &Client<Channel>) {
 
 async fn redefine(client: &Client<Channel>) {
     let mut catalog = client.catalog();
-    let wider = micro("cart", at(&["add_to_cart", "view_item"]), Counting::EveryTime);
+    let wider = conversion("cart", at(&["add_to_cart", "view_item"]), Counting::EveryTime);
     let preview = PreviewConversionRequest {
         conversion: Some(wider.clone()),
         examples: 2,
@@ -421,13 +477,13 @@ async fn refuse(client: &Client<Channel>) {
         let fields: Vec<&str> = refusal.violations.iter().map(|one| one.field.as_str()).collect();
         assert_eq!((fields, refusal.reason.as_str()), (vec![field], reason));
     };
-    let bad = micro("x", at(&[]), Counting::EveryTime);
+    let bad = conversion("x", at(&[]), Counting::EveryTime);
     let define = DefineConversionRequest { conversion: Some(bad), expected_version: None };
     let status = catalog.define_conversion(define).await.unwrap_err();
     refused(status, "conversion.rule.event.any_of", "CONVERSION_INVALID");
     // What is there already counts towards the limit.
     let many = (0..1_000)
-        .map(|more| micro(&format!("more {more}"), at(&["add_to_cart"]), Counting::EveryTime))
+        .map(|more| conversion(&format!("more {more}"), at(&["add_to_cart"]), Counting::EveryTime))
         .collect();
     let document = Some(CatalogDocument { conversions: many, ..CatalogDocument::default() });
     let request = ApplyCatalogRequest { document, ..ApplyCatalogRequest::default() };

@@ -29,13 +29,13 @@ use crate::{places::everywhere, server::Random};
 everywhere!(identity);
 
 /// 2026-01-01T00:00:00Z.
-const START: i64 = 1_767_225_600_000;
+pub(crate) const START: i64 = 1_767_225_600_000;
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 24 * 60 * MINUTE;
-const PERSONS: u64 = 40;
+pub(crate) const PERSONS: u64 = 40;
 
 /// The ids of a person: a known one, up to two anonymous ones, and perhaps an older known one that is merged into it.
-fn ids(person: u64) -> Vec<String> {
+pub(crate) fn ids(person: u64) -> Vec<String> {
     let mut ids = vec![format!("customer-{person}")];
     ids.extend((0..person % 3).map(|device| format!("cookie-{person}-{device}")));
     ids.extend((person.is_multiple_of(4)).then(|| format!("account-{person}")));
@@ -43,7 +43,7 @@ fn ids(person: u64) -> Vec<String> {
 }
 
 /// Events of persons, each with the id that sent it. Some persons do several things in one millisecond, on several devices.
-fn events() -> Vec<Event> {
+pub(crate) fn events() -> Vec<Event> {
     let mut random = Random(11);
     let mut events = Vec::new();
     for person in 0..PERSONS {
@@ -72,11 +72,14 @@ fn joined() -> Vec<Event> {
         .collect()
 }
 
-fn identification(anonymous: &str, known: &str, time_ms: i64) -> Identification {
+pub(crate) fn identification(anonymous: &str, known: &str, time_ms: i64) -> Identification {
     Identification { anonymous_id: anonymous.to_owned(), known_id: known.to_owned(), time_ms: Some(time_ms) }
 }
 
-async fn identify(client: &Client<Channel>, identifications: Vec<Identification>) -> IdentifyResponse {
+pub(crate) async fn identify(
+    client: &Client<Channel>,
+    identifications: Vec<Identification>,
+) -> IdentifyResponse {
     client.identity().identify(IdentifyRequest { identifications }).await.unwrap().into_inner()
 }
 
@@ -94,7 +97,7 @@ fn funnel() -> FunnelDefinition {
 }
 
 /// What a tenant's visitors are told to have done.
-async fn answers(client: &Client<Channel>) -> Vec<String> {
+pub(crate) async fn answers(client: &Client<Channel>) -> Vec<String> {
     let range = Some(TimeRange { from_ms: Some(START), until_ms: Some(START + 5 * DAY) });
     let mut told = Vec::new();
     for unit in [Unit::Visitor, Unit::Session, Unit::Entry] {

@@ -47,6 +47,8 @@ const PROBES: &[(&str, &str, Told)] = &[
     ),
     ("IdentityService/Merge", r#"{"fromId":"v2","intoId":"v3"}"#, Told::Own),
     ("IdentityService/GetIdentity", r#"{"id":"v1"}"#, Told::Own),
+    ("SubjectService/GetErasure", r#"{"erasure":"1"}"#, Told::Refused(Code::NotFound)),
+    ("SubjectService/ExportSubject", r#"{"visitorId":"v1"}"#, Told::Own),
     ("CatalogService/ListEventNames", r"{}", Told::Own),
     ("CatalogService/ListProperties", r#"{"eventName":"a"}"#, Told::Own),
     (
@@ -69,6 +71,12 @@ const PROBES: &[(&str, &str, Told)] = &[
         Told::Refused(Code::Aborted),
     ),
     ("CatalogService/FitTemplate", r#"{"template":"shop"}"#, Told::Own),
+    (
+        "CatalogService/PutDailyCounts",
+        r#"{"counts":[{"date":"2026-03-01","what":"OFF_SITE_AD_CLICK","count":"7"}]}"#,
+        Told::Own,
+    ),
+    ("CatalogService/ListDailyCounts", r"{}", Told::Own),
     ("InsightService/QueryConversions", r"{}", Told::Own),
     ("InsightService/QueryConversions", r#"{"conversions":["c1"]}"#, Told::Refused(Code::FailedPrecondition)),
     ("InsightService/QuerySessions", r#"{"split":{"column":{"property":"p"}}}"#, Told::Own),
@@ -100,6 +108,58 @@ const PROBES: &[(&str, &str, Told)] = &[
         Told::Refused(Code::NotFound),
     ),
     ("FunnelService/Verify", r#"{"query":{"name":"f1"}}"#, Told::Refused(Code::NotFound)),
+    (
+        "SegmentationService/DefineSegment",
+        r#"{"name":"s1","expectedVersion":"1","definition":{"condition":{"happened":{"anyOf":[{"event":{"event":"a"}}]}}}}"#,
+        Told::Refused(Code::Aborted),
+    ),
+    ("SegmentationService/GetSegment", r#"{"name":"s1"}"#, Told::Refused(Code::NotFound)),
+    ("SegmentationService/DeleteSegment", r#"{"name":"s1"}"#, Told::Refused(Code::NotFound)),
+    ("SegmentationService/CountSegment", r#"{"segment":{"name":"s1"}}"#, Told::Refused(Code::NotFound)),
+    (
+        "SegmentationService/CountSegment",
+        r#"{"segment":{"inline":{"condition":{"segment":"s1"}}}}"#,
+        Told::Refused(Code::FailedPrecondition),
+    ),
+    (
+        "SegmentationService/PreviewSegment",
+        r#"{"segment":{"inline":{"condition":{"happened":{"anyOf":[{"event":{"event":"a"}}]}}}},"examples":100}"#,
+        Told::Own,
+    ),
+    (
+        "SegmentationService/PreviewSegment",
+        r#"{"segment":{"inline":{"condition":{"happened":{"anyOf":[{"event":{"event":"a"}}]}}}},"compareWith":["s1"]}"#,
+        Told::Refused(Code::NotFound),
+    ),
+    ("SegmentationService/ListMembers", r#"{"segment":{"name":"s1"}}"#, Told::Refused(Code::NotFound)),
+    (
+        "SegmentationService/ListMembers",
+        r#"{"segment":{"inline":{"condition":{"not":{"happened":{"anyOf":[{"event":{"event":"b"}}]}}}}}}"#,
+        Told::Own,
+    ),
+    ("SegmentationService/StreamMembers", r#"{"segment":{"name":"s1"}}"#, Told::Refused(Code::NotFound)),
+    (
+        "SegmentationService/StreamMembers",
+        r#"{"segment":{"inline":{"condition":{"not":{"happened":{"anyOf":[{"event":{"event":"b"}}]}}}}}}"#,
+        Told::Own,
+    ),
+    (
+        "SegmentationService/WasMember",
+        r#"{"segment":{"inline":{"condition":{"happened":{"anyOf":[{"event":{"event":"a"}}]}}}},"visitorId":"v1"}"#,
+        Told::Own,
+    ),
+    ("SegmentationService/GetVisitor", r#"{"visitorId":"v1"}"#, Told::Own),
+    (
+        "SegmentationService/GetVisitor",
+        r#"{"visitorId":"v1","segments":["s1"]}"#,
+        Told::Refused(Code::NotFound),
+    ),
+    (
+        "SegmentationService/GetVisitor",
+        r#"{"visitorId":"v1","funnels":["f1"]}"#,
+        Told::Refused(Code::NotFound),
+    ),
+    ("SegmentationService/ListTimeline", r#"{"visitorId":"v1"}"#, Told::Own),
     ("SegmentationService/ListSegments", r"{}", Told::Own),
     ("SegmentationService/CountOpenSessions", r"{}", Told::Own),
     ("AdminService/CreateTenant", r#"{"name":"taken-over"}"#, Told::Refused(Code::PermissionDenied)),
@@ -113,6 +173,11 @@ const PROBES: &[(&str, &str, Told)] = &[
     ("AdminService/ListKeys", r"{}", Told::Own),
     ("AdminService/RevokeKey", r#"{"tenant":"theirs","id":"{key}"}"#, Told::Refused(Code::NotFound)),
     ("AdminService/RevokeKey", r#"{"id":"{key}"}"#, Told::Refused(Code::NotFound)),
+    ("AdminService/SetRetention", r#"{"tenant":"theirs","days":30}"#, Told::Refused(Code::NotFound)),
+    ("AdminService/SetRetention", r#"{"days":3650}"#, Told::Own),
+    ("AdminService/GetRetention", r#"{"tenant":"theirs"}"#, Told::Refused(Code::NotFound)),
+    ("AdminService/GetRetention", r"{}", Told::Own),
+    ("SubjectService/Erase", r#"{"visitorId":"v1"}"#, Told::Own),
 ];
 
 /// Messages as bytes.
@@ -184,6 +249,7 @@ async fn call(
 fn needs(path: &str) -> KeyKind {
     match path.split_once('/').unwrap() {
         ("IngestService", _) | ("IdentityService", "Identify") => KeyKind::Write,
+        ("SubjectService", _) => KeyKind::Erase,
         ("AdminService", _) | ("IdentityService", "Merge") => KeyKind::Admin,
         _ => KeyKind::Read,
     }
@@ -224,6 +290,10 @@ async fn every_wrong_call_is_denied(server: Deployment) {
         r#"{{"conversion":{{"name":"c1","description":"{CANARY}","role":"ROLE_MACRO","rule":{{"event":{{"anyOf":[{{"event":"a"}}]}}}}}}}}"#
     );
     call(&channel, method("CatalogService/DefineConversion"), &conversion, &[&read]).await.unwrap();
+    let segment = format!(
+        r#"{{"name":"s1","definition":{{"description":"{CANARY}","condition":{{"happened":{{"anyOf":[{{"event":{{"event":"a"}}}}]}}}}}}}}"#
+    );
+    call(&channel, method("SegmentationService/DefineSegment"), &segment, &[&read]).await.unwrap();
     for (path, request) in [
         ("CatalogService/GetCatalog", "{}"),
         ("InsightService/QueryConversions", "{}"),
@@ -232,6 +302,11 @@ async fn every_wrong_call_is_denied(server: Deployment) {
         ("CatalogService/ListProperties", r#"{"eventName":"a"}"#),
         ("FunnelService/GetFunnel", r#"{"name":"f1"}"#),
         ("IdentityService/GetIdentity", r#"{"id":"v1"}"#),
+        ("SegmentationService/GetSegment", r#"{"name":"s1"}"#),
+        (
+            "SegmentationService/ListMembers",
+            r#"{"segment":{"inline":{"condition":{"happened":{"anyOf":[{"event":{"event":"a"}},{"event":{"event":"canary-7f3a"}}]}}}}}"#,
+        ),
     ] {
         let answer = call(&channel, method(path), request, &[&read]).await.unwrap();
         assert!(answer.contains(CANARY), "{path}: {answer}");

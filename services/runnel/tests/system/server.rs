@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use runnel_client::RetryPolicy;
+use runnel_client::{
+    RetryPolicy,
+    proto::catalog::v1::{Conversion, Counting, Family, Part, Role, Rule, Stage, rule},
+};
 pub(crate) use runnel_harness::Random;
 use runnel_harness::{Deployment, Placement, Postgres, Redis, Stores};
 
@@ -79,4 +82,18 @@ pub(crate) fn deployment_over(placement: Placement, redis: Option<Arc<Redis>>) -
     let postgres = (placement != Placement::Folder).then(|| Arc::new(Postgres::start("").unwrap()));
     let stores = Stores { postgres, redis, ..Stores::default() };
     Deployment::start(Path::new(env!("CARGO_BIN_EXE_runnel")), placement, stores).unwrap()
+}
+
+/// A micro-conversion that happens by a rule.
+pub(crate) fn conversion(name: &str, rule: rule::Rule, counting: Counting) -> Conversion {
+    Conversion {
+        name: name.to_owned(),
+        role: Role::Micro as i32,
+        part: Part::Step as i32,
+        family: Family::Interaction as i32,
+        stage: Stage::Engagement as i32,
+        rule: Some(Rule { rule: Some(rule) }),
+        counting: counting as i32,
+        ..Conversion::default()
+    }
 }

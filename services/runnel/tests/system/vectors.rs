@@ -1,14 +1,16 @@
 //! The golden vectors, asked over a socket under every profile.
 
+use std::collections::HashMap;
+
 use runnel_client::{
     Client,
     proto::{
-        event::v1::Event,
+        event::v1::{Event, Value, value::Kind},
         funnel::v1::{
-            AnyOrderGroup, Exclusion, ExclusionEffect, FunnelDefinition, Profile, QueryFunnelRequest, Step,
-            Tie, query_funnel_request,
+            AnyOrderGroup, BreakDown, Exclusion, ExclusionEffect, FunnelDefinition, Profile,
+            QueryFunnelRequest, Step, Tie, VerifyRequest, break_down_row::Group, query_funnel_request,
         },
-        query::v1::EventMatch,
+        query::v1::{EventMatch, Selector, selector::Column},
     },
 };
 
@@ -51,7 +53,16 @@ const VECTORS: &[(&str, i64, &str, &str, [i64; 4])] = &[
     ("A0 X70", 60, "AB", "exclude", [1, 1, 1, 1]),
 ];
 
-const PROFILES: [Profile; 4] = [Profile::Runnel, Profile::Posthog, Profile::Mixpanel, Profile::Clickhouse];
+/// Each with the place of its level.
+const PROFILES: [(Profile, usize); 6] = [
+    (Profile::Runnel, 0),
+    (Profile::Posthog, 1),
+    (Profile::Mixpanel, 2),
+    (Profile::Clickhouse, 3),
+    // On whole seconds and with a window that is given, these count as RUNNEL does.
+    (Profile::Amplitude, 0),
+    (Profile::Ga4, 0),
+];
 const START: i64 = 1_700_000_000_000;
 
 fn events(text: &str, visitor: &str) -> Vec<Event> {
@@ -101,7 +112,8 @@ async fn golden_vectors(server: Deployment) {
         let client = Client::connect(&server.endpoint, &write).await.unwrap();
         client.append(events(text, "v"), None).await.unwrap();
         let reader = Client::connect(&server.endpoint, &read).await.unwrap();
-        for (profile, level) in PROFILES.into_iter().zip(levels) {
+        for (profile, at) in PROFILES {
+            let level = levels[at];
             let request = QueryFunnelRequest {
                 funnel: Some(query_funnel_request::Funnel::Inline(definition(
                     window, steps, special, profile,
@@ -121,4 +133,60 @@ async fn golden_vectors(server: Deployment) {
             assert_eq!(found, level, "{text} w{window} {steps} {special} under {profile:?}");
         }
     }
+    each_step(&server).await;
+}
+
+/// As GA4 breaks down: each step counts under the value at its own event.
+async fn each_step(server: &Deployment) {
+    let (write, read) = server.tenant("each-step").await.unwrap();
+    let client = Client::connect(&server.endpoint, &write).await.unwrap();
+    let on = |visitor: &str, text: &str, device: &str| Event {
+        properties: HashMap::from([(
+            "device".to_owned(),
+            Value { kind: Some(Kind::StringValue(device.into())) },
+        )]),
+        ..events(text, visitor).remove(0)
+    };
+    let sent = vec![
+        on("v", "A0", "phone"),
+        on("v", "B5", "desktop"),
+        on("w", "A1", "desktop"),
+        events("A2", "x").remove(0),
+    ];
+    client.append(sent, None).await.unwrap();
+    let reader = Client::connect(&server.endpoint, &read).await.unwrap();
+    let break_down = BreakDown {
+        column: Some(Selector { column: Some(Column::Property("device".into())) }),
+        ..BreakDown::default()
+    };
+    let definition = definition(60, "AB", "", Profile::Ga4);
+    let request = QueryFunnelRequest {
+        funnel: Some(query_funnel_request::Funnel::Inline(definition.clone())),
+        break_down: Some(break_down),
+        ..QueryFunnelRequest::default()
+    };
+    let answer = reader.funnel().query_funnel(request.clone()).await.unwrap().into_inner();
+    let rows: Vec<_> = answer
+        .rows
+        .iter()
+        .map(|row| {
+            let totals = row.totals.clone().unwrap();
+            let name = match &row.group {
+                Some(Group::Value(Value { kind: Some(Kind::StringValue(text)) })) => text.clone(),
+                other => format!("{other:?}"),
+            };
+            (name, row.reached.clone(), totals.entered, totals.converted, totals.dropped)
+        })
+        .collect();
+    let unset = format!("{:?}", Some(Group::Unset(true)));
+    assert_eq!(
+        rows,
+        [
+            ("desktop".to_owned(), vec![1, 1], 1, 1, 1),
+            ("phone".to_owned(), vec![1, 0], 1, 0, 0),
+            (unset, vec![1, 0], 1, 0, 1),
+        ]
+    );
+    let verified = reader.funnel().verify(VerifyRequest { query: Some(request) }).await.unwrap().into_inner();
+    assert!(verified.checks.iter().all(|check| check.holds), "{:?}", verified.checks);
 }

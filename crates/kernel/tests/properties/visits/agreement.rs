@@ -176,17 +176,17 @@ fn frequency_of(case: &Case) -> [FrequencyOf<'_>; 3] {
     [FrequencyOf::Marks, FrequencyOf::Sessions, FrequencyOf::Buckets(&case.edges)]
 }
 
-fn sessions<'a>(case: &Case, columns: &'a Columns) -> Sessions<'a> {
+pub(crate) fn sessions<'a>(case: &Case, columns: &'a Columns) -> Sessions<'a> {
     Sessions::new(columns.slice(), case.has_off_site.then_some(columns.off_site.as_slice()), case.gap_ms)
 }
 
-fn twin(case: &Case, columns: &Columns) -> twin::Journeys {
+pub(crate) fn twin(case: &Case, columns: &Columns) -> twin::Journeys {
     let off_site = case.has_off_site.then_some(columns.off_site.as_slice());
     twin::Journeys::new(&columns.slice(), off_site, case.gap_ms)
 }
 
 /// Checks random cases, a fifth of those asked for, as each is of many visitors.
-fn every_case(check: impl Fn(&Case, &Columns, &str)) {
+pub(crate) fn every_case(check: impl Fn(&Case, &Columns, &str)) {
     for seed in first_seed()..first_seed() + cases() / 5 {
         let case = Case::new(&mut Random::new(seed));
         check(&case, &case.columns(), &format!("seed {seed}"));

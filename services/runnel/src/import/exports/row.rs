@@ -5,11 +5,10 @@ use std::{borrow::Cow, ptr};
 use runnel_model::limits;
 
 use super::{
-    decimal,
     rules::{CAMPAIGN, CLICK, Product, To},
     tree::Node,
 };
-use crate::import::json::Token;
+use crate::{decimal, import::json::Token};
 
 /// Texts by which products say that there is nothing.
 const NOTHING: [&str; 2] = ["(not set)", "$direct"];

@@ -6,42 +6,42 @@ use bytes::Bytes;
 use prost::Message;
 use runnel_contracts::{
     conversion,
-    proto::catalog::v1 as wire,
+    proto::{catalog::v1 as wire, query::v1::EventMatch},
     refusal::{Reason, Refusal},
 };
 use runnel_model::{Conversion, Settings, TenantName, limits};
 use runnel_storage::{DefinitionRecord, Store};
 
-use crate::refusal::unavailable;
+use crate::{funnel::patterns, refusal::unavailable};
 
 /// The kind under which conversions are stored.
-pub(crate) const CONVERSION: &str = "conversion";
+pub const CONVERSION: &str = "conversion";
 /// The kind and name under which settings are stored.
-pub(crate) const SETTINGS: &str = "settings";
+pub const SETTINGS: &str = "settings";
 
 /// A tenant's catalogue of conversions, with its settings.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Catalogue {
+pub struct Catalogue {
     /// By name.
-    pub(crate) conversions: BTreeMap<String, Known>,
+    pub conversions: BTreeMap<String, Known>,
     /// What holds for all answers.
-    pub(crate) settings: Settings,
+    pub settings: Settings,
     /// The settings as they were set; `None` when they never were.
-    pub(crate) set: Option<wire::Settings>,
+    pub set: Option<wire::Settings>,
 }
 
 /// One conversion.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub struct Known {
     /// As its author said it, with its version.
-    pub(crate) wire: wire::Conversion,
+    pub wire: wire::Conversion,
     /// As counting needs it.
-    pub(crate) conversion: Conversion,
+    pub conversion: Conversion,
 }
 
 impl Catalogue {
     /// Reads a tenant's catalogue.
-    pub(crate) async fn read(store: &Store, tenant: &TenantName) -> Result<Catalogue, Refusal> {
+    pub async fn read(store: &Store, tenant: &TenantName) -> Result<Catalogue, Refusal> {
         let list = |kind, most| async move {
             store.list_definitions(tenant, kind, None, most).await.map_err(|fault| unavailable(&fault))
         };
@@ -61,8 +61,26 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// What an event of a request is: a conversion, as it counts, or every event of a name and a condition. `at` is the field that names it. Regular expressions are
+    /// compiled once here, so that a bad one is refused before anything is loaded.
+    pub fn happening(&self, at: &str, event: &EventMatch) -> Result<Conversion, Refusal> {
+        if event.conversion.is_empty() {
+            let one = conversion::event_match(at, event)?;
+            if let Some(condition) = &one.condition {
+                patterns(&format!("{at}.where"), condition)?;
+            }
+            return Ok(Conversion::of_event(one));
+        }
+        let field = format!("{at}.conversion");
+        if !event.event.is_empty() || event.r#where.is_some() {
+            let text = "Name either a conversion or an event with a condition, not both.";
+            return Err(Refusal::field(Reason::ConversionInvalid, field, text));
+        }
+        Ok(self.conversion(&field, &event.conversion)?.conversion.clone())
+    }
+
     /// A conversion by name; `at` is the field that names it.
-    pub(crate) fn conversion(&self, at: &str, name: &str) -> Result<&Known, Refusal> {
+    pub fn conversion(&self, at: &str, name: &str) -> Result<&Known, Refusal> {
         self.conversions.get(name).ok_or_else(|| {
             let text = format!("The catalogue has no conversion {name:?}.");
             Refusal::field(Reason::ConversionUnknown, at, text)
@@ -71,17 +89,18 @@ impl Catalogue {
 }
 
 /// The bytes of a conversion at rest: what its author said, without what the server adds.
-pub(crate) fn body(conversion: &wire::Conversion) -> Bytes {
+pub fn body(conversion: &wire::Conversion) -> Bytes {
     let own = wire::Conversion { version: 0, saved_ms: 0, ..conversion.clone() };
     own.encode_to_vec().into()
 }
 
 /// A stored conversion with its version.
-pub(crate) fn stored(record: DefinitionRecord) -> Result<wire::Conversion, Refusal> {
+pub fn stored(record: DefinitionRecord) -> Result<wire::Conversion, Refusal> {
     let conversion = wire::Conversion::decode(record.body).map_err(|_| damaged())?;
     Ok(wire::Conversion { version: record.version, saved_ms: record.saved_ms, ..conversion })
 }
 
-pub(crate) fn damaged() -> Refusal {
+/// What is stored is not what was saved.
+pub fn damaged() -> Refusal {
     Refusal::new(Reason::DataDamaged, "The stored catalogue cannot be read.")
 }

@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 use runnel_journeys::{Condition, Loaded, ValueDictionary};
 use runnel_model::{Attribute, Operator, Predicate, Selector, ValueRef};
 
-use crate::definition::Checked;
+use crate::{
+    funnel::Checked,
+    posed::never_occurred,
+    segment::{self, Asked},
+};
 
 impl Checked {
     /// What a person should know of how the profile was resolved, and of whatever can match nothing at all.
-    pub(crate) fn notes(&self, loaded: &Loaded) -> Vec<String> {
+    pub fn notes(&self, loaded: &Loaded) -> Vec<String> {
         let mut notes = Vec::new();
         if self.choices.reuse {
             notes.push("One event may do several steps, as in ClickHouse.".to_owned());
@@ -25,12 +29,22 @@ impl Checked {
                 "A later step may precede the one before it by up to {grace} ms, but never the entry."
             ));
         }
+        if self.choices.grain_ms > 1 {
+            let grain = self.choices.grain_ms;
+            notes.push(format!(
+                "Instants are rounded down to {grain} ms, and what is the same then has any order."
+            ));
+        }
+        if self.steps_of_their_own().next().is_some() {
+            notes.push(
+                "Each step counts under the value at its own event, so that a row is not a set of units."
+                    .to_owned(),
+            );
+        }
         let events = self.steps.iter().flatten().chain(self.exclusions.iter().flat_map(|(event, ..)| event));
         for name in events.filter_map(|one| one.event.as_deref()) {
             if loaded.names.find(name).is_none() {
-                notes.push(format!(
-                    "There is no event named {name:?}; runnel catalog events lists those there are."
-                ));
+                notes.push(never_occurred(name));
             }
         }
         for column in self.columns.hold.iter().chain(&self.columns.break_down) {
@@ -39,6 +53,30 @@ impl Checked {
         for condition in &self.columns.conditions {
             if let Condition::Where(condition) = condition {
                 misfits(condition, loaded, &mut notes);
+            }
+        }
+        let mut said = BTreeSet::new();
+        notes.retain(|note| said.insert(note.clone()));
+        notes
+    }
+}
+
+impl segment::Checked {
+    /// What a person should know of conditions that can hold of nobody, or of everybody.
+    #[must_use]
+    pub fn notes(&self, loaded: &Loaded) -> Vec<String> {
+        let (mut notes, mut names) = (self.notes.clone(), BTreeSet::new());
+        for happens in &self.marks.conversions {
+            happens.conversion.event_names(&mut names);
+            let matches = happens.conversion.matches().iter();
+            let conditions = matches.filter_map(|event| event.condition.as_ref());
+            conditions.for_each(|condition| misfits(condition, loaded, &mut notes));
+        }
+        let unknown = names.iter().filter(|name| loaded.names.find(name).is_none());
+        notes.extend(unknown.map(|name| never_occurred(name)));
+        for condition in &self.conditions {
+            if let Asked::Reached { funnel, .. } = condition {
+                notes.extend(funnel.notes(loaded));
             }
         }
         let mut said = BTreeSet::new();

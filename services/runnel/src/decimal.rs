@@ -5,7 +5,7 @@ const DIGITS: usize = 30;
 
 /// Millionths of a decimal number such as `29.99`, `-3` or `1.5e3`. What is smaller than a millionth is cut off towards zero. `None` when the text is no number
 /// or the result does not fit.
-pub(super) fn micros(text: &str) -> Option<i64> {
+pub(crate) fn micros(text: &str) -> Option<i64> {
     let (number, exponent) = match text.split_once(['e', 'E']) {
         Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),
         None => (text, 0),

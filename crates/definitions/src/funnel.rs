@@ -1,7 +1,6 @@
 //! A funnel's definition: checked against every limit, its open choices filled by the profile, ready to be turned into a kernel question once names have codes.
 
 use runnel_contracts::{
-    conversion::event_match,
     proto::{
         funnel::v1 as wire,
         query::v1::{EventMatch, Predicate, Selector, TimeRange, predicate::Node, selector::Column},
@@ -12,11 +11,11 @@ use runnel_contracts::{
 use runnel_journeys::{ColumnsFor, Condition, Names};
 use runnel_kernel::{
     BreakDown, Choices, Exclusion, ExclusionEffect, Match, Profile, Question, Reentry, Resolved, Rule, Step,
-    Tie, Trend, Unit,
+    Tie, Trend, Unit, ValueOf,
 };
 use runnel_model::{Operator, limits};
 
-use crate::catalog::Catalogue;
+use crate::{catalogue::Catalogue, counted};
 
 const HOUR_MS: i64 = 3_600_000;
 /// A Monday, 1970-01-05, from which weeks are counted, in milliseconds since the Unix epoch.
@@ -24,33 +23,39 @@ const MONDAY_MS: i64 = 4 * 24 * HOUR_MS;
 
 /// A definition that was checked.
 #[derive(Debug, Clone)]
-pub(crate) struct Checked {
+pub struct Checked {
     definition: wire::FunnelDefinition,
-    pub(crate) choices: Resolved,
-    pub(crate) steps: Vec<Vec<Alternative>>,
-    pub(crate) exclusions: Vec<(Vec<Alternative>, usize, usize)>,
+    /// Choices as the profile filled them.
+    pub choices: Resolved,
+    /// For each step the ways to do it.
+    pub steps: Vec<Vec<Alternative>>,
+    /// Events that must not happen, each between two steps, counted from 0.
+    pub exclusions: Vec<(Vec<Alternative>, usize, usize)>,
     /// Columns that the question names.
-    pub(crate) columns: ColumnsFor,
-    break_down: Option<BreakDown>,
+    pub columns: ColumnsFor,
+    break_down: Option<ValueOf>,
     trend: Option<Trend>,
     unit: Unit,
 }
 
 /// One way to do a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Alternative {
+pub struct Alternative {
     /// The event's name; `None` for any.
-    pub(crate) event: Option<String>,
+    pub event: Option<String>,
     /// The index of a condition.
-    pub(crate) condition: Option<u16>,
+    pub condition: Option<u16>,
 }
 
-/// A definition with the range of a request.
+/// What a request asks about, in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Range {
-    pub(crate) from_ms: i64,
-    pub(crate) until_ms: i64,
-    pub(crate) as_of_ms: i64,
+pub struct Range {
+    /// Entries from here on count.
+    pub from_ms: i64,
+    /// Entries before this instant count.
+    pub until_ms: i64,
+    /// Events before this instant exist.
+    pub as_of_ms: i64,
 }
 
 fn invalid(field: impl Into<String>, text: impl Into<String>) -> Refusal {
@@ -58,7 +63,7 @@ fn invalid(field: impl Into<String>, text: impl Into<String>) -> Refusal {
 }
 
 /// Fills a range: from the first event, until `as_of`, as of now.
-pub(crate) fn range(asked: Option<&TimeRange>, as_of_ms: Option<i64>, now_ms: i64) -> Result<Range, Refusal> {
+pub fn range(asked: Option<&TimeRange>, as_of_ms: Option<i64>, now_ms: i64) -> Result<Range, Refusal> {
     let bound = |field: &str, time: i64| {
         if limits::TIME_RANGE_MS.contains(&time) {
             return Ok(time);
@@ -83,10 +88,7 @@ pub(crate) fn range(asked: Option<&TimeRange>, as_of_ms: Option<i64>, now_ms: i6
 }
 
 /// Whether a question means something else with another catalogue.
-pub(crate) fn needs_catalogue(
-    definition: &wire::FunnelDefinition,
-    break_down: Option<&wire::BreakDown>,
-) -> bool {
+pub fn needs_catalogue(definition: &wire::FunnelDefinition, break_down: Option<&wire::BreakDown>) -> bool {
     let events = definition.steps.iter().flat_map(|step| &step.any_of);
     let mut events = events.chain(definition.exclusions.iter().filter_map(|one| one.event.as_ref()));
     let of_sessions = |column: &Selector| matches!(column.column, Some(Column::Dimension(_)));
@@ -96,6 +98,7 @@ pub(crate) fn needs_catalogue(
             !event.conversion.is_empty() || event.r#where.as_ref().is_some_and(|one| names(one, &of_sessions))
         })
         || definition.steps.iter().any(|step| step.direct)
+        || !definition.counted.is_empty()
         || (definition.unit() == wire::Unit::Session && definition.session_gap_ms.is_none())
 }
 
@@ -110,7 +113,7 @@ fn names(condition: &Predicate, such: &impl Fn(&Selector) -> bool) -> bool {
 }
 
 /// Checks a definition together with the parts of a request that refer to it.
-pub(crate) fn check(
+pub fn check(
     definition: &wire::FunnelDefinition,
     break_down: Option<&wire::BreakDown>,
     trend: wire::TrendInterval,
@@ -142,6 +145,7 @@ pub(crate) fn check(
         );
         return Err(invalid("definition.hold", text));
     }
+    counted::check(definition)?;
     duration("definition.window_ms", definition.window_ms, limits::WINDOW_MS)?;
     duration("definition.grace_ms", definition.grace_ms, limits::GRACE_MS)?;
     duration("definition.session_gap_ms", definition.session_gap_ms, limits::WINDOW_MS)?;
@@ -239,18 +243,7 @@ fn alternatives(
     catalogue: &Catalogue,
     columns: &mut ColumnsFor,
 ) -> Result<Vec<Alternative>, Refusal> {
-    if event.conversion.is_empty() {
-        let one = event_match(at, event)?;
-        if let Some(condition) = &one.condition {
-            patterns(&format!("{at}.where"), condition)?;
-        }
-        return Ok(vec![alternative(one, columns)]);
-    }
-    if !event.event.is_empty() || event.r#where.is_some() {
-        let text = "A step names either a conversion or an event with a condition, not both.";
-        return Err(invalid(format!("{at}.conversion"), text));
-    }
-    let conversion = &catalogue.conversion(&format!("{at}.conversion"), &event.conversion)?.conversion;
+    let conversion = catalogue.happening(at, event)?;
     // What depends on single events only is asked for by name, which is the fastest way.
     Ok(match conversion.events() {
         Some(any_of) => any_of.iter().map(|one| alternative(one.clone(), columns)).collect(),
@@ -277,7 +270,7 @@ fn condition(asked: Condition, columns: &mut ColumnsFor) -> u16 {
 }
 
 /// Regular expressions are compiled once here, so that a bad one is refused before anything is loaded.
-pub(crate) fn patterns(at: &str, condition: &runnel_model::Predicate) -> Result<(), Refusal> {
+pub fn patterns(at: &str, condition: &runnel_model::Predicate) -> Result<(), Refusal> {
     use runnel_model::Predicate as Condition;
     match condition {
         Condition::All(parts) | Condition::Any(parts) => parts.iter().try_for_each(|part| patterns(at, part)),
@@ -302,7 +295,7 @@ fn unit(definition: &wire::FunnelDefinition, session_gap_ms: i64) -> Result<Unit
     })
 }
 
-fn break_down(asked: &wire::BreakDown, steps: usize) -> Result<Option<BreakDown>, Refusal> {
+fn break_down(asked: &wire::BreakDown, steps: usize) -> Result<Option<ValueOf>, Refusal> {
     if asked.top as usize > limits::BREAK_DOWN_ROWS {
         let text = format!(
             "A break-down has at most {} rows; {} were asked for.",
@@ -319,10 +312,11 @@ fn break_down(asked: &wire::BreakDown, steps: usize) -> Result<Option<BreakDown>
     Ok(match asked.at() {
         wire::BreakDownAt::Unspecified if asked.step == 0 => None,
         wire::BreakDownAt::Unspecified | wire::BreakDownAt::Step => {
-            Some(BreakDown::AtStep(asked.step.max(1) as usize - 1))
+            Some(ValueOf::Unit(BreakDown::AtStep(asked.step.max(1) as usize - 1)))
         }
-        wire::BreakDownAt::FirstTouch => Some(BreakDown::FirstTouch),
-        wire::BreakDownAt::LastTouch => Some(BreakDown::LastTouch),
+        wire::BreakDownAt::FirstTouch => Some(ValueOf::Unit(BreakDown::FirstTouch)),
+        wire::BreakDownAt::LastTouch => Some(ValueOf::Unit(BreakDown::LastTouch)),
+        wire::BreakDownAt::EachStep => Some(ValueOf::EachStep),
     })
 }
 
@@ -335,7 +329,7 @@ fn trend(interval: wire::TrendInterval) -> Option<Trend> {
     }
 }
 
-fn resolve(definition: &wire::FunnelDefinition, break_down: Option<BreakDown>) -> Result<Resolved, Refusal> {
+fn resolve(definition: &wire::FunnelDefinition, break_down: Option<ValueOf>) -> Result<Resolved, Refusal> {
     for (name, number, is_known) in [
         ("profile", definition.profile, wire::Profile::try_from(definition.profile).is_ok()),
         ("reentry", definition.reentry, wire::Reentry::try_from(definition.reentry).is_ok()),
@@ -353,6 +347,8 @@ fn resolve(definition: &wire::FunnelDefinition, break_down: Option<BreakDown>) -
         wire::Profile::Posthog => Profile::Posthog,
         wire::Profile::Mixpanel => Profile::Mixpanel,
         wire::Profile::Clickhouse => Profile::Clickhouse,
+        wire::Profile::Amplitude => Profile::Amplitude,
+        wire::Profile::Ga4 => Profile::Ga4,
     };
     let choices = Choices {
         window_ms: definition.window_ms,
@@ -416,6 +412,9 @@ fn resolved(definition: &wire::FunnelDefinition, choices: &Resolved, unit: Unit)
             step.set_occurrence(wire::Occurrence::Any);
         }
     }
+    for step in resolved.counted.iter_mut().filter(|step| step.label.is_empty()) {
+        step.label = counted::label(step);
+    }
     for exclusion in &mut resolved.exclusions {
         exclusion.after_step = exclusion.after_step.max(1);
         if exclusion.before_step == 0 {
@@ -434,18 +433,35 @@ fn label(step: &wire::Step) -> String {
 }
 
 impl Checked {
+    /// What is counted.
+    pub fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// Whether units may enter behind the first step.
+    pub fn is_open(&self) -> bool {
+        self.definition.open
+    }
+
     /// The definition with every choice written out.
-    pub(crate) fn resolved(&self) -> &wire::FunnelDefinition {
+    pub fn resolved(&self) -> &wire::FunnelDefinition {
         &self.definition
     }
 
     /// The break-down's column, if there is one.
-    pub(crate) fn break_down(&self) -> Option<&runnel_model::Selector> {
+    pub fn break_down(&self) -> Option<&runnel_model::Selector> {
         self.columns.break_down.as_ref()
     }
 
+    /// The steps behind the first one under whose own value units count, if they count so.
+    pub fn steps_of_their_own(&self) -> impl Iterator<Item = usize> {
+        let each = self.break_down == Some(ValueOf::EachStep);
+        let required = self.definition.steps.iter().enumerate().filter(|(_, step)| !step.optional);
+        required.map(|(at, _)| at).filter(move |at| each && *at > 0)
+    }
+
     /// The question for the kernel, with names as codes. A name that never occurred matches nothing.
-    pub(crate) fn question(&self, names: &Names, range: Range) -> Question {
+    pub fn question(&self, names: &Names, range: Range) -> Question {
         let rule = |alternatives: &[Alternative]| Rule {
             any_of: alternatives
                 .iter()
@@ -480,6 +496,7 @@ impl Checked {
                 .collect(),
             tie: self.choices.tie,
             grace_ms: self.choices.grace_ms,
+            grain_ms: self.choices.grain_ms,
             reuse: self.choices.reuse,
             exclusions: exclusions.collect(),
             exclusion_effect: self.choices.exclusion_effect,
@@ -490,7 +507,10 @@ impl Checked {
             until_ms: range.until_ms,
             as_of_ms: range.as_of_ms,
             steps_until: self.choices.steps_until,
-            break_down: self.break_down,
+            break_down: self.break_down.map(|value| match value {
+                ValueOf::Unit(break_down) => break_down,
+                ValueOf::EachStep => BreakDown::AtStep(0),
+            }),
             trend: self.trend,
             step_times: true,
         }

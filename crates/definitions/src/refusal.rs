@@ -9,13 +9,13 @@ use runnel_kernel::{PlanError, RunError};
 use runnel_storage::{FetchError, Unavailable};
 
 /// The store failed.
-pub(crate) fn unavailable(fault: &Unavailable) -> Refusal {
+pub fn unavailable(fault: &Unavailable) -> Refusal {
     tracing::error!(fault = causes(fault), "the store failed");
     Refusal::new(Reason::StoreUnavailable, "The store does not answer.").retry_after(Duration::from_secs(1))
 }
 
 /// Journeys could not be loaded.
-pub(crate) fn loading(fault: &LoadError) -> Refusal {
+pub fn loading(fault: &LoadError) -> Refusal {
     tracing::error!(fault = causes(fault), "journeys could not be loaded");
     match fault {
         LoadError::Fetch(FetchError::Damaged { .. } | FetchError::DamagedBlock { .. })
@@ -29,12 +29,12 @@ pub(crate) fn loading(fault: &LoadError) -> Refusal {
 }
 
 /// The definition is not defined, or over a limit.
-pub(crate) fn planning(fault: &PlanError) -> Refusal {
+pub fn planning(fault: &PlanError) -> Refusal {
     Refusal::field(Reason::FunnelInvalid, "definition", format!("The funnel cannot be asked: {fault}."))
 }
 
 /// Counting was refused.
-pub(crate) fn counting(fault: &CountError) -> Refusal {
+pub fn counting(fault: &CountError) -> Refusal {
     match fault {
         CountError::Run(RunError::Cost { limit, .. }) => {
             let text = format!("A visitor's events need more than {limit} comparisons with grace.");
@@ -48,6 +48,6 @@ pub(crate) fn counting(fault: &CountError) -> Refusal {
 }
 
 /// The server is stopping.
-pub(crate) fn stopped() -> Refusal {
+pub fn stopped() -> Refusal {
     Refusal::new(Reason::ShuttingDown, "The server is stopping.").retry_after(Duration::from_secs(1))
 }

@@ -1,0 +1,173 @@
+//! Segments that are brought before journeys: who belongs.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use runnel_contracts::{
+    proto::query::v1 as query,
+    refusal::{Reason, Refusal},
+};
+use runnel_journeys::{CountError, Derived, Journeys, Loaded, Marks, Run, View};
+use runnel_kernel::{
+    Plan, Question,
+    members::{Look, Who, absent, happened, happened_in_sessions, present, reached, touched},
+};
+use runnel_model::{Selector, TenantName, limits};
+
+use crate::{
+    funnel::Range,
+    posed::{kept, loaded, provenance, shown},
+    refusal::planning,
+    segment::{Asked, Checked},
+};
+
+/// A segment as of an instant, over a tenant's journeys.
+#[derive(Debug)]
+pub struct Members {
+    /// The journeys.
+    pub loaded: Arc<Loaded>,
+    /// What is asked.
+    pub checked: Checked,
+    /// Events before this instant exist, in milliseconds since the Unix epoch.
+    pub as_of_ms: i64,
+    marks: Marks,
+    /// For each condition that is about a funnel, what the kernel is to follow.
+    plans: Vec<Option<(Plan, Derived)>>,
+}
+
+/// What was found of the visitors of a run, a bit each.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Who belongs.
+    pub members: Vec<u64>,
+    /// Who exists.
+    pub present: Vec<u64>,
+    /// Of whom each condition holds.
+    pub conditions: Vec<Vec<u64>>,
+}
+
+impl Found {
+    /// Of whom a combination of conditions holds.
+    #[must_use]
+    pub fn of(&self, who: &Who) -> Vec<u64> {
+        who.members(&self.conditions, &self.present)
+    }
+}
+
+/// The columns that a segment looks at.
+#[must_use]
+pub fn selectors(checked: &Checked) -> BTreeSet<Selector> {
+    let mut selectors = checked.marks.selectors();
+    for condition in &checked.conditions {
+        if let Asked::Reached { funnel, .. } = condition {
+            selectors.extend(funnel.columns.selectors());
+        }
+    }
+    selectors
+}
+
+/// The journeys of every batch that was committed before, with what these segments look at; and the version of the tenant's definitions.
+pub async fn journeys_for(
+    journeys: &Journeys,
+    tenant: &TenantName,
+    segments: &[&Checked],
+) -> Result<(Arc<Loaded>, u64), Refusal> {
+    let columns = segments.iter().flat_map(|checked| selectors(checked)).collect();
+    let settings = segments.first().map(|checked| checked.marks.settings.clone()).unwrap_or_default();
+    loaded(journeys, tenant, columns, &settings, false).await
+}
+
+impl Members {
+    /// Brings a checked segment before journeys that have what it looks at.
+    pub fn new(loaded: Arc<Loaded>, checked: Checked, as_of_ms: i64) -> Result<Members, Refusal> {
+        let bad = |fault| Refusal::field(Reason::PredicateInvalid, "segment", format!("{fault}."));
+        let marks = checked.marks.derive(&loaded, as_of_ms).map_err(bad)?;
+        let plan = |condition: &Asked| {
+            let Asked::Reached { funnel, within_ms, .. } = condition else { return Ok(None) };
+            let first_ms = *limits::TIME_RANGE_MS.start();
+            let from_ms = within_ms.map_or(first_ms, |within_ms| as_of_ms.saturating_sub(within_ms));
+            let range = Range { from_ms, until_ms: as_of_ms.max(from_ms), as_of_ms };
+            let question = funnel.question(&loaded.names, range);
+            let question = Question { break_down: None, trend: None, step_times: false, ..question };
+            let plan = Plan::new(question).map_err(|fault| planning(&fault))?;
+            Ok(Some((plan, funnel.columns.derive(&loaded, as_of_ms).map_err(bad)?)))
+        };
+        let plans = checked.conditions.iter().map(plan).collect::<Result<_, Refusal>>()?;
+        Ok(Members { loaded, checked, as_of_ms, marks, plans })
+    }
+
+    /// Who belongs among the visitors of a run.
+    pub fn of(&self, run: &Run, skip: Option<&[u64]>) -> Result<Found, CountError> {
+        let view = self.marks.view(run, skip)?;
+        let conditions = self.checked.conditions.iter().zip(&self.plans);
+        let conditions = conditions.map(|(asked, plan)| self.condition(asked, plan.as_ref(), &view, skip));
+        let conditions = conditions.collect::<Result<Vec<_>, CountError>>()?;
+        let present = present(view.slice(), self.as_of_ms);
+        let members = self.checked.who.members(&conditions, &present);
+        Ok(Found { members, present, conditions })
+    }
+
+    fn condition(
+        &self,
+        asked: &Asked,
+        plan: Option<&(Plan, Derived)>,
+        view: &View<'_>,
+        skip: Option<&[u64]>,
+    ) -> Result<Vec<u64>, CountError> {
+        let (slice, as_of_ms) = (view.slice(), self.as_of_ms);
+        let marks = |any_of: &[usize]| {
+            let mut marks = vec![0; view.run().events().div_ceil(64)];
+            for place in any_of {
+                let more = view.conversion(*place);
+                marks.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
+            }
+            marks
+        };
+        Ok(match asked {
+            Asked::Happened { any_of, times, within_ms, sessions } => {
+                let (marks, look) = (marks(any_of), Look { as_of_ms, within_ms: *within_ms });
+                match sessions {
+                    true => happened_in_sessions(view.sessions(), &marks, look, times.clone()),
+                    false => happened(slice, &marks, look, times.clone()),
+                }
+            }
+            Asked::Absent { after, without, for_ms, within_ms } => {
+                let look = Look { as_of_ms, within_ms: *within_ms };
+                absent(slice, &marks(after), &marks(without), *for_ms, look)
+            }
+            Asked::Has { has, holds, touch, or } => {
+                touched(slice, (&marks(&[*has]), &marks(&[*holds])), *touch, *or, as_of_ms)
+            }
+            Asked::Reached { levels, states, .. } => {
+                let Some((plan, derived)) = plan else { return Ok(Vec::new()) };
+                let columns = derived.columns(view.run(), skip)?;
+                let predicates = columns.predicates();
+                reached(plan, slice, &columns.kernel(&predicates), levels.clone(), states)?
+            }
+        })
+    }
+
+    /// A remark on a condition that looks back less far than to the latest event, so that nobody can satisfy it.
+    fn nothing_new(&self) -> Option<String> {
+        let within = |asked: &Asked| match asked {
+            Asked::Happened { within_ms, .. }
+            | Asked::Absent { within_ms, .. }
+            | Asked::Reached { within_ms, .. } => *within_ms,
+            Asked::Has { .. } => None,
+        };
+        let within_ms = self.checked.conditions.iter().filter_map(within).min()?;
+        let (_, last_ms) = self.loaded.span_ms()?;
+        (last_ms < self.as_of_ms.saturating_sub(within_ms)).then(|| {
+            let last = shown(last_ms);
+            format!("The latest event is of {last}, before the time that a condition looks back to; ask as of an earlier instant.")
+        })
+    }
+
+    /// As of when, and by which definition.
+    pub fn provenance(&self, definition: u64, version: u64) -> Result<query::Provenance, Refusal> {
+        let mut notes = self.checked.notes(&self.loaded);
+        notes.extend(self.nothing_new());
+        notes.extend(kept(&self.loaded, *limits::TIME_RANGE_MS.start())?);
+        let told = provenance(&self.loaded, definition, self.as_of_ms, notes);
+        Ok(query::Provenance { definition_version: version, ..told })
+    }
+}
