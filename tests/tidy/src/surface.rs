@@ -185,7 +185,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
         }
-        assert!(!text.contains("Entry"), "map entries are no part of the surface");
+        assert!(!text.contains("PropertiesEntry"), "map entries are no part of the surface");
     }
 
     #[test]
