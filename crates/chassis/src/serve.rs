@@ -30,7 +30,7 @@ const CONNECTIONS: usize = 10_000;
 /// Most calls of a client's connection at a time.
 const STREAMS: u32 = 256;
 /// Most calls of a gateway's connection at a time, which carries the calls of all tenants. A gateway has no more under way.
-pub const GATEWAY_STREAMS: u32 = 4_096;
+pub const GATEWAY_STREAMS: u32 = 6_144;
 /// Streams of a connection that may be reset for the peer's faults before it is closed.
 const FAULTS: usize = 16_384;
 /// Largest headers of a call, in bytes.

@@ -2,7 +2,7 @@
 //!
 //! [`Client`] works over any tonic transport: a network [`Channel`](tonic::transport::Channel) or a service in the same process.
 //! [`Client::append`] sends one batch and repeats it, with the same ids, until the server has answered; [`Client::identify`] does so with who is who. [`Batcher`] makes batches of single
-//! events, keeps several in flight and bounds what waits.
+//! events, keeps several in flight and bounds what waits. [`Client::watch_segment`] and [`Client::watch_funnel`] follow what changes.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,6 +29,7 @@ mod identify;
 mod keyed;
 mod refusal;
 mod retry;
+mod watch;
 
 pub use append::Appended;
 pub use batcher::{BatchOutcome, Batcher, BatcherSettings, EnqueueError, IdSource, OutcomeHook, Unfinished};
@@ -39,3 +40,4 @@ pub use refusal::{AppendError, FieldViolation, Refusal};
 pub use retry::RetryPolicy;
 /// The messages and generated clients.
 pub use runnel_contracts::proto;
+pub use watch::{Watch, Watched};

@@ -448,6 +448,11 @@ impl Checked {
         &self.definition
     }
 
+    /// Every duration after which an entry may count otherwise without new events, in milliseconds.
+    pub fn durations_ms(&self) -> impl Iterator<Item = i64> {
+        self.definition.steps.iter().filter_map(|step| step.max_ms).chain([self.choices.window_ms])
+    }
+
     /// The break-down's column, if there is one.
     pub fn break_down(&self) -> Option<&runnel_model::Selector> {
         self.columns.break_down.as_ref()

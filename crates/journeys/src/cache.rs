@@ -14,7 +14,7 @@ use runnel_storage::Store;
 
 use crate::{
     dimension::sources,
-    load::{LoadError, Refreshed, load, refresh},
+    load::{LoadError, Refreshed, Wanted, load, refresh},
     loaded::Loaded,
 };
 
@@ -180,6 +180,13 @@ impl Journeys {
         self.by(tenant, &wanted, Some(settings)).await
     }
 
+    /// The journeys of the batches that are numbered up to `until` alone, by who is who now, with the columns that other journeys have. They are read anew, and not kept.
+    pub async fn until(&self, tenant: &TenantName, until: u64, like: &Loaded) -> Result<Loaded, LoadError> {
+        let columns = like.columns.iter().map(|(selector, _)| selector.clone()).collect();
+        let wanted = Wanted { columns: &columns, settings: like.settings.clone(), identities: false, until };
+        load(&self.inner.store, tenant, wanted, self.inner.pool.clone()).await
+    }
+
     async fn by(
         &self,
         tenant: &TenantName,
@@ -239,8 +246,9 @@ impl Journeys {
             by = by.or(Some(current.settings.clone()));
         }
         self.inner.loads.fetch_add(1, Ordering::Relaxed);
-        let by = by.unwrap_or_default();
-        let loaded = Arc::new(load(store, tenant, &wanted, by, identities, pool.clone()).await?);
+        let settings = by.unwrap_or_default();
+        let wanted = Wanted { columns: &wanted, settings, identities, until: u64::MAX };
+        let loaded = Arc::new(load(store, tenant, wanted, pool.clone()).await?);
         slot.put(Some(loaded.clone()));
         self.evict(tenant);
         Ok(loaded)

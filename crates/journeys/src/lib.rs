@@ -9,6 +9,7 @@
 //! copies are dropped where rows of several origins meet, the lowest number wins. Nothing here is the truth; all of it is rebuilt from the store.
 
 mod cache;
+mod changed;
 mod dimension;
 mod load;
 mod loaded;

@@ -1,6 +1,6 @@
 //! Loads a tenant's journeys from the store, and brings them up to date.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 
 use rayon::prelude::*;
 use runnel_failpoints::hit;
@@ -73,7 +73,7 @@ pub(crate) struct Fetched {
 }
 
 /// Events whose identities must be read: position of the origin, and row.
-type Wanted = Vec<(usize, u32)>;
+type Unread = Vec<(usize, u32)>;
 
 /// Decoded rows with the place that more of them can be read from.
 struct Origin {
@@ -171,10 +171,10 @@ fn discover(fetched: &Fetched, properties: &Properties) {
     }
 }
 
-/// Decodes everything in parallel.
+/// Decodes what has these numbers, in parallel.
 fn decode(
     fetched: &Fetched,
-    after: u64,
+    numbers: &RangeInclusive<u64>,
     names: &Names,
     columns: &LoadedColumns,
     people: &Identities,
@@ -189,10 +189,11 @@ fn decode(
     let who = Who { people, erasing: &fetched.erasing };
     let of_blocks = groups.into_par_iter().map(|(at, group)| {
         let block = &fetched.blocks[at];
-        let rows = Rows::of_block(block, group, after, names, columns, who, identities)?;
+        let rows = Rows::of_block(block, group, numbers, names, columns, who, identities)?;
         Ok(Origin { rows, place: Place::Block(at, group) })
     });
-    let of_batches = fetched.batches.par_iter().map(|(number, batch)| {
+    let batches = fetched.batches.par_iter().filter(|(number, _)| numbers.contains(number));
+    let of_batches = batches.map(|(number, batch)| {
         let rows = Rows::of_batch(batch, *number, names, columns, who)?;
         Ok(Origin { rows, place: Place::Batch })
     });
@@ -209,7 +210,7 @@ fn parts<'a>(origins: &'a [Origin], shard: usize) -> Vec<(usize, Part<'a>)> {
 }
 
 /// Reads the identities that merges asked for: `(position in origins, row)`.
-fn read_identities(fetched: &Fetched, origins: &mut [Origin], mut wanted: Wanted) -> Result<(), LoadError> {
+fn read_identities(fetched: &Fetched, origins: &mut [Origin], mut wanted: Unread) -> Result<(), LoadError> {
     wanted.sort_unstable();
     wanted.dedup();
     for some in wanted.chunk_by(|left, right| left.0 == right.0) {
@@ -237,7 +238,7 @@ fn merge_shards(
 ) -> Result<Vec<Run>, LoadError> {
     let mut runs: Vec<Option<Run>> = (0..SHARDS).map(|_| None).collect();
     loop {
-        let outcomes: Vec<(usize, Result<Run, Wanted>)> = runs
+        let outcomes: Vec<(usize, Result<Run, Unread>)> = runs
             .par_iter()
             .enumerate()
             .filter(|(_, run)| run.is_none())
@@ -263,18 +264,27 @@ fn merge_shards(
     }
 }
 
-/// Loads everything with some columns; `settings` say how those that are made of sessions are.
+/// What is to be loaded.
+pub(crate) struct Wanted<'a> {
+    pub(crate) columns: &'a BTreeSet<Selector>,
+    /// How columns that are made of sessions are told.
+    pub(crate) settings: Arc<Settings>,
+    /// Whether the ids of all events stay resident.
+    pub(crate) identities: bool,
+    /// Only batches up to this number.
+    pub(crate) until: u64,
+}
+
+/// Loads everything that is wanted.
 pub(crate) async fn load(
     store: &Store,
     tenant: &TenantName,
-    wanted: &BTreeSet<Selector>,
-    settings: Arc<Settings>,
-    identities: bool,
+    Wanted { columns, settings, identities, until }: Wanted<'_>,
     pool: Arc<rayon::ThreadPool>,
 ) -> Result<Loaded, LoadError> {
     let (fetched, claims) = fetch_all(store, tenant).await?;
     let columns: Vec<_> =
-        wanted.iter().map(|selector| (selector.clone(), Arc::new(ValueDictionary::default()))).collect();
+        columns.iter().map(|selector| (selector.clone(), Arc::new(ValueDictionary::default()))).collect();
     let work = move || {
         let (names, properties) = (Arc::new(Names::default()), Arc::new(Properties::default()));
         discover(&fetched, &properties);
@@ -282,7 +292,7 @@ pub(crate) async fn load(
         drop(people.add(&claims));
         people.reach(fetched.alias);
         let people = Arc::new(people);
-        let origins = decode(&fetched, 0, &names, &columns, &people, identities)?;
+        let origins = decode(&fetched, &(0..=until), &names, &columns, &people, identities)?;
         let runs = merge_shards(&fetched, origins, columns.len(), identities)?;
         let empty = Arc::new(RunBuilder::new(columns.len(), true, 0).finish());
         let shard = |base: Run| Shard::new(Arc::new(base), Arc::default(), empty.clone());
@@ -292,7 +302,7 @@ pub(crate) async fn load(
         let Fetched { sequence, erasure, erasing, .. } = fetched;
         let kept_from_ms = erasing.kept_from_ms();
         Ok(Loaded {
-            sequence,
+            sequence: sequence.min(until),
             erasure,
             kept_from_ms,
             people,
@@ -354,11 +364,12 @@ fn apply(loaded: &Loaded, fetched: &Fetched, claims: &[Claim]) -> Result<Refresh
         }
     }
     discover(fetched, &loaded.properties);
-    let mut origins = decode(fetched, loaded.sequence, &loaded.names, &loaded.columns, &people, false)?;
+    let numbers = loaded.sequence.saturating_add(1)..=u64::MAX;
+    let mut origins = decode(fetched, &numbers, &loaded.names, &loaded.columns, &people, false)?;
     let left = leave(loaded, &joined, &mut origins);
     let mut shards: Vec<Option<Shard>> = (0..SHARDS).map(|_| None).collect();
     loop {
-        let outcomes: Vec<(usize, Result<Shard, Wanted>)> = shards
+        let outcomes: Vec<(usize, Result<Shard, Unread>)> = shards
             .par_iter()
             .enumerate()
             .filter(|(_, shard)| shard.is_none())
@@ -424,7 +435,7 @@ fn apply_shard(
     at: usize,
     fresh: Vec<(usize, Part<'_>)>,
     left: &Left,
-) -> Result<Shard, Wanted> {
+) -> Result<Shard, Unread> {
     let shard = &loaded.shards[at];
     if fresh.is_empty() && left.base.is_empty() && left.overlay.is_empty() {
         return Ok(shard.clone());

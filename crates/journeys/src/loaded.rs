@@ -202,23 +202,28 @@ impl Loaded {
     /// The run and position that hold the visitor that an id counts as.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<(&Run, usize)> {
-        let visitor = self.people.visitor(id);
+        self.place(self.people.visitor(id))
+    }
+
+    /// The run and position that hold a visitor, which is somebody of its own.
+    #[must_use]
+    pub fn place(&self, visitor: &str) -> Option<(&Run, usize)> {
         let shard = self.shards.get(runnel_model::shard_of(visitor))?;
         let overlay = shard.overlay.find(visitor.as_bytes()).map(|at| (&*shard.overlay, at));
         overlay.or_else(|| shard.in_base(visitor.as_bytes()).map(|at| (&*shard.base, at)))
     }
 
     /// The journeys of some visitors alone, in one run and in the order in which they are named, with dictionaries of what these have: so that what is asked of few
-    /// costs little. Whoever has no journey has an empty one.
+    /// costs little. Whoever has no journey, as an id that counts as another visitor, has an empty one.
     #[must_use]
-    pub fn alone<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Loaded {
+    pub fn alone<'a>(&self, visitors: impl Iterator<Item = &'a str>) -> Loaded {
         let mut builder = RunBuilder::new(self.columns.len(), false, 0);
         let dictionaries: Vec<ValueDictionary> =
             self.columns.iter().map(|_| ValueDictionary::default()).collect();
         let mut known: Vec<HashMap<u32, u32>> = vec![HashMap::new(); self.columns.len()];
         let mut codes = vec![0; self.columns.len()];
-        for id in ids {
-            if let Some((run, place)) = self.find(id) {
+        for visitor in visitors {
+            if let Some((run, place)) = self.place(visitor) {
                 for event in run.range(place) {
                     for (at, code) in codes.iter_mut().enumerate() {
                         let found =
@@ -231,7 +236,7 @@ impl Loaded {
                     builder.event(run.time(event), run.kind(event), codes.iter().copied(), (&[], 0));
                 }
             }
-            builder.visitor(self.people.visitor(id).as_bytes());
+            builder.visitor(visitor.as_bytes());
         }
         let selectors = self.columns.iter().map(|(selector, _)| selector.clone());
         let shard = Shard::new(

@@ -1,6 +1,6 @@
 //! Rows: events as they were decoded from one journal batch or one row group of a block, in the order of shards and visitors.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use hashbrown::HashMap;
 use runnel_model::{Attribute, ColumnKey, Erasing, EventBatch, Identities, Selector, is_nobody, shard_of};
@@ -144,12 +144,12 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Rows of one row group of a block with numbers above `after`. Identities are read when they are needed, by [`Rows::read_identities`],
-    /// or at once with `identities`.
+    /// Rows of one row group of a block with these numbers. Identities are read when they are needed, by [`Rows::read_identities`], or at once with
+    /// `identities`.
     pub(crate) fn of_block(
         block: &Block,
         row_group: usize,
-        after: u64,
+        numbers: &RangeInclusive<u64>,
         names: &Names,
         columns: &LoadedColumns,
         Who { people, erasing }: Who<'_>,
@@ -178,7 +178,7 @@ impl Rows {
         let words: Vec<(u32, u32)> = (0..keys.visitors.len())
             .map(|at| known.of(text(keys.visitors.get(at)), people, &mut rows))
             .collect();
-        let wanted = |&row: &u32| keys.numbers[row as usize] > after && !is_hidden(row);
+        let wanted = |&row: &u32| numbers.contains(&keys.numbers[row as usize]) && !is_hidden(row);
         rows.order = (0..rows.times.len() as u32).filter(wanted).collect();
         // Where everybody counts as themselves, visitors have the codes of the block, and rows are in order.
         if !rows.sent.is_empty() {

@@ -94,6 +94,12 @@ pub const LOOK_BACK_MS: std::ops::RangeInclusive<i64> = 1_000..=WINDOW_MS;
 pub const STAGE_WITHIN_MS: i64 = 30 * 24 * 3_600_000;
 /// Segments, and funnels, that are asked for of a visitor at a time.
 pub const ASKED_OF_A_VISITOR: usize = 20;
+/// Segments and funnels of a tenant that are watched at a time.
+pub const WATCHED: usize = 64;
+/// Visitors of whom alone a watcher is told.
+pub const WATCHED_VISITORS: usize = 1_000;
+/// How often totals are told to a watcher, in milliseconds.
+pub const TOTALS_EVERY_MS: std::ops::RangeInclusive<i64> = 1_000..=3_600_000;
 /// Segments that a preview compares with.
 pub const COMPARED_SEGMENTS: usize = 10;
 /// Longest name of a conversion, in bytes.

@@ -43,6 +43,8 @@ pub enum Load {
     Probe,
     /// Waits for changes for as long as the client likes, without a key.
     Watch,
+    /// Is told changes for as long as the client likes.
+    Follow,
 }
 
 /// Whether a call may be sent again by the gateway when its answer is lost.
@@ -152,6 +154,8 @@ const TABLE: &[Method] = table! {
         "GetVisitor" Segmentation Read Question Safe;
         "ListTimeline" Segmentation Read Question Safe;
         "ListSegments" Segmentation Read Control Safe;
+        "WatchSegment" Segmentation Read Follow Never;
+        "WatchFunnel" Segmentation Read Follow Never;
         "CountOpenSessions" Segmentation Read Question Safe;
     }
     "runnel.admin.v1.AdminService" {

@@ -1,7 +1,7 @@
 //! `runnel ask`: questions on the command line.
 
 mod insight;
-mod segment;
+pub(crate) mod segment;
 mod tables;
 mod visitor;
 

@@ -10,7 +10,7 @@ use runnel_chassis::{
 
 use tonic::Code;
 
-use crate::{ask, catalog, demo, doctor, import_command, keys, retention, serve, services, subject};
+use crate::{ask, catalog, demo, doctor, import_command, keys, retention, serve, services, subject, watch};
 
 /// Micro-conversion analytics: send events, ask where visitors get to and where they leave.
 #[derive(Debug, Parser)]
@@ -45,6 +45,9 @@ enum Command {
     /// Ask a question.
     #[command(subcommand)]
     Ask(ask::AskCommand),
+    /// See who comes into a segment and who leaves it, or how visitors move through a funnel, as it happens.
+    #[command(subcommand)]
+    Watch(watch::WatchCommand),
     /// See which events and properties there are, and say which of them matter.
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -108,6 +111,7 @@ impl Command {
             Command::Demo(args) => demo::run(args, output).await.map(|()| true),
             Command::Import(args) => import_command::run(args, output).await,
             Command::Ask(command) => ask::run(command, output).await.map(|()| true),
+            Command::Watch(command) => watch::run(command, output).await.map(|()| true),
             Command::Catalog(command) => catalog::run(command, output).await.map(|()| true),
             Command::Erase(args) => subject::erase(args, output).await.map(|()| true),
             Command::Export(args) => subject::export(args, output).await.map(|()| true),

@@ -1,6 +1,6 @@
 //! `runnel demo`: everything in one process with a simulated shop.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
@@ -34,6 +34,9 @@ pub(crate) struct DemoArgs {
     /// Print and exit instead of staying up.
     #[arg(long)]
     once: bool,
+    /// Go on with more visitors from now on, six hundred times as fast as real ones, so that `runnel watch` has something to show.
+    #[arg(long, conflicts_with = "once")]
+    live: bool,
     /// How many visitors to simulate; each has about ten events.
     #[arg(long, default_value = "20000", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     visitors: u64,
@@ -100,7 +103,12 @@ async fn show(args: &DemoArgs, dir: &std::path::Path, output: Output) -> anyhow:
         render::print(render::funnel(&answer));
     }
     if !args.once {
-        stay(&node, &tenant, address, listener).await?;
+        let more = args.live.then(|| Config::shop(args.seed.wrapping_add(1), args.visitors));
+        let replaying = more.map(|shop| tokio::spawn(replay(client.clone(), node.clock().clone(), shop)));
+        stay(args, &node, &tenant, address, listener).await?;
+        if let Some(replaying) = replaying {
+            replaying.abort();
+        }
     }
     drop(client);
     node.close().await;
@@ -108,6 +116,7 @@ async fn show(args: &DemoArgs, dir: &std::path::Path, output: Output) -> anyhow:
 }
 
 async fn stay(
+    args: &DemoArgs,
     node: &Node,
     tenant: &TenantName,
     address: SocketAddr,
@@ -118,12 +127,21 @@ async fn stay(
     let (read, _) = key(KeyKind::Read).await?;
     let (write, _) = key(KeyKind::Write).await?;
     let steps = FUNNEL.map(|name| name.as_str()).join(",");
+    let watch = match args.live {
+        true => format!(
+            "  runnel watch funnel --steps {steps} --window 5m --from {}\n  \
+             runnel watch segment --after add_to_cart --without purchase --for 3s\n\n",
+            node.clock().now_ms()
+        ),
+        false => "\n".to_owned(),
+    };
     render::print(format!(
         "\nServing on {address}. Ask the same over gRPC from another terminal:\n\n  \
          export RUNNEL_ENDPOINT=http://{address} RUNNEL_KEY={}\n  \
          runnel ask funnel --steps {steps} --window 7d --by channel\n  \
          runnel ask funnel --steps view_item,purchase --window 24h --trend day\n  \
-         runnel catalog events\n\n\
+         runnel catalog events\n\
+         {watch}\
          Send events with the key {}\nStop with Ctrl-C.",
         read.reveal(),
         write.reveal()
@@ -158,6 +176,49 @@ async fn load(client: &Client<Wire>, config: Config) -> anyhow::Result<u64> {
     bar.finish_and_clear();
     making.await??;
     Ok(sent)
+}
+
+/// How many times as fast as real visitors those of the demo are that come from now on.
+const SPEED: i64 = 600;
+/// How often what happened is sent.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Sends a shop's events as they happen, from now on. Stops with the server.
+async fn replay(client: Client<Wire>, clock: Clock, shop: Config) -> anyhow::Result<()> {
+    let (deliveries, mut ready) = tokio::sync::mpsc::channel::<Delivery>(BATCH);
+    let start_ms = shop.start_ms;
+    let making = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+        let shop = Shop::new(shop)?;
+        for delivery in shop.deliveries() {
+            if deliveries.blocking_send(delivery).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    let begun_ms = clock.now_ms();
+    let at = |simulated_ms: i64| begun_ms + (simulated_ms - start_ms) / SPEED;
+    let mut waiting = ready.recv().await;
+    while waiting.is_some() {
+        tokio::time::sleep(PACE).await;
+        let mut batch = Vec::new();
+        while let Some(delivery) = waiting.take_if(|next| at(next.arrived_ms) <= clock.now_ms()) {
+            let event = event(&delivery);
+            let (visitor_id, time_ms) = (format!("now-{}", event.visitor_id), event.time_ms.map(at));
+            batch.push(Event { visitor_id, time_ms, ..event });
+            waiting = match ready.try_recv() {
+                Ok(next) => Some(next),
+                Err(_) => ready.recv().await,
+            };
+            if batch.len() == BATCH {
+                break;
+            }
+        }
+        if !batch.is_empty() {
+            client.append(batch, None).await?;
+        }
+    }
+    making.await?
 }
 
 fn event(delivery: &Delivery) -> Event {

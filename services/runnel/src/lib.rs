@@ -22,4 +22,5 @@ mod services;
 mod store;
 mod subject;
 pub mod target;
+mod watch;
 mod when;

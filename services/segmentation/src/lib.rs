@@ -6,8 +6,11 @@
 //! 2. the journal says what came since; it is applied, by the process that owns the tenant at the moment ([`owner`]);
 //! 3. what is lost, out of reach, or behind and owned by another process is counted from the journeys instead, and hot state is filled again in the background
 //!    ([`rebuild`]).
+//!
+//! Who belongs is asked of journeys ([`segments`]), and watched ([`live`]); what is asked of one visitor is asked of its journey alone ([`visitor`]).
 
 mod follow;
+mod live;
 mod open;
 mod owner;
 mod rebuild;

@@ -10,7 +10,8 @@ use runnel_contracts::{
         GetSegmentRequest, GetSegmentResponse, GetVisitorRequest, GetVisitorResponse, ListMembersRequest,
         ListMembersResponse, ListSegmentsRequest, ListSegmentsResponse, ListTimelineRequest,
         ListTimelineResponse, PreviewSegmentRequest, PreviewSegmentResponse, SegmentDefinition,
-        StreamMembersRequest, StreamMembersResponse, WasMemberRequest, WasMemberResponse,
+        StreamMembersRequest, StreamMembersResponse, WasMemberRequest, WasMemberResponse, WatchFunnelRequest,
+        WatchFunnelResponse, WatchSegmentRequest, WatchSegmentResponse,
         segmentation_service_server::{SegmentationService, SegmentationServiceServer},
     },
     refusal::{Reason, Refusal},
@@ -25,10 +26,14 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use crate::{
+    live::Live,
     open::{OpenSessions, SegmentationOptions},
     segments::Segments,
     visitor::Visitors,
 };
+
+/// What a stream tells.
+type Told<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Messages of a stream that wait for their reader.
 const PARTS: usize = 4;
@@ -39,6 +44,7 @@ pub struct Segmentation {
     open: OpenSessions,
     segments: Segments,
     visitors: Visitors,
+    live: Live,
     journeys: Journeys,
     signer: ContextSigner,
     clock: Clock,
@@ -60,6 +66,7 @@ impl Segmentation {
             open,
             segments: Segments::new(journeys.clone()),
             visitors: Visitors::new(journeys.clone()),
+            live: Live::new(journeys.clone(), clock.clone()),
             journeys,
             signer,
             clock,
@@ -74,8 +81,9 @@ impl Segmentation {
         server.send_compressed(Gzip).max_decoding_message_size(limits::MESSAGE_BYTES)
     }
 
-    /// Lets other processes own the tenants that this one does.
+    /// Ends what is watched, and lets other processes own the tenants that this one does.
     pub async fn close(&self) {
+        self.live.close();
         self.open.close().await;
     }
 
@@ -89,7 +97,9 @@ impl Segmentation {
 
 #[tonic::async_trait]
 impl SegmentationService for Segmentation {
-    type StreamMembersStream = Pin<Box<dyn Stream<Item = Result<StreamMembersResponse, Status>> + Send>>;
+    type StreamMembersStream = Told<StreamMembersResponse>;
+    type WatchSegmentStream = Told<WatchSegmentResponse>;
+    type WatchFunnelStream = Told<WatchFunnelResponse>;
 
     async fn define_segment(
         &self,
@@ -200,6 +210,24 @@ impl SegmentationService for Segmentation {
     ) -> Result<Response<ListTimelineResponse>, Status> {
         let (tenant, request, now_ms) = self.opened(request)?;
         Ok(Response::new(self.visitors.timeline(&tenant, request, now_ms).await?))
+    }
+
+    async fn watch_segment(
+        &self,
+        request: Request<WatchSegmentRequest>,
+    ) -> Result<Response<Self::WatchSegmentStream>, Status> {
+        let (tenant, request, _) = self.opened(request)?;
+        let parts = self.live.segment(tenant, request).await?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+    }
+
+    async fn watch_funnel(
+        &self,
+        request: Request<WatchFunnelRequest>,
+    ) -> Result<Response<Self::WatchFunnelStream>, Status> {
+        let (tenant, request, _) = self.opened(request)?;
+        let parts = self.live.funnel(tenant, request).await?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
     }
 
     async fn count_open_sessions(

@@ -246,8 +246,7 @@ impl Checking<'_> {
             states.extend(State::ALL);
         }
         let within_ms = self.look_back(&format!("{at}.within_ms"), reached.within_ms)?;
-        let durations = definition.steps.iter().filter_map(|step| step.max_ms);
-        self.checked.durations_ms.extend(durations.chain([checked.choices.window_ms]));
+        self.checked.durations_ms.extend(checked.durations_ms());
         Ok(Asked::Reached { funnel: Box::new(checked), levels, states, within_ms })
     }
 

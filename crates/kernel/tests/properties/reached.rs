@@ -8,6 +8,9 @@ use runnel_kernel::{
 use crate::generate::{Random, Size, cases, first_seed, journey, question};
 use crate::journeys::{Journeys, Widths};
 
+/// Level, state, entry and instant of the furthest step.
+type Stands = (usize, State, i64, i64);
+
 /// A question about visitors whose entries of the last while count.
 fn asked(question: &Question, as_of_ms: i64, within_ms: Option<i64>) -> Option<Plan> {
     let from_ms = within_ms.map_or(question.from_ms.min(0), |within_ms| as_of_ms - within_ms);
@@ -68,12 +71,13 @@ fn who_reached_a_step_is_as_outcomes_say_and_changes_only_at_its_turn() {
         durations.extend(question.steps.iter().filter_map(|step| step.max_ms));
         let turns = turns(&slice, &durations, start_ms);
         journeys.columns(random.chance(60), |columns| {
-            let states_at = |as_of_ms: i64| -> Option<Vec<Option<(usize, State)>>> {
+            let states_at = |as_of_ms: i64| -> Option<Vec<Option<Stands>>> {
                 let plan = asked(&question, as_of_ms, within_ms)?;
-                let states: Vec<Option<(usize, State)>> = (0..visitors.len())
+                let states: Vec<Option<Stands>> = (0..visitors.len())
                     .map(|visitor| {
                         let outcomes = plan.outcomes(&slice, columns, visitor).expect("cheap");
-                        outcomes.first().filter(|unit| !unit.removed).map(|unit| (unit.level, unit.state))
+                        let unit = outcomes.first().filter(|unit| !unit.removed);
+                        unit.map(|unit| (unit.level, unit.state, unit.entry_ms, unit.completion_ms))
                     })
                     .collect();
                 for level in 1..=plan.required_steps() {
@@ -81,7 +85,8 @@ fn who_reached_a_step_is_as_outcomes_say_and_changes_only_at_its_turn() {
                         let found = reached(&plan, &slice, columns, level..=level, &[state]).expect("cheap");
                         for (visitor, is) in states.iter().enumerate() {
                             let belongs = found[0] >> visitor & 1 == 1;
-                            assert_eq!(belongs, *is == Some((level, state)), "seed {seed}");
+                            let is = is.map(|(level, state, ..)| (level, state));
+                            assert_eq!(belongs, is == Some((level, state)), "seed {seed}");
                         }
                     }
                 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, header};
+use http::{HeaderMap, Response, header};
 use http_body::{Frame, SizeHint};
 use runnel_contracts::refusal::Refusal;
 use tonic::{Status, body::Body};
@@ -50,6 +50,13 @@ pub(super) fn told(response: Response<Body>, fault: Fault) -> Response<Body> {
     response.map(|body| Body::new(Told { body, fault, over: false }))
 }
 
+/// The end of an answer that is a refusal.
+pub(super) fn trailers(refusal: Refusal) -> HeaderMap {
+    let mut trailers = Status::from(refusal).into_http::<Body>().into_parts().0.headers;
+    trailers.remove(header::CONTENT_TYPE);
+    trailers
+}
+
 struct Told {
     body: Body,
     fault: Fault,
@@ -75,11 +82,7 @@ impl http_body::Body for Told {
         };
         self.over = ends;
         match self.fault.get() {
-            Some(refusal) if ends => {
-                let mut trailers = Status::from(refusal.clone()).into_http::<Body>().into_parts().0.headers;
-                trailers.remove(header::CONTENT_TYPE);
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-            }
+            Some(refusal) if ends => Poll::Ready(Some(Ok(Frame::trailers(trailers(refusal.clone()))))),
             _ => polled,
         }
     }

@@ -58,7 +58,7 @@ pub(super) async fn keep(_: (), mut request: Request<Body>, next: Upstream) -> R
     let unbounded = request
         .extensions()
         .get::<&'static Method>()
-        .is_none_or(|method| matches!(method.load, Load::Stream | Load::Watch));
+        .is_none_or(|method| matches!(method.load, Load::Stream | Load::Watch | Load::Follow));
     let asked = timeout(request.headers());
     let allowed = match (asked, unbounded) {
         (None, true) => return next.answer(request).await,

@@ -30,9 +30,10 @@ const QUESTIONS: usize = 256;
 const CONTROLS: usize = 256;
 const PROBES: usize = 256;
 const WATCHES: usize = 64;
+const FOLLOWS: usize = 2_048;
 // All of them fit into one connection to a service.
-const _: () =
-    assert!(APPENDS + STREAMS + QUESTIONS + CONTROLS + PROBES + WATCHES <= GATEWAY_STREAMS as usize);
+const ALL: usize = APPENDS + STREAMS + QUESTIONS + CONTROLS + PROBES + WATCHES + FOLLOWS;
+const _: () = assert!(ALL <= GATEWAY_STREAMS as usize);
 
 /// When a refused call may be tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -80,7 +81,7 @@ struct Width {
 /// The gates, one a kind of load.
 #[derive(Clone, Debug)]
 pub(super) struct Gates {
-    gates: Arc<[Gate; 6]>,
+    gates: Arc<[Gate; 7]>,
     metrics: Metrics,
 }
 
@@ -95,6 +96,7 @@ impl Gates {
             fixed(CONTROLS),
             fixed(PROBES),
             fixed(WATCHES),
+            fixed(FOLLOWS),
         ];
         let gates = Arc::new(gates);
         Gates { gates, metrics }
@@ -102,7 +104,7 @@ impl Gates {
 
     /// The gate of a kind of load.
     pub(super) fn of(&self, load: Load) -> &Gate {
-        let [append, stream, question, control, probe, watch] = &*self.gates;
+        let [append, stream, question, control, probe, watch, follow] = &*self.gates;
         match load {
             Load::Append => append,
             Load::Stream => stream,
@@ -110,6 +112,7 @@ impl Gates {
             Load::Control => control,
             Load::Probe => probe,
             Load::Watch => watch,
+            Load::Follow => follow,
         }
     }
 }

@@ -319,7 +319,7 @@ impl Counter {
             Load::Append => Counter::Events(ElementCounter::new(None, 2)),
             // AppendStreamRequest.batch.events
             Load::Stream => Counter::Events(ElementCounter::new(Some(2), 2)),
-            Load::Question | Load::Control | Load::Probe | Load::Watch => Counter::Elements,
+            Load::Question | Load::Control | Load::Probe | Load::Watch | Load::Follow => Counter::Elements,
         }
     }
 

@@ -6,8 +6,8 @@ use http::{
     Request, Response,
     header::{CONTENT_LENGTH, HeaderName},
 };
-use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt, StreamBody};
 use runnel_chassis::{Caller, Clock, Upstream};
 use runnel_contracts::refusal::Refusal;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use tonic::{Status, body::Body};
 
 use super::{
     ByKey,
-    body::{Fault, hold, told},
+    body::{Fault, hold, told, trailers},
     budget::Charger,
     gate::Passed,
     message::{Encoding, Message, Messages, Pieces, Room},
@@ -73,10 +73,44 @@ pub(super) async fn pass(passing: Passing, mut request: Request<Body>, next: Ups
                 passed.note();
             }
             parts.extensions.insert(Whole(pieces.clone()));
-            hold(next.answer(Request::from_parts(parts, Body::new(pieces))).await, room)
+            let followed = method.load == Load::Follow && parts.extensions.get::<ByKey>().is_some();
+            let response = next.answer(Request::from_parts(parts, Body::new(pieces))).await;
+            match caller.filter(|_| followed && !response.body().is_end_stream()) {
+                // What was asked is small and takes no room while the answer goes on.
+                Some(caller) => while_alive(response, passing, caller),
+                None => hold(response, room),
+            }
         }
         Err(refusal) => refuse(refusal),
     }
+}
+
+/// An answer that goes on for as long as its caller's key is alive.
+fn while_alive(
+    response: Response<Body>,
+    Passing { keys, clock, .. }: Passing,
+    caller: Caller,
+) -> Response<Body> {
+    let next = move |(mut body, mut again): (Option<Body>, Instant)| {
+        let (keys, clock, caller) = (keys.clone(), clock.clone(), caller.clone());
+        async move {
+            let mut rest = body.take()?;
+            loop {
+                tokio::select! {
+                    frame = rest.frame() => return frame.map(|frame| (frame, (Some(rest), again))),
+                    () = tokio::time::sleep_until(again) => {}
+                }
+                if let Err(refusal) = keys.still(&caller, clock.now_ms()).await {
+                    return Some((Ok(Frame::trailers(trailers(refusal))), (None, again)));
+                }
+                again = Instant::now() + KEY_AGAIN;
+            }
+        }
+    };
+    response.map(|body| {
+        let begun = (Some(body), Instant::now() + KEY_AGAIN);
+        Body::new(StreamBody::new(futures_util::stream::unfold(begun, next)))
+    })
 }
 
 /// Whether a client may send more than one message.

@@ -35,9 +35,9 @@ pub(crate) struct AskSegments {
     pub(crate) target: TargetArgs,
 }
 
-/// `runnel ask segment`. Whatever is said of the members holds of all of them.
+/// Which segment. Whatever is said of the members holds of all of them.
 #[derive(Debug, Args)]
-pub(crate) struct AskSegment {
+pub(crate) struct SegmentArgs {
     /// A saved segment, instead of saying whom it has.
     name: Option<String>,
     /// They did this: an event as in a funnel's steps, or @ and a conversion's name; `cart:2` at least twice, `cart:2-5` two to five times. May be repeated.
@@ -88,6 +88,13 @@ pub(crate) struct AskSegment {
     /// Save the segment under this name, too.
     #[arg(long, conflicts_with = "name")]
     save: Option<String>,
+}
+
+/// `runnel ask segment`.
+#[derive(Debug, Args)]
+pub(crate) struct AskSegment {
+    #[command(flatten)]
+    segment: SegmentArgs,
     /// What it shares with this saved segment. May be repeated.
     #[arg(long)]
     compare: Vec<String>,
@@ -143,7 +150,7 @@ fn occurrence(text: &str) -> anyhow::Result<Occurrence> {
     Ok(Occurrence { what: Some(What::Event(event(text)?)) })
 }
 
-impl AskSegment {
+impl SegmentArgs {
     /// Something that happened, with how often behind the last colon.
     fn happened(&self, text: &str) -> anyhow::Result<Happened> {
         let numbers = |times: &str| match times.split_once('-') {
@@ -205,7 +212,7 @@ impl AskSegment {
     }
 
     /// Which segment, saved before if that was asked for.
-    async fn segment(&self, target: &Target) -> anyhow::Result<SegmentRef> {
+    pub(crate) async fn segment(&self, target: &Target) -> anyhow::Result<SegmentRef> {
         let definition = match &self.definition {
             Some(path) => {
                 let text =
@@ -265,7 +272,7 @@ pub(crate) async fn segment(ask: &AskSegment, target: &Target, output: Output) -
     let now_ms = Clock::default().now_ms();
     let as_of_ms = ask.as_of.as_ref().map(|text| parse_instant(text, now_ms).context("--as-of"));
     let as_of_ms = as_of_ms.transpose()?;
-    let segment = Some(ask.segment(target).await?);
+    let segment = Some(ask.segment.segment(target).await?);
     if ask.members {
         return members(segment, as_of_ms, target, output).await;
     }

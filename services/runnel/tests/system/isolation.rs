@@ -161,6 +161,18 @@ const PROBES: &[(&str, &str, Told)] = &[
     ),
     ("SegmentationService/ListTimeline", r#"{"visitorId":"v1"}"#, Told::Own),
     ("SegmentationService/ListSegments", r"{}", Told::Own),
+    ("SegmentationService/WatchSegment", r#"{"segment":{"name":"s1"}}"#, Told::Refused(Code::NotFound)),
+    (
+        "SegmentationService/WatchSegment",
+        r#"{"segment":{"inline":{"condition":{"happened":{"anyOf":[{"event":{"event":"a"}}]}}}},"members":true}"#,
+        Told::Own,
+    ),
+    ("SegmentationService/WatchFunnel", r#"{"funnel":{"name":"f1"}}"#, Told::Refused(Code::NotFound)),
+    (
+        "SegmentationService/WatchFunnel",
+        r#"{"funnel":{"inline":{"steps":[{"anyOf":[{"event":"a"}]},{"anyOf":[{"event":"b"}]}]}},"units":true}"#,
+        Told::Own,
+    ),
     ("SegmentationService/CountOpenSessions", r"{}", Told::Own),
     ("AdminService/CreateTenant", r#"{"name":"taken-over"}"#, Told::Refused(Code::PermissionDenied)),
     ("AdminService/ListTenants", r"{}", Told::Refused(Code::PermissionDenied)),

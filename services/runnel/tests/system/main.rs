@@ -33,3 +33,4 @@ mod sessions;
 mod tls;
 mod traces;
 mod vectors;
+mod watch;

@@ -1,0 +1,253 @@
+//! What is watched, and how visitors stand in it.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use runnel_contracts::{proto::funnel::v1::UnitState, refusal::Refusal};
+use runnel_definitions::{
+    funnel::{self, Range},
+    members::{Members, selectors},
+    posed::Posed,
+    segment,
+};
+use runnel_journeys::{CountError, Loaded, Run};
+use runnel_kernel::{State, UnitOutcome};
+use runnel_model::{Selector, Settings, limits};
+
+/// A segment or a funnel that is watched.
+#[derive(Debug, Clone)]
+pub(super) enum What {
+    /// Who belongs.
+    Segment(Box<segment::Checked>),
+    /// Who has come how far, of those who entered from an instant on.
+    Funnel {
+        /// The funnel.
+        checked: Box<funnel::Checked>,
+        /// From when on entries count, in milliseconds since the Unix epoch.
+        from_ms: i64,
+    },
+}
+
+/// How a visitor, or one of the units that a funnel counts of it, stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It belongs to the segment.
+    Member,
+    /// It is so far in the funnel.
+    Unit {
+        /// The furthest step done, from 1, optional ones not looked at.
+        step: usize,
+        /// What has become of it.
+        state: UnitState,
+        /// When it entered, in milliseconds since the Unix epoch.
+        entered_ms: i64,
+        /// When it did the furthest step.
+        step_ms: i64,
+    },
+}
+
+/// Units by furthest step and state. Members of a segment are all one.
+pub(super) type Cells = BTreeMap<(usize, i32), u64>;
+
+/// Counts of what is watched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) cells: Cells,
+    /// Visitors who exist; of a segment only.
+    pub(super) present: u64,
+}
+
+/// A visitor as it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Stands {
+    /// Whether it exists; of a segment only.
+    pub(super) present: bool,
+    /// Its units.
+    pub(super) units: Vec<Standing>,
+}
+
+impl Standing {
+    /// When it entered, in milliseconds since the Unix epoch.
+    pub(super) fn entered_ms(&self) -> i64 {
+        match self {
+            Standing::Member => 0,
+            Standing::Unit { entered_ms, .. } => *entered_ms,
+        }
+    }
+
+    /// Where it counts.
+    fn cell(&self) -> (usize, i32) {
+        match self {
+            Standing::Member => (0, 0),
+            Standing::Unit { state: UnitState::Removed, .. } => (0, UnitState::Removed as i32),
+            Standing::Unit { step, state, .. } => (*step, *state as i32),
+        }
+    }
+}
+
+impl Tally {
+    /// Takes in that a visitor stands otherwise.
+    pub(super) fn change(&mut self, before: &Stands, after: &Stands) {
+        for unit in &before.units {
+            let count = self.cells.entry(unit.cell()).or_default();
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.cells.remove(&unit.cell());
+            }
+        }
+        for unit in &after.units {
+            *self.cells.entry(unit.cell()).or_default() += 1;
+        }
+        self.present = self.present + u64::from(after.present) - u64::from(before.present).min(self.present);
+    }
+
+    fn merge(&mut self, more: Tally) {
+        for (cell, count) in more.cells {
+            *self.cells.entry(cell).or_default() += count;
+        }
+        self.present += more.present;
+    }
+}
+
+impl What {
+    /// Tells apart what would be counted otherwise.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        format!("{self:?}").hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The columns that it looks at.
+    pub(super) fn selectors(&self) -> impl Iterator<Item = Selector> {
+        match self {
+            What::Segment(checked) => selectors(checked),
+            What::Funnel { checked, .. } => checked.columns.selectors(),
+        }
+        .into_iter()
+    }
+
+    /// How sessions are told.
+    pub(super) fn settings(&self) -> &Settings {
+        match self {
+            What::Segment(checked) => &checked.marks.settings,
+            What::Funnel { checked, .. } => &checked.columns.settings,
+        }
+    }
+
+    /// Durations after which visitors may stand otherwise without new events, in milliseconds.
+    pub(super) fn durations_ms(&self) -> Vec<i64> {
+        match self {
+            What::Segment(checked) => checked.durations_ms.clone(),
+            What::Funnel { checked, .. } => checked.durations_ms().collect(),
+        }
+    }
+
+    /// Brings it before journeys that have its columns.
+    pub(super) fn before(&self, loaded: &Arc<Loaded>, as_of_ms: i64) -> Result<Brought, Refusal> {
+        match self {
+            What::Segment(checked) => {
+                let members = Members::new(loaded.clone(), (**checked).clone(), as_of_ms)?;
+                Ok(Brought::Segment(Box::new(members)))
+            }
+            What::Funnel { checked, from_ms } => {
+                let range = Range { from_ms: *from_ms, until_ms: as_of_ms.max(*from_ms), as_of_ms };
+                let posed = Posed::new(loaded.clone(), checked, range, 0)?;
+                let steps = checked.resolved().steps.iter().enumerate().filter(|(_, step)| !step.optional);
+                Ok(Brought::Funnel(Box::new(posed), steps.map(|(at, _)| at + 1).collect()))
+            }
+        }
+    }
+}
+
+/// What is watched, before journeys as of an instant.
+pub(super) enum Brought {
+    Segment(Box<Members>),
+    /// With the number of each required step.
+    Funnel(Box<Posed>, Vec<usize>),
+}
+
+impl Brought {
+    /// How the visitors of a run stand, by their place. Who is to be skipped stands nowhere.
+    pub(super) fn stand(&self, run: &Run, skip: Option<&[u64]>) -> Result<Vec<Stands>, CountError> {
+        let mut all = vec![Stands::default(); run.visitors.len()];
+        match self {
+            Brought::Segment(members) => {
+                let found = members.of(run, skip)?;
+                let is = |bits: &[u64], at: usize| {
+                    bits.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+                };
+                for (at, stands) in all.iter_mut().enumerate() {
+                    stands.present = is(&found.present, at);
+                    stands.units.extend(is(&found.members, at).then_some(Standing::Member));
+                }
+            }
+            Brought::Funnel(posed, steps) => {
+                let (slice, columns) = (run.slice(skip)?, posed.derived.columns(run, skip)?);
+                let predicates = columns.predicates();
+                let columns = columns.kernel(&predicates);
+                for (at, stands) in all.iter_mut().enumerate().filter(|(at, _)| !slice.skipped(*at)) {
+                    let units = posed.plan.outcomes(&slice, &columns, at)?;
+                    stands.units.extend(units.iter().filter_map(|unit| standing(unit, steps)));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The counts of a run.
+    fn tally(&self, run: &Run, skip: Option<&[u64]>) -> Result<Tally, CountError> {
+        let mut tally = Tally::default();
+        match self {
+            Brought::Segment(members) => {
+                let found = members.of(run, skip)?;
+                let ones = |bits: &[u64]| bits.iter().map(|word| u64::from(word.count_ones())).sum();
+                tally.present = ones(&found.present);
+                tally.cells.insert(Standing::Member.cell(), ones(&found.members));
+            }
+            Brought::Funnel(posed, steps) => {
+                let columns = posed.derived.columns(run, skip)?;
+                let predicates = columns.predicates();
+                let counts = posed.plan.run(&run.slice(skip)?, &columns.kernel(&predicates))?;
+                for (cell, step) in counts.levels.cells.iter().skip(1).zip(steps) {
+                    for state in State::ALL {
+                        tally.cells.insert((*step, shown(state) as i32), cell[state as usize]);
+                    }
+                }
+                tally.cells.insert((0, UnitState::Removed as i32), counts.removed);
+            }
+        }
+        tally.cells.retain(|_, count| *count > 0);
+        Ok(tally)
+    }
+
+    /// The counts of all journeys, on the computing threads.
+    pub(super) fn count(&self, loaded: &Loaded) -> Result<Tally, CountError> {
+        loaded.fold(|run, skip| self.tally(run, skip), |sum: &mut Tally, more| sum.merge(more))
+    }
+}
+
+/// A state of the kernel as the contract has it.
+pub(super) fn shown(state: State) -> UnitState {
+    match state {
+        State::Converted => UnitState::Converted,
+        State::Dropped => UnitState::Dropped,
+        State::Excluded => UnitState::Excluded,
+        State::Open => UnitState::Open,
+    }
+}
+
+/// How a unit stands; `None` before it has done a step.
+fn standing(unit: &UnitOutcome, steps: &[usize]) -> Option<Standing> {
+    let (step, state) = match unit.removed {
+        true => (0, UnitState::Removed),
+        false => (*steps.get(unit.level.checked_sub(1)?)?, shown(unit.state)),
+    };
+    let (entered_ms, step_ms) = (unit.entry_ms, unit.completion_ms);
+    Some(Standing::Unit { step, state, entered_ms, step_ms })
+}
+
+/// From when on entries count where a request does not say.
+pub(super) const FROM_THE_FIRST_MS: i64 = *limits::TIME_RANGE_MS.start();
