@@ -88,14 +88,14 @@ impl<S: Transport, R: Watched> Watch<S, R> {
     /// The next message. Waits and connects again, as the client's policy says, when the connection or the server is lost; fails when it is refused, or for longer than
     /// the policy has patience.
     pub async fn next(&mut self) -> Result<R::Told, Refusal> {
-        let (mut started, mut attempts) = (Instant::now(), 0);
+        let (mut lost, mut attempts) = (None, 0);
         loop {
             if let Some(message) = self.ready.pop_front() {
                 return Ok(message);
             }
             let refusal = match self.receive().await {
                 Ok(()) => {
-                    (started, attempts) = (Instant::now(), 0);
+                    (lost, attempts) = (None, 0);
                     continue;
                 }
                 Err(refusal) => refusal,
@@ -106,7 +106,8 @@ impl<S: Transport, R: Watched> Watch<S, R> {
                 self.request.go_on(String::new());
             }
             attempts += 1;
-            match self.client.policy().wait(&self.id, attempts, &refusal, started.elapsed()) {
+            let spent = lost.get_or_insert_with(Instant::now).elapsed();
+            match self.client.policy().wait(&self.id, attempts, &refusal, spent) {
                 Some(wait) => sleep(wait).await,
                 None => return Err(refusal),
             }

@@ -82,6 +82,8 @@ struct Slot {
     /// Held by whoever loads or refreshes.
     work: tokio::sync::Mutex<()>,
     loaded: Mutex<Option<Arc<Loaded>>>,
+    /// The same, though it was given up for others: as long as somebody has it, nothing is won by reading it anew.
+    held: Mutex<Weak<Loaded>>,
     /// When it was last asked for, as a count of uses.
     used: AtomicU64,
     /// When it was last asked for.
@@ -100,7 +102,15 @@ impl Slot {
         asked.is_none_or(|asked| asked.elapsed() >= patience)
     }
 
+    /// What is at hand, also if only others hold it.
+    fn at_hand(&self) -> Option<Arc<Loaded>> {
+        self.current().or_else(|| self.held.lock().unwrap_or_else(PoisonError::into_inner).upgrade())
+    }
+
     fn put(&self, loaded: Option<Arc<Loaded>>) {
+        if let Some(loaded) = &loaded {
+            *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(loaded);
+        }
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
     }
 }
@@ -218,12 +228,15 @@ impl Journeys {
         let mut wanted = columns.clone();
         let mut identities = false;
         let mut by = settings.cloned().map(Arc::new);
-        if let Some(current) = slot.current() {
+        if let Some(current) = slot.at_hand() {
             identities = current.identities;
             let known = settings.is_none_or(|settings| *settings == *current.settings);
             if known && columns.iter().all(|selector| current.column(selector).is_some()) {
                 match refresh(store, tenant, &current, pool.clone()).await? {
-                    None => return Ok(current),
+                    None => {
+                        slot.put(Some(current.clone()));
+                        return Ok(current);
+                    }
                     Some(Refreshed::Done(loaded)) => {
                         let loaded = Arc::new(loaded);
                         slot.put(Some(loaded.clone()));

@@ -146,7 +146,10 @@ async fn stay(
         read.reveal(),
         write.reveal()
     ));
-    Ok(serve(listener, node.edge(), ServeOptions::default(), stop).await?)
+    let ending = node.end_watching_when_stopping();
+    let served = serve(listener, node.edge(), ServeOptions::default(), stop).await;
+    ending.abort();
+    Ok(served?)
 }
 
 /// Sends the shop's events as they would arrive: some late, some twice.

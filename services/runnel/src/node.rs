@@ -210,6 +210,11 @@ impl Node {
         }
     }
 
+    /// Ends the streams of what is watched once the process is asked to stop; for whoever serves this node until then.
+    pub(crate) fn end_watching_when_stopping(&self) -> JoinHandle<()> {
+        tokio::spawn(parts::end_watching_when_stopping(self.segmentation.clone()))
+    }
+
     /// Stops what goes on in the background and closes the store.
     pub async fn close(self) {
         for task in [self.compaction, self.retention] {

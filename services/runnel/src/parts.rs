@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runnel_chassis::{Clock, ContextSigner, Metrics, Observe, Upstream};
+use runnel_chassis::{Clock, ContextSigner, Metrics, Observe, Upstream, serve::asked_to_stop};
 use runnel_contracts::{
     proto::admin::v1::admin_service_server::AdminServiceServer,
     refusal::{Reason, Refusal},
@@ -34,6 +34,12 @@ pub(crate) fn funnel(journeys: Journeys, signer: ContextSigner, clock: Clock, me
 /// The segmentation service.
 pub(crate) fn segmentation(segmentation: &Segmentation, metrics: &Metrics) -> Upstream {
     Upstream::new(Observe::new("segmentation", metrics).layer(segmentation.clone().server()))
+}
+
+/// Ends the streams of what is watched once the process is asked to stop: they would go on for as long as a drain may take.
+pub(crate) async fn end_watching_when_stopping(segmentation: Segmentation) {
+    asked_to_stop().await;
+    segmentation.end_watching();
 }
 
 /// From now on, metrics tell of the journeys of this process.

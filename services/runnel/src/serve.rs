@@ -72,7 +72,9 @@ pub(crate) async fn run(args: ServeArgs, output: Output, metrics: Metrics) -> an
     let operator_key = node.first_operator_key().await?;
     let stop = lifecycle.serving();
     render::listening(output, address, lifecycle.ops, operator_key);
+    let ending = node.end_watching_when_stopping();
     let served = serve(listener, parts::cancellable(node.edge()), serving, stop).await;
+    ending.abort();
     node.close().await;
     Ok(served?)
 }

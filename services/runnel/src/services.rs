@@ -231,7 +231,9 @@ pub(crate) async fn segmentation(
     let segmentation = Segmentation::new(journeys, hot, signer, clock, metrics.clone(), options);
     let service = with_health(parts::segmentation(&segmentation, &metrics), &lifecycle);
     let options = args.common.listen.for_gateways();
+    let ending = tokio::spawn(parts::end_watching_when_stopping(segmentation.clone()));
     let served = run(&args.common, output, &lifecycle, None, service, options).await;
+    ending.abort();
     segmentation.close().await;
     store.close().await;
     served

@@ -34,19 +34,21 @@ use runnel_contracts::{
 use runnel_definitions::refusal::stopped;
 use runnel_journeys::Journeys;
 use runnel_model::{TenantName, limits};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use tracing::Instrument;
 
 use self::{
     follower::{Follower, Subscribe, Subscription},
     topic::Asked,
-    watch::{Part, Watcher, Wishes},
+    watch::{Looking, Part, Watcher, Wishes},
     what::FROM_THE_FIRST_MS,
 };
 
 /// Most tenants that are followed at a time.
 const FOLLOWED: usize = 1_000;
+/// How often a follower is looked for.
+const ATTEMPTS: usize = 3;
 /// Those who begin to watch a tenant at the same time.
 const JOINING: usize = 64;
 /// Messages of a stream that wait for their reader.
@@ -64,8 +66,7 @@ struct Inner {
     clock: Clock,
     /// Ways to the followers; `None` once the server stops.
     followers: Mutex<Option<HashMap<TenantName, mpsc::Sender<Subscribe>>>>,
-    /// Whoever reads journeys of before, one at a time.
-    looking: Arc<Semaphore>,
+    looking: Arc<Looking>,
 }
 
 /// A stream's messages.
@@ -74,7 +75,7 @@ pub(crate) type Parts<T> = mpsc::Receiver<Result<T, Status>>;
 impl Live {
     pub(crate) fn new(journeys: Journeys, clock: Clock) -> Live {
         let followers = Mutex::new(Some(HashMap::new()));
-        Live { inner: Arc::new(Inner { journeys, clock, followers, looking: Arc::new(Semaphore::new(1)) }) }
+        Live { inner: Arc::new(Inner { journeys, clock, followers, looking: Arc::default() }) }
     }
 
     /// Streams who comes into a segment and who leaves it.
@@ -136,15 +137,18 @@ impl Live {
         asked: Asked,
         wishes: &Wishes,
     ) -> Result<Subscription, Refusal> {
-        loop {
+        for _ in 0..ATTEMPTS {
             let follower = self.follower(tenant)?;
             let (reply, answer) = oneshot::channel();
             let subscribe = Subscribe { asked: asked.clone(), cursor: wishes.cursor, reply };
-            // A follower that nobody needed any more has just left.
-            if follower.send(subscribe).await.is_ok() {
-                return answer.await.map_err(|_| stopped())?;
+            if follower.send(subscribe).await.is_ok()
+                && let Ok(answer) = answer.await
+            {
+                return answer;
             }
+            // A follower that nobody needed any more has just left.
         }
+        Err(stopped())
     }
 
     fn follower(&self, tenant: &TenantName) -> Result<mpsc::Sender<Subscribe>, Refusal> {

@@ -81,9 +81,14 @@ impl Segmentation {
         server.send_compressed(Gzip).max_decoding_message_size(limits::MESSAGE_BYTES)
     }
 
+    /// Ends every stream of what is watched, and takes no more; their readers go on elsewhere.
+    pub fn end_watching(&self) {
+        self.live.close();
+    }
+
     /// Ends what is watched, and lets other processes own the tenants that this one does.
     pub async fn close(&self) {
-        self.live.close();
+        self.end_watching();
         self.open.close().await;
     }
 

@@ -16,9 +16,10 @@ use runnel_client::{
         identity::v1::{Identification, IdentifyRequest},
         query::v1::{EventMatch, Revision},
         segmentation::v1::{
-            Absent, ChangeCause, Condition, DefineSegmentRequest, FunnelChangeKind, Occurrence,
-            SegmentDefinition, SegmentRef, StreamMembersRequest, WatchFunnelRequest, WatchSegmentRequest,
-            WatchedFunnel, condition::Node, occurrence::What, segment_ref, watched_funnel,
+            Absent, ChangeCause, Condition, CountSegmentRequest, DefineSegmentRequest, FunnelChangeKind,
+            Occurrence, SegmentDefinition, SegmentRef, StreamMembersRequest, WatchFunnelRequest,
+            WatchSegmentRequest, WatchedFunnel, condition::Node, occurrence::What, segment_ref,
+            watched_funnel,
         },
         subject::v1::EraseRequest,
     },
@@ -63,6 +64,8 @@ struct Watcher {
     causes: BTreeMap<(String, bool), ChangeCause>,
     kinds: BTreeMap<String, Vec<FunnelChangeKind>>,
     resets: usize,
+    /// As of when, and how many there were.
+    visitors: (i64, u64),
     seen: (i64, Revision, i64, Revision),
 }
 
@@ -89,6 +92,7 @@ impl Watcher {
             causes: BTreeMap::new(),
             kinds: BTreeMap::new(),
             resets: 0,
+            visitors: (0, 0),
             seen: (0, Revision::default(), 0, Revision::default()),
         }
     }
@@ -109,8 +113,11 @@ impl Watcher {
                         false => assert!(self.members.remove(&change.visitor_id), "{change:?}"),
                     }
                 }
-                if let Some(totals) = told.totals.filter(|_| !told.cursor.is_empty() && !told.reset) {
-                    assert_eq!(totals.members, self.members.len() as u64);
+                if let Some(totals) = told.totals {
+                    self.visitors = (told.as_of_ms, totals.visitors);
+                    if !told.cursor.is_empty() {
+                        assert_eq!(totals.members, self.members.len() as u64);
+                    }
                 }
                 (self.seen.0, self.seen.1) = (told.as_of_ms, told.revision.unwrap());
             }
@@ -147,7 +154,13 @@ impl Watcher {
     /// Takes in everything that is known by now, and compares it with the batch answers of the same instant.
     async fn compare(&mut self, what: &str) {
         let begun_ms = now_ms();
-        self.until(what, |watcher| watcher.seen.0 > begun_ms && watcher.seen.2 > begun_ms).await;
+        let is_told = |watcher: &Watcher| {
+            watcher.seen.0 > begun_ms && watcher.seen.2 > begun_ms && watcher.visitors.0 > begun_ms
+        };
+        self.until(what, is_told).await;
+        let request = CountSegmentRequest { segment: named(), as_of_ms: Some(self.visitors.0) };
+        let counted = self.reader.segmentation().count_segment(request).await.unwrap().into_inner();
+        assert_eq!(counted.visitors, self.visitors.1, "{what}");
         let request = StreamMembersRequest { segment: named(), as_of_ms: Some(self.seen.0) };
         let mut parts = self.reader.segmentation().stream_members(request).await.unwrap().into_inner();
         let mut members = BTreeSet::new();

@@ -34,8 +34,12 @@ const GATHERED: Duration = Duration::from_millis(20);
 const LOOKED: Duration = Duration::from_millis(500);
 /// When a tenant whose store did not answer is looked at again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How far clocks of processes may lie apart, in milliseconds.
+const SKEW_MS: i64 = 10_000;
 /// How long something is followed that nobody watches any more, so that a watcher who comes back finds what it missed.
 const LINGERS: Duration = Duration::from_secs(60);
+/// How long a store may not answer before those who watch are told.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often everybody is told up to when everything is told, at least.
 const TOLD: Duration = Duration::from_secs(1);
 
@@ -89,6 +93,8 @@ struct Followed {
     /// When somebody was last there, and when everybody was last told something.
     watched: Instant,
     told: Instant,
+    /// The version of the identities that was told.
+    alias: u64,
 }
 
 /// A topic as it was and as it is now understood, while a step is made.
@@ -123,28 +129,51 @@ impl Follower {
 
     /// Goes on until nobody watches anything any more.
     pub(super) async fn run(mut self) {
-        let mut rest = None;
+        let (mut rest, mut failing) = (None, None);
         while let Some(asked) = self.wait(rest.take()).await {
-            self.followed.retain_mut(|one| {
-                if one.topic.is_watched() {
-                    one.watched = Instant::now();
-                }
-                one.watched.elapsed() < LINGERS
-            });
+            self.leave(&asked);
             if self.followed.is_empty() && asked.is_empty() {
-                // Whoever comes now starts another follower.
-                self.asked.close();
-                if self.asked.is_empty() {
-                    return;
-                }
-                continue;
+                // Whoever comes now starts another follower, also who has just come.
+                return;
             }
-            if let Err(refusal) = self.step(asked).await {
-                tracing::debug!(
-                    reason = refusal.reason.name(),
-                    "what is watched could not be brought up to date"
-                );
-                rest = Some(AGAIN);
+            let Err(refusal) = self.step(asked).await else {
+                failing = None;
+                continue;
+            };
+            let reason = refusal.reason.name();
+            tracing::debug!(reason, "what is watched could not be brought up to date");
+            let passes = matches!(refusal.reason, Reason::StoreUnavailable | Reason::ShuttingDown);
+            if !passes || failing.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                self.end(&refusal);
+            }
+            rest = Some(AGAIN);
+        }
+    }
+
+    /// Leaves what nobody has watched for a while, or for the longest time where there are many.
+    fn leave(&mut self, asked: &[Subscribe]) {
+        self.followed.retain_mut(|one| {
+            if one.topic.is_watched() {
+                one.watched = Instant::now();
+            }
+            one.watched.elapsed() < LINGERS
+        });
+        let most = limits::WATCHED.saturating_sub(asked.len());
+        while self.followed.len() > most {
+            let needed = |one: &Followed| {
+                one.topic.is_watched() || asked.iter().any(|subscribe| subscribe.asked == one.topic.asked)
+            };
+            let unwatched = self.followed.iter().enumerate().filter(|(_, one)| !needed(one));
+            let Some((longest, _)) = unwatched.min_by_key(|(_, one)| one.watched) else { return };
+            self.followed.remove(longest);
+        }
+    }
+
+    /// Tells everybody that nothing can be told any more.
+    fn end(&mut self, refusal: &Refusal) {
+        for followed in self.followed.drain(..) {
+            if let Some(known) = &self.known {
+                over(&followed.topic, known, refusal.clone());
             }
         }
     }
@@ -158,7 +187,7 @@ impl Follower {
         if let Some(Known { moment, .. }) = &self.known {
             let until_turn = self.due.next_ms().map(|turn_ms| {
                 let ahead_ms = turn_ms.saturating_sub(self.clock.now_ms());
-                Duration::from_millis(ahead_ms.clamp(1, LOOKED.as_millis() as i64) as u64)
+                Duration::from_millis(ahead_ms.max(0).unsigned_abs()).clamp(GATHERED, LOOKED)
             });
             let committed = async {
                 if self.journeys.store().wait_beyond(&self.tenant, moment.loaded.sequence).await.is_err() {
@@ -171,8 +200,8 @@ impl Follower {
                 () = committed => {}
                 () = tokio::time::sleep(until_turn.unwrap_or(LOOKED)) => {}
             }
-        } else {
-            first = Some(self.asked.recv().await?);
+        } else if let Ok(asked) = tokio::time::timeout(LOOKED, self.asked.recv()).await {
+            first = Some(asked?);
         }
         let mut asked: Vec<Subscribe> = first.into_iter().collect();
         while let Ok(more) = self.asked.try_recv() {
@@ -201,6 +230,11 @@ impl Follower {
         waiting: &mut Vec<(Subscribe, Arc<Topic>)>,
     ) -> Result<(), Refusal> {
         let store = self.journeys.store().clone();
+        let ahead = |known: &Known| known.moment.as_of_ms > self.clock.now_ms().saturating_add(SKEW_MS);
+        if self.known.as_ref().is_some_and(ahead) {
+            // The clock was wrong. Those who watch begin anew.
+            (self.known, self.followed) = (None, Vec::new());
+        }
         let version = store.definition_version(&self.tenant).await.map_err(|fault| unavailable(&fault));
         let (definition, changed) = match version {
             Ok(version) => (version, self.known.as_ref().is_none_or(|known| known.definition != version)),
@@ -248,8 +282,13 @@ impl Follower {
         let columns = whats.iter().flat_map(|what| what.selectors()).collect();
         let (loaded, _) = posed::loaded(&self.journeys, &self.tenant, columns, &settings, false).await?;
         let known = self.known.clone();
-        let as_of_ms =
-            known.iter().fold(self.clock.now_ms(), |now_ms, known| now_ms.max(known.moment.as_of_ms));
+        // Time never goes back, also for those who come from a process whose clock is a little ahead.
+        let clock_ms = self.clock.now_ms();
+        let cursors =
+            waiting.iter().filter_map(|(subscribe, _)| subscribe.cursor.map(|cursor| cursor.as_of_ms));
+        let cursors = cursors.filter(|as_of_ms| *as_of_ms <= clock_ms.saturating_add(SKEW_MS));
+        let told = known.iter().map(|known| known.moment.as_of_ms);
+        let as_of_ms = cursors.chain(told).fold(clock_ms, i64::max);
         let now = Known { moment: Moment { loaded, as_of_ms }, definition };
         let known = known.unwrap_or_else(|| now.clone());
         let mut due = std::mem::take(&mut self.due);
@@ -282,7 +321,9 @@ impl Follower {
             match counted {
                 Ok(tally) => {
                     topic.begin(now.cursor(topic.what().1), tally);
-                    self.followed.push(Followed { topic, watched: Instant::now(), told: Instant::now() });
+                    let (watched, told) = (Instant::now(), Instant::now());
+                    let alias = now.moment.loaded.people.version();
+                    self.followed.push(Followed { topic, watched, told, alias });
                 }
                 Err(refusal) => {
                     for (subscribe, _) in waiting.extract_if(.., |(_, asked)| Arc::ptr_eq(asked, &topic)) {
@@ -350,13 +391,16 @@ impl Follower {
             let quiet = changes.is_empty() && before == after && !erased;
             let is_joined = joined.iter().any(|topic| Arc::ptr_eq(topic, &followed.topic));
             if quiet && !is_joined && followed.told.elapsed() < TOLD {
-                // What is told next begins where this began: nothing changed in between.
+                // What is told next begins where this began: nothing that is told changed in between.
+                followed.topic.keep(tally);
                 continue;
             }
             followed.told = Instant::now();
             let told = if changes.len() > CHANGES { Told::TooMuch } else { Told::Changes(changes) };
             followed.topic.redefine(is.clone(), after);
-            let people = now.moment.loaded.people.clone();
+            let people = &now.moment.loaded.people;
+            let people = (people.version() != followed.alias).then(|| people.clone());
+            followed.alias = now.moment.loaded.people.version();
             let step = Step { until: now.cursor(after), told, tally, what: is, people };
             followed.topic.tell(step, erased);
         }
@@ -393,6 +437,6 @@ fn refuse(asked: Vec<Subscribe>, refusal: Refusal) -> Result<(), Refusal> {
 fn over(topic: &Topic, known: &Known, refusal: Refusal) {
     let (what, fingerprint) = topic.what();
     let until = known.cursor(fingerprint);
-    let people = known.moment.loaded.people.clone();
+    let people = None;
     topic.tell(Step { until, told: Told::Over(refusal), tally: topic.tally(), what, people }, false);
 }

@@ -11,15 +11,16 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     advance::Change,
+    cursor::Cursor,
     watch::Part,
     what::{Standing, Tally, What},
 };
 
 impl Change {
     /// Unlike that of any other change.
-    fn id(&self) -> String {
-        let Change { visitor, before, after, at_ms, .. } = self;
-        format!("{:032x}", xxh3_128(format!("{visitor}\0{before:?}{after:?}{at_ms}").as_bytes()))
+    fn id(&self, until: &Cursor) -> String {
+        let (Change { visitor, before, after, at_ms, .. }, sequence) = (self, until.revision.sequence);
+        format!("{:032x}", xxh3_128(format!("{visitor}\0{before:?}{after:?}{at_ms}.{sequence}").as_bytes()))
     }
 
     /// What happened to a unit of a funnel.
@@ -59,7 +60,7 @@ impl Change {
 pub(super) fn segment(part: Part) -> WatchSegmentResponse {
     let Part { changes, totals, lagged, reset, cursor, until, .. } = part;
     let change = |change: Change| SegmentChange {
-        id: change.id(),
+        id: change.id(&until),
         member: change.after.is_some(),
         cause: change.cause as i32,
         at_ms: change.at_ms,
@@ -82,7 +83,7 @@ pub(super) fn segment(part: Part) -> WatchSegmentResponse {
 pub(super) fn funnel(part: Part) -> WatchFunnelResponse {
     let Part { changes, totals, lagged, reset, cursor, until, what } = part;
     let change = |change: Change| FunnelChange {
-        id: change.id(),
+        id: change.id(&until),
         kind: change.kind() as i32,
         cause: change.cause as i32,
         at_ms: change.at_ms,

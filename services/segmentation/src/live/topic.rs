@@ -135,8 +135,8 @@ pub(super) struct Step {
     pub(super) tally: Tally,
     /// What is watched, as it is understood then.
     pub(super) what: Arc<What>,
-    /// Who is who then.
-    pub(super) people: Arc<Identities>,
+    /// Who is who then, where that has changed with this step. Kept steps have none: every generation of it would be held.
+    pub(super) people: Option<Arc<Identities>>,
 }
 
 /// What a step tells.
@@ -212,6 +212,11 @@ impl Topic {
         (state.until, state.tally) = (Some(now), tally);
     }
 
+    /// It counts so, though nothing is told yet.
+    pub(super) fn keep(&self, tally: Tally) {
+        self.state().tally = tally;
+    }
+
     /// Tells everybody.
     pub(super) fn tell(&self, step: Step, forget: bool) {
         let mut state = self.state();
@@ -222,7 +227,8 @@ impl Topic {
             (state.kept, state.changes) = (VecDeque::new(), 0);
         } else if let Some(from) = from {
             state.changes += step.changes();
-            state.kept.push_back((from, step.clone()));
+            let kept = Step { people: None, ..(*step).clone() };
+            state.kept.push_back((from, if step.people.is_none() { step.clone() } else { Arc::new(kept) }));
         }
         while (state.kept.len() > KEPT_STEPS || state.changes > KEPT_CHANGES)
             && let Some((_, oldest)) = state.kept.pop_front()

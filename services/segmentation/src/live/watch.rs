@@ -1,18 +1,28 @@
 //! One watcher: where it begins, and what it is told.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use runnel_contracts::{
     conversion::known,
-    proto::segmentation::v1::{ChangeCause as Cause, FunnelChangeKind as Kind, Lagged},
+    proto::{
+        query::v1::Revision,
+        segmentation::v1::{ChangeCause as Cause, FunnelChangeKind as Kind, Lagged},
+    },
     refusal::{Reason, Refusal},
 };
 use runnel_definitions::refusal::{counting, loading, stopped};
-use runnel_journeys::Journeys;
+use runnel_journeys::{Journeys, Loaded};
 use runnel_model::{Identities, TenantName, limits};
 use runnel_storage::compute;
 use tokio::{
-    sync::{Semaphore, broadcast::error::RecvError, mpsc},
+    sync::{broadcast::error::RecvError, mpsc},
     time::Instant,
 };
 use tonic::Status;
@@ -30,6 +40,10 @@ use super::{
 const TOGETHER: usize = 500;
 /// Totals come at least so often where a request does not say, in milliseconds.
 const TOTALS_MS: i64 = 10_000;
+/// Watchers that wait for journeys of before.
+const WAITING: usize = 64;
+/// How long such are kept for others who ask for the same.
+const HELD: Duration = Duration::from_secs(5);
 /// A cursor of longer ago than this, in milliseconds, begins anew.
 const BEHIND_MS: i64 = 24 * 3_600_000;
 
@@ -83,19 +97,24 @@ impl Wishes {
         })
     }
 
-    /// Whether a change of a visitor is told of, by who is who.
-    fn is_of(&self, visitor: &str, people: &Identities) -> bool {
-        self.ids.is_empty()
-            || self.ids.contains(visitor)
-            || self.ids.iter().any(|id| people.visitor(id) == visitor)
+    /// Whether a change is told, wherever it is of somebody who is asked for.
+    fn takes(&self, change: &Change) -> bool {
+        let asked = self.causes.is_empty() || self.causes.contains(&change.cause);
+        asked && (self.kinds.is_empty() || self.kinds.contains(&change.kind()))
     }
 
-    /// Whether a change is told.
-    fn takes(&self, change: &Change, people: &Identities) -> bool {
-        let asked = self.causes.is_empty() || self.causes.contains(&change.cause);
-        let kinds = self.kinds.is_empty() || self.kinds.contains(&change.kind());
-        asked && kinds && self.is_of(&change.visitor, people)
+    /// Those who are told of, by who is who; `None`: all.
+    fn visitors(&self, people: &Identities) -> Visitors {
+        let ids = self.ids.iter().map(|id| people.visitor(id).to_owned());
+        (!self.ids.is_empty()).then(|| ids.collect())
     }
+}
+
+/// Of whom a watcher is told; `None`: of all.
+type Visitors = Option<HashSet<String>>;
+
+fn is_of(visitors: &Visitors, visitor: &str) -> bool {
+    visitors.as_ref().is_none_or(|visitors| visitors.contains(visitor))
 }
 
 /// What one message says.
@@ -112,13 +131,36 @@ pub(super) struct Part {
     pub(super) what: Arc<What>,
 }
 
+/// Whoever reads journeys of before: one at a time, and not more than wait for it; others begin anew.
+#[derive(Debug, Default)]
+pub(super) struct Looking {
+    waiting: AtomicUsize,
+    /// What was read last, which many may ask for after a restart.
+    last: tokio::sync::Mutex<Option<(TenantName, Revision, Weak<Loaded>)>>,
+}
+
+/// A place among those who wait.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Looking {
+    fn wait(&self) -> Option<Waits<'_>> {
+        let waits = Waits(&self.waiting);
+        (self.waiting.fetch_add(1, Ordering::AcqRel) < WAITING).then_some(waits)
+    }
+}
+
 /// Sends to one watcher.
 pub(super) struct Watcher<T> {
     pub(super) tenant: TenantName,
     pub(super) journeys: Journeys,
     pub(super) wishes: Wishes,
-    /// Whoever reads journeys of before, one at a time.
-    pub(super) looking: Arc<Semaphore>,
+    pub(super) looking: Arc<Looking>,
     pub(super) parts: mpsc::Sender<Result<T, Status>>,
     /// Makes a message.
     pub(super) message: fn(Part) -> T,
@@ -146,7 +188,8 @@ impl<T> Watcher<T> {
 
     async fn tell(&self, subscription: Subscription) -> Result<(), Ended> {
         let Subscription { now, moment, what, tally, missed, mut listen } = subscription;
-        self.begin(now, moment, &what, tally, missed).await?;
+        let visitors = self.wishes.visitors(&moment.loaded.people);
+        self.begin((now, moment), &what, tally, missed, &visitors).await?;
         let (mut until, mut totals) = (now, Instant::now());
         loop {
             let step = tokio::select! {
@@ -154,16 +197,24 @@ impl<T> Watcher<T> {
                 () = self.parts.closed() => return Err(Ended::Gone),
             };
             let step = match step {
-                Ok(step) if matches!(step.told, Told::TooMuch) => return self.lag(until, &step.what).await,
+                Ok(step) if matches!(step.told, Told::TooMuch) => {
+                    return self.lag(until.show(), until, &step.what).await;
+                }
                 Ok(step) => step,
-                Err(RecvError::Lagged(_)) => return self.lag(until, &what).await,
+                Err(RecvError::Lagged(_)) => return self.lag(until.show(), until, &what).await,
                 Err(RecvError::Closed) => return Err(stopped().into()),
             };
+            if let Some(people) = &step.people
+                && self.wishes.visitors(people) != visitors
+            {
+                // Who is told of is somebody else now: what was told of them does not add up any more.
+                return self.lag(String::new(), until, &what).await;
+            }
             let due = totals.elapsed() >= self.wishes.totals_every;
             if due {
                 totals = Instant::now();
             }
-            self.step(&step, due).await?;
+            self.step(&step, due, &visitors).await?;
             until = step.until;
         }
     }
@@ -171,39 +222,47 @@ impl<T> Watcher<T> {
     /// Tells what happened since the watcher's cursor, or how everything stands.
     async fn begin(
         &self,
-        now: Cursor,
-        moment: Moment,
+        (now, moment): (Cursor, Moment),
         what: &Arc<What>,
         tally: Tally,
         missed: Option<Vec<Arc<Step>>>,
+        visitors: &Visitors,
     ) -> Result<(), Ended> {
         let missed = missed.filter(|steps| !steps.iter().any(|step| matches!(step.told, Told::TooMuch)));
-        if let Some(missed) = missed {
+        // Of whom was told, by who was who then, is not known any more.
+        let others = |cursor: Cursor| visitors.is_some() && cursor.revision.alias != now.revision.alias;
+        let cursor = self.wishes.cursor.filter(|cursor| !others(*cursor));
+        if let (Some(_), Some(missed)) = (cursor, missed) {
             for step in missed {
-                self.step(&step, false).await?;
+                self.step(&step, false, visitors).await?;
             }
             return self.send(Vec::new(), Some(tally), (false, true), now, what).await;
         }
-        if let Some(cursor) = self.wishes.cursor
+        if let Some(cursor) = cursor
             && let Some(mut changes) = self.catch_up(cursor, now, &moment, what).await?
         {
-            changes.retain(|change| self.wishes.takes(change, &moment.loaded.people));
+            changes.retain(|change| is_of(visitors, &change.visitor) && self.wishes.takes(change));
             return self.send(changes, Some(tally), (false, true), now, what).await;
         }
         let everybody = self.wishes.everybody;
         self.send(Vec::new(), Some(tally), (true, !everybody), now, what).await?;
         if everybody {
-            self.snapshot(now, moment, what).await?;
+            self.snapshot(now, moment, what, visitors).await?;
         }
         Ok(())
     }
 
     /// Tells how everybody stands who stands anywhere, one shard after the other.
-    async fn snapshot(&self, now: Cursor, moment: Moment, what: &Arc<What>) -> Result<(), Ended> {
+    async fn snapshot(
+        &self,
+        now: Cursor,
+        moment: Moment,
+        what: &Arc<What>,
+        visitors: &Visitors,
+    ) -> Result<(), Ended> {
         let shards = moment.loaded.shards.len();
         for shard in 0..shards {
             let (pool, moment, what_is) = (self.journeys.pool().clone(), moment.clone(), what.clone());
-            let people = moment.loaded.people.clone();
             let work = move || {
                 pool.install(|| {
                     let brought = what_is.before(&moment.loaded, moment.as_of_ms)?;
@@ -211,7 +270,7 @@ impl<T> Watcher<T> {
                 })
             };
             let mut found = compute(work).await.map_err(|_| stopped())??;
-            found.retain(|visitor, _| self.wishes.is_of(visitor, &people));
+            found.retain(|visitor, _| is_of(visitors, visitor));
             let mut changes = Vec::new();
             for (visitor, stands) in found {
                 let visitor = Arc::<str>::from(visitor);
@@ -245,13 +304,12 @@ impl<T> Watcher<T> {
         if !same || was.sequence > is.sequence || !(0..=BEHIND_MS).contains(&behind_ms) {
             return Ok(None);
         }
-        let _looking = self.looking.acquire().await.map_err(|_| stopped())?;
         let loaded = match was.sequence == is.sequence {
             true => moment.loaded.clone(),
-            false => {
-                let until = self.journeys.until(&self.tenant, was.sequence, &moment.loaded).await;
-                Arc::new(until.map_err(|fault| loading(&fault))?)
-            }
+            false => match self.earlier(was, &moment.loaded).await? {
+                Some(loaded) => loaded,
+                None => return Ok(None),
+            },
         };
         if (loaded.people.version(), loaded.erasure) != (was.alias, was.erasure) {
             return Ok(None);
@@ -271,12 +329,38 @@ impl<T> Watcher<T> {
         Ok((changes.len() <= CHANGES).then_some(changes))
     }
 
+    /// The journeys up to a number; `None` where too many wait for such, or the reader is gone.
+    async fn earlier(&self, was: Revision, like: &Arc<Loaded>) -> Result<Option<Arc<Loaded>>, Refusal> {
+        let Some(_waits) = self.looking.wait() else { return Ok(None) };
+        let mut last = self.looking.last.lock().await;
+        if self.parts.is_closed() {
+            return Ok(None);
+        }
+        let has_all = |loaded: &Arc<Loaded>| like.columns.iter().all(|(one, _)| loaded.column(one).is_some());
+        if let Some((tenant, revision, loaded)) = &*last
+            && (tenant, revision.sequence) == (&self.tenant, was.sequence)
+            && let Some(loaded) = loaded.upgrade().filter(has_all)
+        {
+            return Ok(Some(loaded));
+        }
+        let loaded = self.journeys.until(&self.tenant, was.sequence, like).await;
+        let loaded = Arc::new(loaded.map_err(|fault| loading(&fault))?);
+        *last = Some((self.tenant.clone(), was, Arc::downgrade(&loaded)));
+        // The next ones may ask for the same.
+        let held = loaded.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(HELD).await;
+            drop(held);
+        });
+        Ok(Some(loaded))
+    }
+
     /// Tells of a step, with totals where they are due.
-    async fn step(&self, step: &Step, due: bool) -> Result<(), Ended> {
+    async fn step(&self, step: &Step, due: bool, visitors: &Visitors) -> Result<(), Ended> {
         let totals = due.then(|| step.tally.clone());
         match &step.told {
             Told::Changes(changes) => {
-                let takes = |change: &&Change| self.wishes.takes(change, &step.people);
+                let takes = |change: &&Change| is_of(visitors, &change.visitor) && self.wishes.takes(change);
                 let changes: Vec<Change> = changes.iter().filter(takes).cloned().collect();
                 if changes.is_empty() && totals.is_none() {
                     return Ok(());
@@ -289,13 +373,13 @@ impl<T> Watcher<T> {
     }
 
     /// Tells where to go on from; the stream ends.
-    async fn lag(&self, until: Cursor, what: &Arc<What>) -> Result<(), Ended> {
+    async fn lag(&self, from: String, until: Cursor, what: &Arc<What>) -> Result<(), Ended> {
         let part = Part {
             changes: Vec::new(),
             totals: None,
-            lagged: Some(Lagged { resync_from: until.show() }),
+            lagged: Some(Lagged { resync_from: from.clone() }),
             reset: false,
-            cursor: until.show(),
+            cursor: from,
             until,
             what: what.clone(),
         };
