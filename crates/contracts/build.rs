@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use tonic_build::manual::{Builder, Method, Service};
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "runnel/event/v1/event.proto",
     "runnel/query/v1/query.proto",
     "runnel/ingest/v1/ingest.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 12] = [
     "runnel/catalog/v1/catalog.proto",
     "runnel/funnel/v1/funnel.proto",
     "runnel/insight/v1/insight.proto",
+    "runnel/segmentation/v1/segment.proto",
     "runnel/segmentation/v1/segmentation.proto",
     "runnel/admin/v1/admin.proto",
     "runnel/journal/v1/journal.proto",

@@ -5,7 +5,7 @@ use std::{cmp::Ordering, sync::Arc};
 use runnel_model::is_nobody;
 
 use crate::{
-    loaded::{Loaded, Shard, ones},
+    loaded::{Loaded, Shard, is_set, ones},
     run::Run,
 };
 
@@ -63,8 +63,7 @@ fn lengths(run: &Run) -> Vec<Length<'_>> {
 /// Everybody of a shard, in order.
 fn all(shard: &Shard) -> Vec<Length<'_>> {
     let base = &shard.base;
-    let below = (0..base.visitors.len())
-        .filter(|at| !shard.superseded.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1));
+    let below = (0..base.visitors.len()).filter(|at| !is_set(&shard.superseded, *at));
     let mut all: Vec<Length<'_>> = below.map(|at| (base.visitors.get(at), base.range(at).len())).collect();
     all.extend(lengths(&shard.overlay));
     all.sort();

@@ -99,7 +99,7 @@ pub const WATCHED: usize = 64;
 /// Visitors of whom alone a watcher is told.
 pub const WATCHED_VISITORS: usize = 1_000;
 /// How often totals are told to a watcher, in milliseconds.
-pub const TOTALS_EVERY_MS: std::ops::RangeInclusive<i64> = 1_000..=3_600_000;
+pub const TOTALS_EVERY_MS: std::ops::RangeInclusive<i64> = 100..=3_600_000;
 /// Segments that a preview compares with.
 pub const COMPARED_SEGMENTS: usize = 10;
 /// Longest name of a conversion, in bytes.

@@ -64,6 +64,7 @@ pub(crate) struct Live {
 struct Inner {
     journeys: Journeys,
     clock: Clock,
+    looked: Duration,
     /// Ways to the followers; `None` once the server stops.
     followers: Mutex<Option<HashMap<TenantName, mpsc::Sender<Subscribe>>>>,
     looking: Arc<Looking>,
@@ -73,9 +74,9 @@ struct Inner {
 pub(crate) type Parts<T> = mpsc::Receiver<Result<T, Status>>;
 
 impl Live {
-    pub(crate) fn new(journeys: Journeys, clock: Clock) -> Live {
+    pub(crate) fn new(journeys: Journeys, clock: Clock, looked: Duration) -> Live {
         let followers = Mutex::new(Some(HashMap::new()));
-        Live { inner: Arc::new(Inner { journeys, clock, followers, looking: Arc::default() }) }
+        Live { inner: Arc::new(Inner { journeys, clock, looked, followers, looking: Arc::default() }) }
     }
 
     /// Streams who comes into a segment and who leaves it.
@@ -164,8 +165,9 @@ impl Live {
         }
         let (sender, asked) = mpsc::channel(JOINING);
         followers.insert(tenant.clone(), sender.clone());
-        let Inner { journeys, clock, .. } = &*self.inner;
-        tokio::spawn(Follower::new(tenant.clone(), journeys.clone(), clock.clone(), asked).run());
+        let Inner { journeys, clock, looked, .. } = &*self.inner;
+        let follower = Follower::new(tenant.clone(), journeys.clone(), clock.clone(), asked, *looked);
+        tokio::spawn(follower.run());
         Ok(sender)
     }
 

@@ -45,6 +45,8 @@ pub struct SegmentationOptions {
     pub followed: Duration,
     /// How often a followed tenant's journal is looked at.
     pub pace: Duration,
+    /// How often, at least, a tenant of whom something is watched is looked at, and its watchers told that all is told.
+    pub looked: Duration,
 }
 
 impl Default for SegmentationOptions {
@@ -53,6 +55,7 @@ impl Default for SegmentationOptions {
             lease: Duration::from_secs(10),
             followed: Duration::from_secs(600),
             pace: Duration::from_secs(1),
+            looked: Duration::from_millis(500),
         }
     }
 }

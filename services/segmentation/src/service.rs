@@ -61,12 +61,13 @@ impl Segmentation {
         metrics: Metrics,
         options: SegmentationOptions,
     ) -> Segmentation {
+        let live = Live::new(journeys.clone(), clock.clone(), options.looked);
         let open = OpenSessions::new(journeys.clone(), hot, clock.clone(), metrics, options);
         Segmentation {
             open,
             segments: Segments::new(journeys.clone()),
             visitors: Visitors::new(journeys.clone()),
-            live: Live::new(journeys.clone(), clock.clone()),
+            live,
             journeys,
             signer,
             clock,

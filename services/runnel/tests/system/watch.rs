@@ -283,6 +283,7 @@ async fn watched(mut server: Deployment) {
     send("through", "cart", 0).await;
     watcher.until("a cart before the restart", |watcher| watcher.units.contains_key("through")).await;
     for process in server.processes.values_mut() {
+        process.kill().unwrap();
         process.restart().unwrap();
     }
     let left = |watcher: &Watcher| watcher.members.contains("through");

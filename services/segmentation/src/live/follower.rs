@@ -30,8 +30,6 @@ use super::{
 
 /// Bursts of commits are told together after this long.
 const GATHERED: Duration = Duration::from_millis(20);
-/// At least so often is looked for what no batch brings: identities, definitions, erasures.
-const LOOKED: Duration = Duration::from_millis(500);
 /// When a tenant whose store did not answer is looked at again.
 const AGAIN: Duration = Duration::from_millis(250);
 /// How far clocks of processes may lie apart, in milliseconds.
@@ -40,8 +38,6 @@ const SKEW_MS: i64 = 10_000;
 const LINGERS: Duration = Duration::from_secs(60);
 /// How long a store may not answer before those who watch are told.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often everybody is told up to when everything is told, at least.
-const TOLD: Duration = Duration::from_secs(1);
 
 /// Somebody wants to watch something.
 pub(super) struct Subscribe {
@@ -111,6 +107,8 @@ pub(super) struct Follower {
     pub(super) journeys: Journeys,
     pub(super) clock: Clock,
     pub(super) asked: mpsc::Receiver<Subscribe>,
+    /// At least so often is looked for what no batch brings: identities, definitions, erasures.
+    pub(super) looked: Duration,
     followed: Vec<Followed>,
     known: Option<Known>,
     due: Due,
@@ -122,9 +120,10 @@ impl Follower {
         journeys: Journeys,
         clock: Clock,
         asked: mpsc::Receiver<Subscribe>,
+        looked: Duration,
     ) -> Follower {
         let (followed, known, due) = (Vec::new(), None, Due::default());
-        Follower { tenant, journeys, clock, asked, followed, known, due }
+        Follower { tenant, journeys, clock, asked, looked, followed, known, due }
     }
 
     /// Goes on until nobody watches anything any more.
@@ -187,7 +186,8 @@ impl Follower {
         if let Some(Known { moment, .. }) = &self.known {
             let until_turn = self.due.next_ms().map(|turn_ms| {
                 let ahead_ms = turn_ms.saturating_sub(self.clock.now_ms());
-                Duration::from_millis(ahead_ms.max(0).unsigned_abs()).clamp(GATHERED, LOOKED)
+                Duration::from_millis(ahead_ms.max(0).unsigned_abs())
+                    .clamp(GATHERED.min(self.looked), self.looked)
             });
             let committed = async {
                 if self.journeys.store().wait_beyond(&self.tenant, moment.loaded.sequence).await.is_err() {
@@ -198,9 +198,9 @@ impl Follower {
             tokio::select! {
                 asked = self.asked.recv() => first = Some(asked?),
                 () = committed => {}
-                () = tokio::time::sleep(until_turn.unwrap_or(LOOKED)) => {}
+                () = tokio::time::sleep(until_turn.unwrap_or(self.looked)) => {}
             }
-        } else if let Ok(asked) = tokio::time::timeout(LOOKED, self.asked.recv()).await {
+        } else if let Ok(asked) = tokio::time::timeout(self.looked, self.asked.recv()).await {
             first = Some(asked?);
         }
         let mut asked: Vec<Subscribe> = first.into_iter().collect();
@@ -390,7 +390,7 @@ impl Follower {
             };
             let quiet = changes.is_empty() && before == after && !erased;
             let is_joined = joined.iter().any(|topic| Arc::ptr_eq(topic, &followed.topic));
-            if quiet && !is_joined && followed.told.elapsed() < TOLD {
+            if quiet && !is_joined && followed.told.elapsed() < self.looked {
                 // What is told next begins where this began: nothing that is told changed in between.
                 followed.topic.keep(tally);
                 continue;

@@ -1,6 +1,6 @@
 //! A tenant whose visitors do something, and the service that tells of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -51,7 +51,7 @@ fn serve(store: &Store, signer: &ContextSigner, clock: &Clock) -> Segmentation {
         signer.clone(),
         clock.clone(),
         Metrics::new(),
-        SegmentationOptions::default(),
+        SegmentationOptions { looked: Duration::from_millis(20), ..SegmentationOptions::default() },
     )
 }
 

@@ -1,0 +1,354 @@
+//! What watching costs: from the acknowledgement of an event to the change at a watcher, how late a turn is told, what a thousand watchers cost ingest, and memory.
+//!
+//! `cargo bench -p runnel --bench watch -- EVENTS`, with a visitor in ten events; small by default, so that it never rots. Three funnels and five segments are
+//! watched while events come at a fixed rate; every batch has one visitor who was never there before, and many whose absence is due while it runs.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints, and stops at the first fault"
+)]
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use runnel::{
+    node::{Node, NodeOptions},
+    target::{Wire, over},
+};
+use runnel_chassis::{Clock, clock::Stopwatch};
+use runnel_client::{
+    Client,
+    proto::{
+        event::v1::Event,
+        funnel::v1::{FunnelDefinition, Step},
+        query::v1::EventMatch,
+        segmentation::v1::{
+            Absent, Condition, Happened, Occurrence, SegmentDefinition, SegmentRef, WatchFunnelRequest,
+            WatchSegmentRequest, WatchedFunnel, condition::Node as Asked, occurrence::What, segment_ref,
+            watched_funnel,
+        },
+    },
+};
+use runnel_model::{EventBatch, EventRef, TenantName};
+use runnel_storage::Admitted;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const NAMES: [&str; 6] = ["look", "cart", "checkout", "pay", "buy", "page_view"];
+/// Events of a batch while the tenant is filled, and batches between compactions.
+const BATCH: u64 = 10_000;
+const SETTLED: u64 = 200;
+/// Events a second while it is measured, and batches a second.
+const RATE: u64 = 20_000;
+const BATCHES: u64 = 50;
+/// Carts that were left so long ago are due.
+const LEFT_MS: i64 = 30 * 60_000;
+/// Watchers that slow ingest down, if they do.
+const WATCHERS: usize = 1_000;
+
+fn main() {
+    let events = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(20_000u64);
+    let seconds = if events < 1_000_000 { 3 } else { 30 };
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(run(events, seconds));
+}
+
+/// A number that looks random.
+fn mixed(number: u64) -> u64 {
+    let mixed = (number ^ (number >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16
+}
+
+/// Fills the tenant: every visitor has put something into the cart within the last half an hour, so that each of them is due within the next.
+async fn fill(node: &Node, tenant: &TenantName, events: u64, now_ms: i64) {
+    let visitors = events.div_ceil(10);
+    for first in (0..events).step_by(BATCH as usize) {
+        let mut batch = EventBatch::default();
+        for at in first..(first + BATCH).min(events) {
+            let number = at % visitors;
+            let last = at + visitors >= events;
+            let ago_ms = match last {
+                true => (mixed(number) % LEFT_MS as u64) as i64,
+                false => LEFT_MS + (mixed(at) % (14 * 86_400_000)) as i64,
+            };
+            batch.push(&EventRef {
+                visitor: &format!("visitor-{number}"),
+                time_ms: now_ms - ago_ms,
+                name: if last { "cart" } else { NAMES[(mixed(at + events) % 6) as usize] },
+                event_id: &format!("e{at}"),
+                sequence: 0,
+                fields: &[],
+                properties: &[],
+            });
+        }
+        let admitted = Admitted::new(batch, None, Bytes::new()).unwrap();
+        node.store().append(tenant, admitted, now_ms).await.unwrap();
+        if (first / BATCH) % SETTLED == SETTLED - 1 {
+            node.settle(tenant).await;
+        }
+    }
+    node.settle(tenant).await;
+}
+
+fn event_match(name: &str) -> EventMatch {
+    EventMatch { event: name.to_owned(), ..EventMatch::default() }
+}
+
+fn occurrence(name: &str) -> Vec<Occurrence> {
+    vec![Occurrence { what: Some(What::Event(event_match(name))) }]
+}
+
+fn funnel(steps: [&str; 3]) -> WatchFunnelRequest {
+    let step = |name: &str| Step { any_of: vec![event_match(name)], ..Step::default() };
+    let definition = FunnelDefinition { steps: steps.map(step).to_vec(), ..FunnelDefinition::default() };
+    WatchFunnelRequest {
+        funnel: Some(WatchedFunnel { funnel: Some(watched_funnel::Funnel::Inline(definition)) }),
+        ..WatchFunnelRequest::default()
+    }
+}
+
+fn segment(condition: Asked) -> WatchSegmentRequest {
+    let definition = SegmentDefinition {
+        condition: Some(Condition { node: Some(condition) }),
+        ..SegmentDefinition::default()
+    };
+    let segment = Some(SegmentRef { segment: Some(segment_ref::Segment::Inline(definition)) });
+    WatchSegmentRequest { segment, ..WatchSegmentRequest::default() }
+}
+
+fn absent() -> WatchSegmentRequest {
+    let (after, without) = (occurrence("cart"), occurrence("pay"));
+    segment(Asked::Absent(Absent { after, without, for_ms: LEFT_MS, within_ms: None }))
+}
+
+fn happened(name: &str, at_least: u32, within_ms: Option<i64>) -> WatchSegmentRequest {
+    let happened =
+        Happened { any_of: occurrence(name), at_least: Some(at_least), within_ms, ..Happened::default() };
+    segment(Asked::Happened(happened))
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kilobytes.unwrap_or_default() * 1024.0
+}
+
+/// The value at a share of sorted numbers.
+fn at(sorted: &[i64], share: f64) -> i64 {
+    let place = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
+    sorted.get(place).copied().unwrap_or_default()
+}
+
+/// When visitors came, by name, and what was found of those who were told.
+#[derive(Default)]
+struct Seen {
+    acknowledged: HashMap<String, i64>,
+    entered: HashMap<String, i64>,
+    turned: Vec<i64>,
+}
+
+/// Sends events at the rate, for so many seconds. Of each batch one event is a new visitor's.
+async fn send(client: &Client<Wire>, seen: &Arc<Mutex<Seen>>, clock: &Clock, visitors: u64, seconds: u64) {
+    let begun = tokio::time::Instant::now();
+    let mut sending = tokio::task::JoinSet::new();
+    for batch in 0..seconds * BATCHES {
+        tokio::time::sleep_until(begun + Duration::from_millis(1_000 * batch / BATCHES)).await;
+        let marker = format!("new-{batch}");
+        let mut events = vec![Event {
+            visitor_id: marker.clone(),
+            name: "look".to_owned(),
+            time_ms: Some(clock.now_ms()),
+            ..Event::default()
+        }];
+        for at in 1..RATE / BATCHES {
+            let number = mixed(batch * RATE + at);
+            events.push(Event {
+                visitor_id: format!("visitor-{}", number % visitors),
+                name: NAMES[(number % 5) as usize].replace("cart", "page_view"),
+                time_ms: Some(clock.now_ms()),
+                ..Event::default()
+            });
+        }
+        let (client, seen, clock) = (client.clone(), seen.clone(), clock.clone());
+        sending.spawn(async move {
+            client.append(events, None).await.unwrap();
+            seen.lock().unwrap().acknowledged.insert(marker, clock.now_ms());
+        });
+    }
+    while sending.join_next().await.is_some() {}
+}
+
+/// How fast a thousand batches of a thousand events are taken in, in events a second.
+async fn flood(client: &Client<Wire>, clock: &Clock, visitors: u64, round: u64, batches: u64) -> f64 {
+    let watch = Stopwatch::start();
+    let mut sending = tokio::task::JoinSet::new();
+    for batch in 0..batches {
+        let events = (0..1_000).map(|at| {
+            let number = mixed((round * batches + batch) * 1_000 + at);
+            Event {
+                visitor_id: format!("visitor-{}", number % visitors),
+                name: "page_view".to_owned(),
+                time_ms: Some(clock.now_ms()),
+                ..Event::default()
+            }
+        });
+        let (client, events) = (client.clone(), events.collect());
+        sending.spawn(async move { drop(client.append(events, None).await.unwrap()) });
+        while sending.len() >= 8 {
+            sending.join_next().await;
+        }
+    }
+    while sending.join_next().await.is_some() {}
+    (batches * 1_000) as f64 / watch.elapsed().as_secs_f64()
+}
+
+async fn run(events: u64, seconds: u64) {
+    let folder = std::env::temp_dir().join(format!("runnel-watch-{}", std::process::id()));
+    let node = Node::open(&folder, NodeOptions::default(), Clock::default()).await.unwrap();
+    let tenant = TenantName::parse("shop").unwrap();
+    node.ensure_tenant(&tenant).await.unwrap();
+    let (client, clock) = (over(node.trusted(&tenant)).unwrap(), node.clock().clone());
+    let visitors = events.div_ceil(10);
+    fill(&node, &tenant, events, clock.now_ms()).await;
+    println!("{events} events of {visitors} visitors, each with a cart that is left within half an hour");
+
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let mut watching = tokio::task::JoinSet::new();
+    let before = resident();
+    // Loads the journeys, whose memory is not that of watching.
+    let mut warm = client.watch_segment(happened("look", 1, None));
+    warm.next().await.unwrap();
+    let loaded = resident();
+    let mut ready = Vec::new();
+    for request in [
+        funnel(["look", "checkout", "buy"]),
+        funnel(["cart", "checkout", "pay"]),
+        funnel(["look", "cart", "buy"]),
+    ] {
+        let mut watch = client.watch_funnel(request);
+        watch.next().await.unwrap();
+        let (seen, clock) = (seen.clone(), clock.clone());
+        let (told, is_told) = tokio::sync::oneshot::channel::<()>();
+        ready.push(told);
+        watching.spawn(async move {
+            tokio::pin!(is_told);
+            loop {
+                let message = tokio::select! {
+                    message = watch.next() => message.unwrap(),
+                    _ = &mut is_told => return,
+                };
+                let now_ms = clock.now_ms();
+                let mut seen = seen.lock().unwrap();
+                for change in message.changes {
+                    if change.visitor_id.starts_with("new-") && change.before.is_none() {
+                        seen.entered.entry(change.visitor_id).or_insert(now_ms);
+                    }
+                }
+            }
+        });
+    }
+    for (at, request) in [
+        absent(),
+        happened("look", 1, None),
+        happened("buy", 2, None),
+        happened("look", 2, Some(86_400_000)),
+        happened("page_view", 3, Some(3_600_000)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut watch = client.watch_segment(request);
+        watch.next().await.unwrap();
+        let (seen, clock) = (seen.clone(), clock.clone());
+        let (told, is_told) = tokio::sync::oneshot::channel::<()>();
+        ready.push(told);
+        watching.spawn(async move {
+            tokio::pin!(is_told);
+            loop {
+                let message = tokio::select! {
+                    message = watch.next() => message.unwrap(),
+                    _ = &mut is_told => return,
+                };
+                // Who was in the cart at an instant is due a millisecond after half an hour.
+                let now_ms = clock.now_ms();
+                let due = message.changes.iter().filter(|change| change.member);
+                let lags = due.map(|change| now_ms - change.at_ms).collect::<Vec<_>>();
+                if at == 0 {
+                    seen.lock().unwrap().turned.extend(lags);
+                }
+            }
+        });
+    }
+    let held = resident();
+    let each = |bytes: f64| bytes / visitors as f64;
+    println!(
+        "memory: journeys {:.0} MiB; three funnels and five segments {:.0} bytes a visitor",
+        (loaded - before) / f64::from(1 << 20),
+        each(held - loaded)
+    );
+
+    send(&client, &seen, &clock, visitors, seconds).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (mut delays, lost) = {
+        let seen = seen.lock().unwrap();
+        let delays = seen.acknowledged.iter();
+        let delays =
+            delays.filter_map(|(visitor, acknowledged)| Some(seen.entered.get(visitor)? - acknowledged));
+        let delays: Vec<i64> = delays.collect();
+        let lost = seen.acknowledged.len() - delays.len();
+        (delays, lost)
+    };
+    delays.sort_unstable();
+    assert_eq!(lost, 0, "every new visitor was told");
+    println!(
+        "from the acknowledgement to the change, at {RATE} events a second for {seconds} s: {} ms median, {} ms p99, {} ms longest",
+        at(&delays, 0.5),
+        at(&delays, 0.99),
+        at(&delays, 1.0)
+    );
+    let mut turned = std::mem::take(&mut seen.lock().unwrap().turned);
+    turned.sort_unstable();
+    println!(
+        "{} carts were left meanwhile; told {} ms after they were found, median, {} ms p99, {} ms longest",
+        turned.len(),
+        at(&turned, 0.5),
+        at(&turned, 0.99),
+        at(&turned, 1.0)
+    );
+    drop(ready);
+    while watching.join_next().await.is_some() {}
+
+    let batches = if events < 1_000_000 { 50 } else { 1_000 };
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for round in 0..3 {
+        without.push(flood(&client, &clock, visitors, 2 * round, batches).await);
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..WATCHERS {
+            let mut watch = client.watch_segment(absent());
+            crowd.spawn(async move { while watch.next().await.is_ok() {} });
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        with.push(flood(&client, &clock, visitors, 2 * round + 1, batches).await);
+        crowd.shutdown().await;
+    }
+    let middle = |mut rates: Vec<f64>| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    };
+    let (without, with) = (middle(without), middle(with));
+    println!(
+        "ingest: {:.0} k events/s without watchers, {:.0} k with {WATCHERS} on one tenant: {:.3} times",
+        without / 1e3,
+        with / 1e3,
+        with / without
+    );
+    node.close().await;
+    std::fs::remove_dir_all(&folder).unwrap();
+}
