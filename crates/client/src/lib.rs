@@ -40,4 +40,4 @@ pub use refusal::{AppendError, FieldViolation, Refusal};
 pub use retry::RetryPolicy;
 /// The messages and generated clients.
 pub use runnel_contracts::proto;
-pub use watch::{Watch, Watched};
+pub use watch::{Opening, Watch, Watched};

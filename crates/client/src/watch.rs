@@ -1,6 +1,6 @@
 //! Follows what changes, and goes on where it was when the connection or the server is lost.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, pin::Pin};
 
 use runnel_contracts::proto::segmentation::v1::{
     WatchFunnelRequest, WatchFunnelResponse, WatchSegmentRequest, WatchSegmentResponse,
@@ -9,6 +9,9 @@ use tokio::time::{Instant, sleep};
 use tonic::{Status, Streaming};
 
 use crate::{Client, Refusal, Transport, append::new_id};
+
+/// A stream that is being opened.
+pub type Opening<T> = Pin<Box<dyn Future<Output = Result<Streaming<T>, Status>> + Send>>;
 
 /// What can be watched: a request for a stream of messages with cursors.
 pub trait Watched: Clone + Send + Sync {
@@ -19,10 +22,7 @@ pub trait Watched: Clone + Send + Sync {
     fn go_on(&mut self, cursor: String);
 
     /// Opens the stream.
-    fn open<S: Transport>(
-        self,
-        client: Client<S>,
-    ) -> impl Future<Output = Result<Streaming<Self::Told>, Status>> + Send;
+    fn open<S: Transport>(self, client: Client<S>) -> Opening<Self::Told>;
 
     /// Whether a message begins anew, its cursor, and where to go on from if the stream ends with it.
     fn place(message: &Self::Told) -> (bool, &str, Option<&str>);
@@ -37,8 +37,8 @@ macro_rules! watched {
                 self.cursor = cursor;
             }
 
-            async fn open<S: Transport>(self, client: Client<S>) -> Result<Streaming<$told>, Status> {
-                Ok(client.segmentation().$method(self).await?.into_inner())
+            fn open<S: Transport>(self, client: Client<S>) -> Opening<$told> {
+                Box::pin(async move { Ok(client.segmentation().$method(self).await?.into_inner()) })
             }
 
             fn place(message: &$told) -> (bool, &str, Option<&str>) {

@@ -234,7 +234,10 @@ impl Journeys {
             if known && columns.iter().all(|selector| current.column(selector).is_some()) {
                 match refresh(store, tenant, &current, pool.clone()).await? {
                     None => {
-                        slot.put(Some(current.clone()));
+                        if slot.current().is_none() {
+                            slot.put(Some(current.clone()));
+                            self.evict(tenant);
+                        }
                         return Ok(current);
                     }
                     Some(Refreshed::Done(loaded)) => {

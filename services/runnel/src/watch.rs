@@ -39,7 +39,7 @@ pub(crate) enum WatchCommand {
     /// Who comes into a segment and who leaves it.
     Segment(Box<WatchSegment>),
     /// How visitors move through a funnel.
-    Funnel(WatchFunnel),
+    Funnel(Box<WatchFunnel>),
 }
 
 /// How it is watched.

@@ -301,7 +301,7 @@ async fn watched(mut server: Deployment) {
     watcher.until("somebody comes then", |watcher| watcher.units.contains_key("forgotten")).await;
     watcher.compare("after hot state was lost").await;
 
-    let request = EraseRequest { visitor_id: "leaver".to_owned(), ..EraseRequest::default() };
+    let request = EraseRequest { visitor_id: "leaver".to_owned() };
     eraser.subject().erase(request).await.unwrap();
     let gone =
         |watcher: &Watcher| !watcher.members.contains("leaver") && !watcher.units.contains_key("leaver");

@@ -14,6 +14,9 @@ use runnel_kernel::members::turns;
 /// For how long ahead turns are in the queue, in milliseconds.
 const AHEAD_MS: i64 = 60_000;
 
+/// When it is whose turn, the earliest first.
+type Turn = Reverse<(i64, Box<str>)>;
+
 /// Turns that are ahead.
 #[derive(Debug, Default)]
 pub(super) struct Due {
@@ -21,7 +24,7 @@ pub(super) struct Due {
     durations_ms: Vec<i64>,
     /// Every turn up to this instant is in the queue; `None`: nothing is known.
     until_ms: Option<i64>,
-    queue: BinaryHeap<Reverse<(i64, Box<str>)>>,
+    queue: BinaryHeap<Turn>,
 }
 
 impl Due {
@@ -69,7 +72,7 @@ impl Due {
         skip: Option<&[u64]>,
         from_ms: i64,
         until_ms: i64,
-    ) -> Result<Vec<Reverse<(i64, Box<str>)>>, CountError> {
+    ) -> Result<Vec<Turn>, CountError> {
         let turns = turns(&run.slice(skip)?, &self.durations_ms, from_ms);
         let ahead = turns.into_iter().enumerate().filter(|(_, turn_ms)| *turn_ms <= until_ms);
         let named = |at: usize| String::from_utf8_lossy(run.visitors.get(at)).into_owned().into_boxed_str();

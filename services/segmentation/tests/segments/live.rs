@@ -47,6 +47,11 @@ struct Funnel {
     resets: usize,
 }
 
+/// What does not depend on when it is told, and by which definition.
+fn plain(unit: &VisitorUnit) -> VisitorUnit {
+    VisitorUnit { ends_ms: None, label: String::new(), ..unit.clone() }
+}
+
 type Told<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
 impl Segment {
@@ -78,7 +83,6 @@ impl Funnel {
             self.resets += 1;
         }
         for change in told.changes {
-            let plain = |unit: &VisitorUnit| VisitorUnit { ends_ms: None, ..unit.clone() };
             let before = match &change.after {
                 Some(after) => self.units.insert(change.visitor_id.clone(), plain(after)),
                 None => self.units.remove(&change.visitor_id),
@@ -260,8 +264,7 @@ impl Watched {
             };
             let answer = self.world.service.get_visitor(self.world.request(request)).await.expect(what);
             let answer = answer.into_inner();
-            let mut units = answer.funnels[0].units.clone();
-            units.iter_mut().for_each(|unit| unit.ends_ms = None);
+            let units: Vec<VisitorUnit> = answer.funnels[0].units.iter().map(plain).collect();
             let told: Vec<VisitorUnit> = match answer.visitor_id == visitor_id {
                 true => self.funnel.units.get(&visitor_id).into_iter().cloned().collect(),
                 false => {
