@@ -313,12 +313,12 @@ def test_a_tenant_sends_and_asks(deployed, operator, stubs, request):
     segmentation = stubs.segmentation.SegmentationServiceStub(channel)
     present = stubs.segmentation.CountOpenSessionsRequest()
     assert reached(segmentation.CountOpenSessions, present, keys["read"]).open_sessions == 1
-    first = stubs.segmentation.Occurrence(event=inline.resolved.steps[0].any_of[0])
-    condition = stubs.segmentation.Condition(happened=stubs.segmentation.Happened(any_of=[first]))
-    entered = stubs.segmentation.SegmentDefinition(condition=condition)
+    first = stubs.segment.Occurrence(event=inline.resolved.steps[0].any_of[0])
+    condition = stubs.segment.Condition(happened=stubs.segment.Happened(any_of=[first]))
+    entered = stubs.segment.SegmentDefinition(condition=condition)
     segment = stubs.segmentation.DefineSegmentRequest(name="entered", definition=entered)
     assert reached(segmentation.DefineSegment, segment, keys["read"]).segment.version == 1
-    counted = stubs.segmentation.CountSegmentRequest(segment=stubs.segmentation.SegmentRef(name="entered"))
+    counted = stubs.segmentation.CountSegmentRequest(segment=stubs.segment.SegmentRef(name="entered"))
     assert reached(segmentation.CountSegment, counted, keys["read"]).members == 2
     channel.close()
 

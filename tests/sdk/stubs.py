@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def generate(folder: Path) -> SimpleNamespace:
-    """Generates every proto file into `folder` and gives the modules by package, for example `stubs.funnel`."""
+    """Generates every proto file into `folder`; gives messages and stubs by the name of their file: `stubs.funnel`."""
     proto = ROOT / "proto"
     files = sorted(proto.rglob("*.proto"))
     well_known = resources.files("grpc_tools") / "_proto"
