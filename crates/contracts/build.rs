@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use tonic_build::manual::{Builder, Method, Service};
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 16] = [
     "runnel/event/v1/event.proto",
     "runnel/query/v1/query.proto",
     "runnel/ingest/v1/ingest.proto",
@@ -14,7 +14,10 @@ const FILES: [&str; 13] = [
     "runnel/funnel/v1/funnel.proto",
     "runnel/insight/v1/insight.proto",
     "runnel/segmentation/v1/segment.proto",
+    "runnel/segmentation/v1/visitor.proto",
     "runnel/segmentation/v1/segmentation.proto",
+    "runnel/audience/v1/audience.proto",
+    "runnel/list/v1/list.proto",
     "runnel/admin/v1/admin.proto",
     "runnel/journal/v1/journal.proto",
     "runnel/aggregate/v1/aggregate.proto",

@@ -2,11 +2,13 @@
 
 use runnel_contracts::proto::{
     admin::v1::admin_service_client::AdminServiceClient,
+    audience::v1::audience_service_client::AudienceServiceClient,
     catalog::v1::catalog_service_client::CatalogServiceClient,
     funnel::v1::funnel_service_client::FunnelServiceClient,
     identity::v1::identity_service_client::IdentityServiceClient,
     ingest::v1::ingest_service_client::IngestServiceClient,
     insight::v1::insight_service_client::InsightServiceClient,
+    list::v1::list_service_client::ListServiceClient,
     segmentation::v1::segmentation_service_client::SegmentationServiceClient,
     subject::v1::subject_service_client::SubjectServiceClient,
 };
@@ -109,6 +111,18 @@ impl<S: Transport> Client<S> {
     #[must_use]
     pub fn segmentation(&self) -> SegmentationServiceClient<Keyed<S>> {
         SegmentationServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The generated client of what ad networks may be told.
+    #[must_use]
+    pub fn audience(&self) -> AudienceServiceClient<Keyed<S>> {
+        AudienceServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The generated client of lists of visitors.
+    #[must_use]
+    pub fn list(&self) -> ListServiceClient<Keyed<S>> {
+        ListServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
     }
 
     /// The generated client of the catalogue.

@@ -1,14 +1,17 @@
 //! Follows what changes, and goes on where it was when the connection or the server is lost.
 
-use std::{collections::VecDeque, pin::Pin};
+use std::{collections::VecDeque, pin::Pin, time::Duration};
 
 use runnel_contracts::proto::segmentation::v1::{
     WatchFunnelRequest, WatchFunnelResponse, WatchSegmentRequest, WatchSegmentResponse,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{Status, Streaming};
 
 use crate::{Client, Refusal, Transport, append::new_id};
+
+/// The longest time between two messages where a request does not say.
+const TOTALS_EVERY: Duration = Duration::from_secs(10);
 
 /// A stream that is being opened.
 pub type Opening<T> = Pin<Box<dyn Future<Output = Result<Streaming<T>, Status>> + Send>>;
@@ -20,6 +23,9 @@ pub trait Watched: Clone + Send + Sync {
 
     /// Asks to go on from a cursor.
     fn go_on(&mut self, cursor: String);
+
+    /// The longest time between two messages.
+    fn totals_every(&self) -> Duration;
 
     /// Opens the stream.
     fn open<S: Transport>(self, client: Client<S>) -> Opening<Self::Told>;
@@ -35,6 +41,11 @@ macro_rules! watched {
 
             fn go_on(&mut self, cursor: String) {
                 self.cursor = cursor;
+            }
+
+            fn totals_every(&self) -> Duration {
+                self.totals_every_ms
+                    .map_or(TOTALS_EVERY, |every_ms| Duration::from_millis(every_ms.max(0).unsigned_abs()))
             }
 
             fn open<S: Transport>(self, client: Client<S>) -> Opening<$told> {
@@ -114,15 +125,18 @@ impl<S: Transport, R: Watched> Watch<S, R> {
         }
     }
 
-    /// Takes in one message.
+    /// Takes in one message. A connection over which nothing comes for much longer than it should is lost, whatever it says of itself.
     async fn receive(&mut self) -> Result<(), Refusal> {
+        let patience = self.client.policy().attempt_timeout;
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            None => self
-                .stream
-                .insert(self.request.clone().open(self.client.clone()).await.map_err(Refusal::from)?),
+            None => {
+                let opening = timeout(patience, self.request.clone().open(self.client.clone())).await;
+                self.stream.insert(opening.map_err(|_| silent())?.map_err(Refusal::from)?)
+            }
         };
-        let message = stream.message().await.map_err(Refusal::from)?;
+        let message = timeout(self.request.totals_every() + patience, stream.message()).await;
+        let message = message.map_err(|_| silent())?.map_err(Refusal::from)?;
         let message = message.ok_or_else(|| Refusal::unavailable("the server ended the stream".into()))?;
         let (reset, cursor, lagged) = R::place(&message);
         if let Some(from) = lagged {
@@ -144,4 +158,8 @@ impl<S: Transport, R: Watched> Watch<S, R> {
         self.ready.push_back(message);
         Ok(())
     }
+}
+
+fn silent() -> Refusal {
+    Refusal::unavailable("the server says nothing any more".into())
 }

@@ -62,6 +62,16 @@ pub mod proto {
             tonic::include_proto!("runnel.segmentation.v1");
         }
     }
+    pub mod audience {
+        pub mod v1 {
+            tonic::include_proto!("runnel.audience.v1");
+        }
+    }
+    pub mod list {
+        pub mod v1 {
+            tonic::include_proto!("runnel.list.v1");
+        }
+    }
     pub mod admin {
         pub mod v1 {
             tonic::include_proto!("runnel.admin.v1");

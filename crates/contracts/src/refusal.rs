@@ -106,6 +106,8 @@ reasons! {
     SegmentInvalid, "SEGMENT_INVALID", InvalidArgument, "Correct the definition.";
     /// The question names a segment that there is not.
     SegmentUnknown, "SEGMENT_UNKNOWN", FailedPrecondition, "Define the segment, or name another; runnel ask segments lists them.";
+    /// The question names a list that there is not.
+    ListUnknown, "LIST_UNKNOWN", FailedPrecondition, "Put somebody on the list, or name another; runnel catalog lists shows them.";
     /// The question names a funnel that there is not.
     FunnelUnknown, "FUNNEL_UNKNOWN", FailedPrecondition, "Save the funnel, or name another.";
     /// The question names a conversion that the catalogue does not have.

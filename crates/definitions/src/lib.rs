@@ -5,6 +5,7 @@
 pub mod catalogue;
 pub mod counted;
 pub mod funnel;
+pub mod list;
 pub mod members;
 mod notes;
 pub mod posed;
@@ -12,3 +13,4 @@ pub mod rate;
 pub mod refusal;
 pub mod saved;
 pub mod segment;
+pub mod worth;

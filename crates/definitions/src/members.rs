@@ -15,6 +15,7 @@ use runnel_model::{Selector, TenantName, limits};
 
 use crate::{
     funnel::Range,
+    list::{Visitors, among},
     posed::{kept, loaded, provenance, shown},
     refusal::planning,
     segment::{Asked, Checked},
@@ -30,8 +31,19 @@ pub struct Members {
     /// Events before this instant exist, in milliseconds since the Unix epoch.
     pub as_of_ms: i64,
     marks: Marks,
-    /// For each condition that is about a funnel, what the kernel is to follow.
-    plans: Vec<Option<(Plan, Derived)>>,
+    /// What each condition needs beside marks.
+    needs: Vec<Needs>,
+}
+
+/// What a condition needs of journeys beside marks.
+#[derive(Debug)]
+enum Needs {
+    /// Nothing.
+    Nothing,
+    /// What the kernel is to follow of a funnel.
+    Plan(Box<(Plan, Derived)>),
+    /// The visitors that stand on a list.
+    Visitors(Arc<Visitors>),
 }
 
 /// What was found of the visitors of a run, a bit each.
@@ -81,25 +93,30 @@ impl Members {
     pub fn new(loaded: Arc<Loaded>, checked: Checked, as_of_ms: i64) -> Result<Members, Refusal> {
         let bad = |fault| Refusal::field(Reason::PredicateInvalid, "segment", format!("{fault}."));
         let marks = checked.marks.derive(&loaded, as_of_ms).map_err(bad)?;
-        let plan = |condition: &Asked| {
-            let Asked::Reached { funnel, within_ms, .. } = condition else { return Ok(None) };
+        let needs = |condition: &Asked| {
+            let (funnel, within_ms) = match condition {
+                Asked::Reached { funnel, within_ms, .. } => (funnel, within_ms),
+                Asked::OnList(list) => return Ok(Needs::Visitors(list.visitors(&loaded))),
+                _ => return Ok(Needs::Nothing),
+            };
             let first_ms = *limits::TIME_RANGE_MS.start();
             let from_ms = within_ms.map_or(first_ms, |within_ms| as_of_ms.saturating_sub(within_ms));
             let range = Range { from_ms, until_ms: as_of_ms.max(from_ms), as_of_ms };
             let question = funnel.question(&loaded.names, range);
             let question = Question { break_down: None, trend: None, step_times: false, ..question };
             let plan = Plan::new(question).map_err(|fault| planning(&fault))?;
-            Ok(Some((plan, funnel.columns.derive(&loaded, as_of_ms).map_err(bad)?)))
+            let derived = funnel.columns.derive(&loaded, as_of_ms).map_err(bad)?;
+            Ok(Needs::Plan(Box::new((plan, derived))))
         };
-        let plans = checked.conditions.iter().map(plan).collect::<Result<_, Refusal>>()?;
-        Ok(Members { loaded, checked, as_of_ms, marks, plans })
+        let needs = checked.conditions.iter().map(needs).collect::<Result<_, Refusal>>()?;
+        Ok(Members { loaded, checked, as_of_ms, marks, needs })
     }
 
     /// Who belongs among the visitors of a run.
     pub fn of(&self, run: &Run, skip: Option<&[u64]>) -> Result<Found, CountError> {
         let view = self.marks.view(run, skip)?;
-        let conditions = self.checked.conditions.iter().zip(&self.plans);
-        let conditions = conditions.map(|(asked, plan)| self.condition(asked, plan.as_ref(), &view, skip));
+        let conditions = self.checked.conditions.iter().zip(&self.needs);
+        let conditions = conditions.map(|(asked, needs)| self.condition(asked, needs, &view, skip));
         let conditions = conditions.collect::<Result<Vec<_>, CountError>>()?;
         let present = present(view.slice(), self.as_of_ms);
         let members = self.checked.who.members(&conditions, &present);
@@ -109,7 +126,7 @@ impl Members {
     fn condition(
         &self,
         asked: &Asked,
-        plan: Option<&(Plan, Derived)>,
+        needs: &Needs,
         view: &View<'_>,
         skip: Option<&[u64]>,
     ) -> Result<Vec<u64>, CountError> {
@@ -138,10 +155,15 @@ impl Members {
                 touched(slice, (&marks(&[*has]), &marks(&[*holds])), *touch, *or, as_of_ms)
             }
             Asked::Reached { levels, states, .. } => {
-                let Some((plan, derived)) = plan else { return Ok(Vec::new()) };
+                let Needs::Plan(needs) = needs else { return Ok(Vec::new()) };
+                let (plan, derived) = &**needs;
                 let columns = derived.columns(view.run(), skip)?;
                 let predicates = columns.predicates();
                 reached(plan, slice, &columns.kernel(&predicates), levels.clone(), states)?
+            }
+            Asked::OnList(_) => {
+                let Needs::Visitors(visitors) = needs else { return Ok(Vec::new()) };
+                among(visitors, view.run())
             }
         })
     }
@@ -152,7 +174,7 @@ impl Members {
             Asked::Happened { within_ms, .. }
             | Asked::Absent { within_ms, .. }
             | Asked::Reached { within_ms, .. } => *within_ms,
-            Asked::Has { .. } => None,
+            Asked::Has { .. } | Asked::OnList(_) => None,
         };
         let within_ms = self.checked.conditions.iter().filter_map(within).min()?;
         let (_, last_ms) = self.loaded.span_ms()?;

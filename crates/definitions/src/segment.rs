@@ -5,6 +5,7 @@ mod conditions;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
+    sync::Arc,
 };
 
 use runnel_contracts::{
@@ -23,7 +24,7 @@ use runnel_model::{TenantName, limits};
 use runnel_storage::Store;
 
 use self::conditions::Checking;
-use crate::{catalogue::Catalogue, funnel, saved};
+use crate::{catalogue::Catalogue, funnel, list::List, saved};
 
 /// A definition that was checked.
 #[derive(Debug, Clone)]
@@ -89,6 +90,8 @@ pub enum Asked {
         /// What holds where there is no value.
         or: bool,
     },
+    /// Some id is on a list.
+    OnList(Arc<List>),
 }
 
 fn invalid(field: impl Into<String>, text: impl Into<String>) -> Refusal {
@@ -105,6 +108,16 @@ struct Named<'a> {
     catalogue: &'a Catalogue,
     segments: BTreeMap<String, SegmentDefinition>,
     funnels: BTreeMap<String, FunnelDefinition>,
+    /// `None` for those that there are not.
+    lists: BTreeMap<String, Option<Arc<List>>>,
+}
+
+/// The names in a condition.
+#[derive(Debug, Default)]
+struct Names {
+    segments: Vec<String>,
+    funnels: Vec<String>,
+    lists: Vec<String>,
 }
 
 impl<'a> Named<'a> {
@@ -115,19 +128,27 @@ impl<'a> Named<'a> {
         catalogue: &'a Catalogue,
         definition: &SegmentDefinition,
     ) -> Result<Named<'a>, Refusal> {
-        let mut named = Named { catalogue, segments: BTreeMap::new(), funnels: BTreeMap::new() };
+        let (segments, funnels, lists) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut named = Named { catalogue, segments, funnels, lists };
         let (mut looked_for, mut left) = (BTreeSet::new(), vec![definition.clone()]);
         while let Some(definition) = left.pop() {
-            let (mut segments, mut funnels) = (Vec::new(), Vec::new());
-            names(definition.condition.as_ref(), &mut segments, &mut funnels);
-            for name in funnels {
+            let mut names = Names::default();
+            names.find(definition.condition.as_ref());
+            for name in names.lists {
+                // Of more than there may be one is enough: the definition is refused for it later.
+                if named.lists.len() <= limits::LISTS_OF_A_SEGMENT && !named.lists.contains_key(&name) {
+                    let found = List::read(store, tenant, &name).await?;
+                    named.lists.insert(name, found.map(Arc::new));
+                }
+            }
+            for name in names.funnels {
                 if !named.funnels.contains_key(&name)
                     && let Some(found) = saved::find(store, tenant, &name, 0).await?
                 {
                     named.funnels.insert(name, found.definition);
                 }
             }
-            for name in segments {
+            for name in names.segments {
                 // More than there may be nodes are not read: the definition is refused for that later.
                 if looked_for.len() <= limits::SEGMENT_NODES
                     && looked_for.insert(name.clone())
@@ -142,20 +163,23 @@ impl<'a> Named<'a> {
     }
 }
 
-/// The names of segments and funnels in a condition, whose depth the message's decoder bounds.
-fn names(condition: Option<&Condition>, segments: &mut Vec<String>, funnels: &mut Vec<String>) {
-    match condition.and_then(|condition| condition.node.as_ref()) {
-        Some(Node::All(list) | Node::Any(list)) => {
-            list.parts.iter().for_each(|part| names(Some(part), segments, funnels));
-        }
-        Some(Node::Not(part)) => names(Some(part), segments, funnels),
-        Some(Node::Segment(name)) => segments.push(name.clone()),
-        Some(Node::Reached(reached)) => {
-            if let Some(Funnel::Name(name)) = &reached.funnel {
-                funnels.push(name.clone());
+impl Names {
+    /// Adds those of a condition, whose depth the message's decoder bounds.
+    fn find(&mut self, condition: Option<&Condition>) {
+        match condition.and_then(|condition| condition.node.as_ref()) {
+            Some(Node::All(list) | Node::Any(list)) => {
+                list.parts.iter().for_each(|part| self.find(Some(part)));
             }
+            Some(Node::Not(part)) => self.find(Some(part)),
+            Some(Node::Segment(name)) => self.segments.push(name.clone()),
+            Some(Node::List(name)) => self.lists.push(name.clone()),
+            Some(Node::Reached(reached)) => {
+                if let Some(Funnel::Name(name)) = &reached.funnel {
+                    self.funnels.push(name.clone());
+                }
+            }
+            Some(Node::Happened(_) | Node::Absent(_) | Node::Has(_) | Node::InStage(_)) | None => {}
         }
-        Some(Node::Happened(_) | Node::Absent(_) | Node::Has(_) | Node::InStage(_)) | None => {}
     }
 }
 

@@ -86,6 +86,16 @@ pub const CONDITION_NODES: usize = 64;
 pub const CONDITION_DEPTH: usize = 8;
 /// Nodes of a segment's condition with those of all segments that it names.
 pub const SEGMENT_NODES: usize = 512;
+/// Lists that a segment's condition names, with those of all segments that it names.
+pub const LISTS_OF_A_SEGMENT: usize = 10;
+/// Most lists of a tenant.
+pub const LISTS: usize = 100;
+/// Most ids on a list.
+pub const LIST_MEMBERS: usize = 100_000;
+/// Ids that are put on a list, or taken off it, at a time.
+pub const LIST_CHANGES: usize = 10_000;
+/// Longest name of a list, in bytes.
+pub const LIST_NAME_BYTES: usize = FUNNEL_NAME_BYTES;
 /// How often something may have to happen.
 pub const HAPPENED_TIMES: u32 = 1_000_000;
 /// How long a condition of a segment may look back, in milliseconds.
@@ -100,6 +110,12 @@ pub const WATCHED: usize = 64;
 pub const WATCHED_VISITORS: usize = 1_000;
 /// How often totals are told to a watcher, in milliseconds.
 pub const TOTALS_EVERY_MS: std::ops::RangeInclusive<i64> = 100..=3_600_000;
+/// Properties in which e-mail addresses, and those in which phone numbers, are looked for.
+pub const IDENTIFIER_PROPERTIES: usize = 4;
+/// Conversions that are exported at a time.
+pub const EXPORTED_CONVERSIONS: usize = 32;
+/// How long before a conversion the click may lie that led to it, in milliseconds.
+pub const CLICK_WITHIN_MS: std::ops::RangeInclusive<i64> = 0..=WINDOW_MS;
 /// Segments that a preview compares with.
 pub const COMPARED_SEGMENTS: usize = 10;
 /// Longest name of a conversion, in bytes.

@@ -23,6 +23,8 @@ mod erasures;
 mod head;
 #[path = "sql/identities.rs"]
 mod identities;
+#[path = "sql/lists.rs"]
+mod lists;
 #[path = "sql/names.rs"]
 mod names;
 #[path = "sql/reading.rs"]

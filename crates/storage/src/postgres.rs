@@ -30,6 +30,8 @@ mod erasures;
 mod head;
 #[path = "sql/identities.rs"]
 mod identities;
+#[path = "sql/lists.rs"]
+mod lists;
 #[path = "sql/names.rs"]
 mod names;
 #[path = "sql/reading.rs"]
@@ -51,3 +53,6 @@ pub(crate) use database::Database as Postgres;
 pub(crate) use migrate::MIGRATIONS;
 pub use migrate::MigrateError;
 pub use open::{PostgresOpenError, PostgresOptions};
+
+/// How often a follower of a tenant looks for a new number.
+const POLL: std::time::Duration = std::time::Duration::from_millis(20);

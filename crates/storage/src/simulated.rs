@@ -49,6 +49,8 @@ mod erasures;
 mod head;
 #[path = "sql/identities.rs"]
 mod identities;
+#[path = "sql/lists.rs"]
+mod lists;
 #[path = "sql/names.rs"]
 mod names;
 #[path = "sql/reading.rs"]
@@ -75,6 +77,9 @@ use crate::{Store, backend::Backend};
 
 pub(crate) use self::database::Database as Simulated;
 pub use self::fault::{SimulatedFaults, SimulatedTally};
+
+/// How often a follower of a tenant looks for a new number: less often than over PostgreSQL, since time costs nothing here, and looking does.
+const POLL: Duration = Duration::from_millis(250);
 
 /// Told of everything that happens, in its order.
 pub type Observer = Arc<dyn Fn(fmt::Arguments<'_>) + Send + Sync>;

@@ -1,6 +1,6 @@
 //! The store and its promises.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use runnel_model::{Claim, EventBatch, Privacy, Secret, TenantName};
@@ -9,9 +9,9 @@ use crate::{
     Admitted, AggregateChange, AggregateError, Aggregates, AppendError, Audit, AuditError, Backlog, Block,
     ClaimError, Claimed, CompactError, CompactOptions, CompactionReport, CreateTenantError, DefinitionChange,
     DefinitionRecord, EmbeddedOptions, EraseError, Erasure, ErasureReport, FetchError, Found, Identification,
-    IdentityMergeError, Journaled, KeyRecord, Listing, Merged, NameKind, Notice, OpenError, Person,
-    PostgresOpenError, PostgresOptions, PutKeyError, Receipt, Retain, Retention, SaveDefinitionError, Stats,
-    TenantRecord, Unavailable, audit,
+    IdentityMergeError, Journaled, KeyRecord, ListError, ListRecord, Listing, Merged, NameKind, Notice,
+    OpenError, Person, PostgresOpenError, PostgresOptions, PutKeyError, Receipt, Retain, Retention,
+    SaveDefinitionError, Stats, TenantRecord, Unavailable, audit,
     backend::{Backend, Purpose, with_backend},
     compaction::{self, Merges},
     embedded::Embedded,
@@ -202,6 +202,72 @@ impl Store {
         with_backend!(&self.backend, |store| store.definition_version(tenant).await)
     }
 
+    // Lists of visitors.
+
+    /// Puts ids on a list, all or none, and gives it as it is then. It is made where there is none. Ids that are on it already change nothing, so repeating is
+    /// safe; everything else is a change of the tenant's definitions.
+    pub async fn put_list_members(
+        &self,
+        tenant: &TenantName,
+        list: &str,
+        ids: BTreeSet<String>,
+        now_ms: i64,
+    ) -> Result<ListRecord, ListError> {
+        with_backend!(&self.backend, |store| store.put_list_members(tenant, list, ids, now_ms).await)
+    }
+
+    /// Takes ids off a list, and gives it as it is then. Ids that are not on it change nothing; everything else is a change of the tenant's definitions.
+    pub async fn remove_list_members(
+        &self,
+        tenant: &TenantName,
+        list: &str,
+        ids: BTreeSet<String>,
+        now_ms: i64,
+    ) -> Result<ListRecord, ListError> {
+        with_backend!(&self.backend, |store| store.remove_list_members(tenant, list, ids, now_ms).await)
+    }
+
+    /// Deletes a list, which is a change of the tenant's definitions. `false` when there was none. A list that is made under the name later continues the count of
+    /// versions.
+    pub async fn delete_list(
+        &self,
+        tenant: &TenantName,
+        list: &str,
+        now_ms: i64,
+    ) -> Result<bool, Unavailable> {
+        with_backend!(&self.backend, |store| store.delete_list(tenant, list, now_ms).await)
+    }
+
+    /// At most `limit` lists by name, from behind `after`.
+    pub async fn lists(
+        &self,
+        tenant: &TenantName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ListRecord>, Unavailable> {
+        with_backend!(&self.backend, |store| store.lists(tenant, after, limit).await)
+    }
+
+    /// At most `limit` ids on a list, in the order of their bytes, from behind `after`; `None` when there is no such list.
+    pub async fn list_members(
+        &self,
+        tenant: &TenantName,
+        list: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<String>>, Unavailable> {
+        with_backend!(&self.backend, |store| store.list_members(tenant, list, after, limit).await)
+    }
+
+    /// The lists that any of these ids is on.
+    pub async fn lists_of(
+        &self,
+        tenant: &TenantName,
+        ids: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, Unavailable> {
+        with_backend!(&self.backend, |store| store.lists_of(tenant, ids).await)
+    }
+
     // Who is who.
 
     /// Notes which anonymous ids belong to which known ones, in one transaction, and says how each of them stands; and the version of the identities then.
@@ -249,8 +315,9 @@ impl Store {
         with_backend!(&self.backend, |store| store.privacy(tenant, secret).await)
     }
 
-    /// Notes that everything of the visitor whom an id counts as is to be erased. From the commit on, listings name the ids, what was said about who they are is gone,
-    /// and events that happened up to now are refused: an append that does not know of it is [`AppendError::Erased`]. `secret` is as in [`Store::privacy`].
+    /// Notes that everything of the visitor whom an id counts as is to be erased. From the commit on, listings name the ids, what was said about who they are is gone, they
+    /// are on no list of the tenant, and events that happened up to now are refused: an append that does not know of it is [`AppendError::Erased`]. `secret` is as in
+    /// [`Store::privacy`].
     pub async fn erase(
         &self,
         tenant: &TenantName,

@@ -16,6 +16,8 @@ mod erasing;
 mod events;
 #[path = "conformance/identifying.rs"]
 mod identifying;
+#[path = "conformance/listing.rs"]
+mod listing;
 #[path = "conformance/retaining.rs"]
 mod retaining;
 
@@ -99,6 +101,10 @@ every_backend! {
         what_is_said_again_is_not_noted_again,
         an_id_may_be_identified_so_often,
         known_ids_are_merged;
+    listing:
+        ids_are_put_on_lists_and_taken_off,
+        lists_have_room_up_to_their_limits,
+        whoever_is_erased_is_on_no_list;
     erasing:
         whoever_is_erased_is_gone_and_stays_away,
         an_erasure_goes_on_where_it_was_interrupted;

@@ -154,7 +154,7 @@ async fn other_folders_are_refused() {
     sqlx::query("PRAGMA user_version = 99").execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     let refused = Store::open_embedded(&newer, EmbeddedOptions::default()).await;
-    assert!(matches!(refused, Err(OpenError::NewerVersion { found: 99, known: 6, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::NewerVersion { found: 99, known: 7, .. })), "{refused:?}");
 
     let foreign = dir.path().join("foreign");
     fs::create_dir(&foreign).unwrap();
@@ -360,7 +360,7 @@ async fn a_full_disk_refuses_and_recovers() {
 }
 
 #[tokio::test]
-async fn who_is_who_is_found_by_id_however_many_there_are() {
+async fn what_is_known_of_ids_is_found_by_id_however_much_there_is() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).await.close().await;
     let mut connection = database(dir.path()).await;
@@ -374,6 +374,14 @@ async fn who_is_who_is_found_by_id_however_many_there_are() {
                 sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&mut connection).await.unwrap();
             assert!(plan[0].3.contains(&format!("{index} (tenant_id=? AND {column}=?)")), "{plan:?}");
         }
+    }
+    for statement in ["SELECT list", "DELETE"] {
+        let query = format!(
+            "EXPLAIN QUERY PLAN {statement} FROM list_members WHERE tenant_id = 'shop' AND visitor_id IN (?, ?, ?, ?)"
+        );
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&mut connection).await.unwrap();
+        assert!(plan[0].3.contains("list_members_by_id (tenant_id=? AND visitor_id=?)"), "{plan:?}");
     }
     sqlx::Connection::close(connection).await.unwrap();
 }

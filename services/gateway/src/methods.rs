@@ -158,6 +158,17 @@ const TABLE: &[Method] = table! {
         "WatchFunnel" Segmentation Read Follow Never;
         "CountOpenSessions" Segmentation Read Question Safe;
     }
+    "runnel.audience.v1.AudienceService" {
+        "ExportAudience" Segmentation Read Question Never;
+        "ExportConversions" Segmentation Read Question Never;
+    }
+    "runnel.list.v1.ListService" {
+        "PutMembers" Segmentation Read Control Never;
+        "RemoveMembers" Segmentation Read Control Never;
+        "DeleteList" Segmentation Read Control Never;
+        "ListLists" Segmentation Read Control Safe;
+        "ListListMembers" Segmentation Read Control Safe;
+    }
     "runnel.admin.v1.AdminService" {
         "CreateTenant" Admin Admin Control Never;
         "ListTenants" Admin Admin Control Safe;

@@ -10,7 +10,6 @@ use runnel_contracts::{
     event::events,
     proto::{
         event::v1::Event,
-        identity::v1::GetIdentityResponse,
         subject::v1::{
             EraseRequest, EraseResponse, ErasureState, ExportSubjectRequest, ExportSubjectResponse,
             GetErasureRequest, GetErasureResponse, subject_service_server::SubjectService,
@@ -105,12 +104,15 @@ impl SubjectService for Ingest {
         let mut ids: BTreeSet<String> = people.of_visitor(&visitor).map(str::to_owned).collect();
         ids.extend([id.clone(), visitor]);
         let identity = tell(&id, &person);
+        let lists = self.store.lists_of(&caller.tenant, &ids).await.map_err(|fault| unavailable(&fault))?;
+        let lists = lists.into_iter().collect();
+        let first = ExportSubjectResponse { identity: Some(identity), events: Vec::new(), lists };
         tracing::info!(tenant = %caller.tenant, by = caller.key_id, "a person's data is handed out");
         let (parts, answer) = mpsc::channel(PARTS);
         let (store, tenant) = (self.store.clone(), caller.tenant);
         let work = async move {
             let export = Export { store, tenant, ids: Arc::new(ids), parts };
-            if let Err(refusal) = export.run(identity).await {
+            if let Err(refusal) = export.run(first).await {
                 let _ = export.parts.send(Err(refusal.into())).await;
             }
         };
@@ -135,8 +137,7 @@ struct Read {
 }
 
 impl Export {
-    async fn run(&self, identity: GetIdentityResponse) -> Result<(), Refusal> {
-        let first = ExportSubjectResponse { identity: Some(identity), ..Default::default() };
+    async fn run(&self, first: ExportSubjectResponse) -> Result<(), Refusal> {
         let Ok(()) = self.send(first).await else { return Ok(()) };
         let (mut read, mut attempts) = (Read::default(), 0);
         loop {
@@ -203,7 +204,7 @@ impl Export {
             until.is_none_or(|until_ms| event.time_ms > Some(until_ms))
         });
         for part in found.chunks(PART) {
-            self.send(ExportSubjectResponse { identity: None, events: part.to_vec() }).await?;
+            self.send(ExportSubjectResponse { events: part.to_vec(), ..Default::default() }).await?;
         }
         Ok(())
     }

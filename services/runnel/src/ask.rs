@@ -2,7 +2,7 @@
 
 mod insight;
 pub(crate) mod segment;
-mod tables;
+pub(crate) mod tables;
 mod visitor;
 
 use anyhow::bail;

@@ -1,7 +1,8 @@
-//! `runnel catalog`: which events and properties there are, and which conversions.
+//! `runnel catalog`: which events and properties there are, which conversions, and lists of visitors.
 
 mod daily;
 mod document;
+mod lists;
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
@@ -29,6 +30,12 @@ pub(crate) enum CatalogCommand {
     Apply(document::Apply),
     /// Keep what others counted by day, such as impressions and clicks of ads with their cost, or list it.
     DailyCounts(daily::DailyCounts),
+    /// Lists of visitors, which segments can name.
+    Lists(lists::Lists),
+    /// Put visitors on a list, which is made when there is none of the name.
+    ListAdd(lists::ListAdd),
+    /// Take visitors off a list, or delete it.
+    ListRemove(lists::ListRemove),
 }
 
 /// `runnel catalog events`.
@@ -57,6 +64,9 @@ pub(crate) async fn run(command: CatalogCommand, output: Output) -> anyhow::Resu
         CatalogCommand::Export(export) => export.target.open(false).await?,
         CatalogCommand::Apply(apply) => apply.target.open(false).await?,
         CatalogCommand::DailyCounts(daily) => daily.target.open(false).await?,
+        CatalogCommand::Lists(lists) => lists.target.open(false).await?,
+        CatalogCommand::ListAdd(add) => add.target.open(false).await?,
+        CatalogCommand::ListRemove(remove) => remove.target.open(false).await?,
     };
     let result = act(&command, &target, output).await;
     target.close().await;
@@ -70,6 +80,9 @@ async fn act(command: &CatalogCommand, target: &Target, output: Output) -> anyho
         CatalogCommand::Export(export) => document::export(export, target).await?,
         CatalogCommand::Apply(apply) => document::apply(apply, target, output).await?,
         CatalogCommand::DailyCounts(daily) => daily::run(daily, target, output).await?,
+        CatalogCommand::Lists(_) => lists::lists(target, output).await?,
+        CatalogCommand::ListAdd(add) => lists::add(add, target, output).await?,
+        CatalogCommand::ListRemove(remove) => lists::remove(remove, target, output).await?,
         CatalogCommand::Events(_) => {
             let request = ListEventNamesRequest { page_size: 1_000, page_token: String::new() };
             let listed = catalog.list_event_names(request).await?.into_inner();

@@ -10,7 +10,9 @@ use runnel_chassis::{
 
 use tonic::Code;
 
-use crate::{ask, catalog, demo, doctor, import_command, keys, retention, serve, services, subject, watch};
+use crate::{
+    ask, catalog, demo, doctor, export, import_command, keys, retention, serve, services, subject, watch,
+};
 
 /// Micro-conversion analytics: send events, ask where visitors get to and where they leave.
 #[derive(Debug, Parser)]
@@ -53,8 +55,8 @@ enum Command {
     Catalog(catalog::CatalogCommand),
     /// Erase a person: every id, every event up to now, everywhere.
     Erase(subject::EraseArgs),
-    /// Write everything that is kept of a person to a file.
-    Export(subject::ExportArgs),
+    /// Write to a file what is kept of a person, or what ad networks may be told: audiences and conversions.
+    Export(export::ExportArgs),
     /// See or say for how long events are kept.
     Retention(retention::RetentionArgs),
     /// Make, list and revoke keys.
@@ -114,7 +116,7 @@ impl Command {
             Command::Watch(command) => watch::run(command, output).await.map(|()| true),
             Command::Catalog(command) => catalog::run(command, output).await.map(|()| true),
             Command::Erase(args) => subject::erase(args, output).await.map(|()| true),
-            Command::Export(args) => subject::export(args, output).await.map(|()| true),
+            Command::Export(args) => export::run(args, output).await.map(|()| true),
             Command::Retention(args) => retention::run(args, output).await.map(|()| true),
             Command::Keys(command) => keys::run(command, output).await.map(|()| true),
             Command::Doctor(args) => doctor::run(args, output).await,

@@ -6,6 +6,7 @@ pub mod command;
 mod decimal;
 mod demo;
 mod doctor;
+mod export;
 pub mod import;
 mod import_command;
 mod json;

@@ -31,9 +31,9 @@ pub(crate) fn funnel(journeys: Journeys, signer: ContextSigner, clock: Clock, me
     Upstream::new(Observe::new("funnel", metrics).layer(routes))
 }
 
-/// The segmentation service.
+/// The segmentation service, with what ad networks may be told, and with lists.
 pub(crate) fn segmentation(segmentation: &Segmentation, metrics: &Metrics) -> Upstream {
-    Upstream::new(Observe::new("segmentation", metrics).layer(segmentation.clone().server()))
+    Upstream::new(Observe::new("segmentation", metrics).layer(segmentation.clone().routes()))
 }
 
 /// Ends the streams of what is watched once the process is asked to stop: they would go on for as long as a drain may take.

@@ -1,21 +1,24 @@
-//! `runnel erase` and `runnel export`: a person's rights.
+//! `runnel erase`, and what `runnel export` writes of a person: a person's rights.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
-    path::PathBuf,
+    io::{self, Write},
+    path::Path,
     time::Duration,
 };
 
-use anyhow::Context;
 use clap::Args;
 use runnel_contracts::proto::{
     event::v1::Event,
-    subject::v1::{EraseRequest, ErasureState, ExportSubjectRequest, GetErasureRequest, GetErasureResponse},
+    subject::v1::{
+        EraseRequest, ErasureState, ExportSubjectRequest, ExportSubjectResponse, GetErasureRequest,
+        GetErasureResponse,
+    },
 };
+use tonic::Streaming;
 
 use crate::{
     command::Output,
+    export::NewFile,
     json, render,
     target::{Target, TargetArgs},
     when::show_instant,
@@ -34,21 +37,6 @@ pub(crate) struct EraseArgs {
     /// Do not wait until the last byte is gone; answers are without the person at once.
     #[arg(long, conflicts_with = "data_dir")]
     no_wait: bool,
-    #[command(flatten)]
-    target: TargetArgs,
-}
-
-/// `runnel export`.
-#[derive(Debug, Args)]
-#[command(after_help = "Writes one JSON object a line: first which ids the person has, then the events. \
-                        Needs a key of the kind erase.\n\nExample:\n  runnel export --visitor customer-17 --to customer-17.ndjson --data-dir ./data --tenant shop")]
-pub(crate) struct ExportArgs {
-    /// Any id of the person.
-    #[arg(long)]
-    visitor: String,
-    /// The file to write; it must not exist. Without it, standard output.
-    #[arg(long)]
-    to: Option<PathBuf>,
     #[command(flatten)]
     target: TargetArgs,
 }
@@ -103,41 +91,38 @@ fn told(erasure: &GetErasureResponse, ids: u32) -> String {
 }
 
 /// Writes what is kept of a person.
-pub(crate) async fn export(args: ExportArgs, output: Output) -> anyhow::Result<()> {
-    let target = args.target.open(false).await?;
-    let result = export_from(&args, &target).await;
-    target.close().await;
-    let events = result?;
-    if let Some(path) = &args.to {
-        render::print(match output {
-            Output::Json => serde_json::json!({ "events": events, "file": path }).to_string(),
-            Output::Table => format!("{} events in {}.", render::thousands(events), path.display()),
-        });
-    }
+pub(crate) async fn export(
+    visitor: &str,
+    to: Option<&Path>,
+    target: &Target,
+    output: Output,
+) -> anyhow::Result<()> {
+    let request = ExportSubjectRequest { visitor_id: visitor.to_owned() };
+    let mut parts = target.client.subject().export_subject(request).await?.into_inner();
+    let Some(path) = to else {
+        write(&mut parts, &mut io::stdout().lock()).await?;
+        return Ok(());
+    };
+    let mut file = NewFile::create(path)?;
+    let events = write(&mut parts, &mut file).await?;
+    file.finish()?;
+    render::print(match output {
+        Output::Json => serde_json::json!({ "events": events, "file": path }).to_string(),
+        Output::Table => format!("{} events in {}.", render::thousands(events), path.display()),
+    });
     Ok(())
 }
 
-async fn export_from(args: &ExportArgs, target: &Target) -> anyhow::Result<u64> {
-    let request = ExportSubjectRequest { visitor_id: args.visitor.clone() };
-    let mut out: Box<dyn Write> = match &args.to {
-        Some(path) => {
-            let file = File::options().write(true).create_new(true).open(path);
-            Box::new(BufWriter::new(file.with_context(|| format!("{} cannot be made", path.display()))?))
-        }
-        None => Box::new(io::stdout().lock()),
-    };
-    let mut parts = match target.client.subject().export_subject(request).await {
-        Ok(parts) => parts.into_inner(),
-        Err(refused) => {
-            // The file was made just now, and has nothing.
-            args.to.as_ref().map(fs::remove_file).transpose()?;
-            return Err(refused.into());
-        }
-    };
+/// Writes a line for who is who, one for the lists that the person is on, where there are some, and one for each event, and counts the events.
+async fn write(parts: &mut Streaming<ExportSubjectResponse>, out: &mut dyn Write) -> anyhow::Result<u64> {
     let mut events = 0;
     while let Some(part) = parts.message().await? {
         if let Some(identity) = &part.identity {
             writeln!(out, "{}", json::to_line("runnel.identity.v1.GetIdentityResponse", identity)?)?;
+        }
+        if !part.lists.is_empty() {
+            let lists = ExportSubjectResponse { lists: part.lists, ..ExportSubjectResponse::default() };
+            writeln!(out, "{}", json::to_line("runnel.subject.v1.ExportSubjectResponse", &lists)?)?;
         }
         for event in &part.events {
             writeln!(out, "{}", json::to_line::<Event>("runnel.event.v1.Event", event)?)?;

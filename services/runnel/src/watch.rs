@@ -75,6 +75,9 @@ pub(crate) struct WatchSegment {
 pub(crate) struct WatchFunnel {
     #[command(flatten)]
     funnel: FunnelArgs,
+    /// Tell what is at stake, too: the value that a visitor's events carried last.
+    #[arg(long)]
+    values: bool,
     #[command(flatten)]
     how: HowArgs,
 }
@@ -138,6 +141,7 @@ async fn funnel(watch: &WatchFunnel, target: &Target, output: Output) -> anyhow:
         units: watch.how.everybody,
         totals_every_ms: Some(1_000),
         visitor_ids: watch.how.of.clone(),
+        values: watch.values,
         ..WatchFunnelRequest::default()
     };
     let show = move |told: WatchFunnelResponse| Told {
@@ -295,10 +299,13 @@ fn of_funnel(change: &FunnelChange) -> String {
         .as_ref()
         .and_then(|unit| unit.ends_ms)
         .map(|ends_ms| format!(", {} left", show_duration(ends_ms.saturating_sub(change.at_ms))));
+    let stake = change.after.as_ref().and_then(|unit| unit.value.clone());
+    let stake = stake.map(|value| format!(", {} at stake", render::money(&[value])));
     format!(
-        "{kind:<10} {:<24} {place}{} ({})",
+        "{kind:<10} {:<24} {place}{}{} ({})",
         change.visitor_id,
         left.unwrap_or_default(),
+        stake.unwrap_or_default(),
         cause(change.cause)
     )
 }

@@ -7,9 +7,12 @@
 //! 3. what is lost, out of reach, or behind and owned by another process is counted from the journeys instead, and hot state is filled again in the background
 //!    ([`rebuild`]).
 //!
-//! Who belongs is asked of journeys ([`segments`]), and watched ([`live`]); what is asked of one visitor is asked of its journey alone ([`visitor`]).
+//! Who belongs is asked of journeys ([`segments`]), and watched ([`live`]); what is asked of one visitor is asked of its journey alone ([`visitor`]). Ad
+//! networks are told of those who agree to ads ([`audience`]). Lists of visitors, which conditions may name, are kept ([`lists`]).
 
+mod audience;
 mod follow;
+mod lists;
 mod live;
 mod open;
 mod owner;

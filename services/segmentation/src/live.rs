@@ -106,6 +106,7 @@ impl Live {
             visitor_ids,
             causes,
             kinds,
+            values,
         } = request;
         let from_ms = from_ms.unwrap_or(FROM_THE_FIRST_MS);
         if !limits::TIME_RANGE_MS.contains(&from_ms) {
@@ -113,7 +114,8 @@ impl Live {
             return Err(Refusal::field(Reason::EventTimeOutOfRange, "from_ms", text));
         }
         let wishes = Wishes::new(&cursor, units, totals_every_ms, visitor_ids, (&causes, &kinds))?;
-        self.watch(tenant, Asked::Funnel(funnel.unwrap_or_default(), from_ms), wishes, tell::funnel).await
+        let asked = Asked::Funnel(funnel.unwrap_or_default(), from_ms, values);
+        self.watch(tenant, asked, wishes, tell::funnel).await
     }
 
     async fn watch<T: Send + 'static>(

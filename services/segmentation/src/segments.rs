@@ -64,7 +64,7 @@ impl Segments {
     }
 
     /// The segment that a request is about, with its version.
-    async fn segment(
+    pub(crate) async fn segment(
         &self,
         tenant: &TenantName,
         catalogue: &Catalogue,

@@ -1,9 +1,11 @@
-//! `SegmentationService` as a tonic server.
+//! `SegmentationService`, and the routes of this service.
 
 use std::pin::Pin;
 
 use runnel_chassis::{Caller, Clock, ContextSigner, Metrics};
 use runnel_contracts::{
+    proto::audience::v1::audience_service_server::AudienceServiceServer,
+    proto::list::v1::list_service_server::ListServiceServer,
     proto::segmentation::v1::{
         CountOpenSessionsRequest, CountOpenSessionsResponse, CountSegmentRequest, CountSegmentResponse,
         DefineSegmentRequest, DefineSegmentResponse, DeleteSegmentRequest, DeleteSegmentResponse,
@@ -22,10 +24,12 @@ use runnel_model::{TenantName, limits};
 use runnel_storage::Hot;
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, service::Routes};
 use tracing::Instrument;
 
 use crate::{
+    audience::Audiences,
+    lists::Lists,
     live::Live,
     open::{OpenSessions, SegmentationOptions},
     segments::Segments,
@@ -33,10 +37,10 @@ use crate::{
 };
 
 /// What a stream tells.
-type Told<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type Told<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Messages of a stream that wait for their reader.
-const PARTS: usize = 4;
+pub(crate) const PARTS: usize = 4;
 
 /// Answers `SegmentationService`. Clones share one.
 #[derive(Clone, Debug)]
@@ -74,12 +78,25 @@ impl Segmentation {
         }
     }
 
-    /// The service as a tonic server.
-    #[must_use]
-    pub fn server(self) -> SegmentationServiceServer<Segmentation> {
+    /// The service with what ad networks may be told, and with lists, as routes of a tonic server.
+    pub fn routes(self) -> Routes {
         use tonic::codec::CompressionEncoding::{Gzip, Zstd};
-        let server = SegmentationServiceServer::new(self).accept_compressed(Gzip).accept_compressed(Zstd);
-        server.send_compressed(Gzip).max_decoding_message_size(limits::MESSAGE_BYTES)
+        let (segments, journeys) = (self.segments.clone(), self.journeys.clone());
+        let lists = Lists::new(journeys.store().clone(), self.signer.clone(), self.clock.clone());
+        let audiences = Audiences::new(segments, journeys, self.signer.clone(), self.clock.clone());
+        macro_rules! limited {
+            ($server:expr) => {
+                $server
+                    .accept_compressed(Gzip)
+                    .accept_compressed(Zstd)
+                    .send_compressed(Gzip)
+                    .max_decoding_message_size(limits::MESSAGE_BYTES)
+            };
+        }
+        Routes::new(limited!(SegmentationServiceServer::new(self)))
+            .add_service(limited!(AudienceServiceServer::new(audiences)))
+            .add_service(limited!(ListServiceServer::new(lists)))
+            .prepare()
     }
 
     /// Ends every stream of what is watched, and takes no more; their readers go on elsewhere.

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, iter::once, sync::Arc};
 use runnel_contracts::{
     proto::{
         catalog::v1::Stage,
+        event::v1::Money,
         funnel::v1::{FunnelDefinition, TrendInterval, UnitState},
         query::v1 as query,
         segmentation::v1::{
@@ -23,10 +24,11 @@ use runnel_definitions::{
     refusal::{counting, stopped},
     saved::{self, Named, Saved, foreign_token, page_size},
     segment::{self, Checked},
+    worth::Priced,
 };
 use runnel_journeys::{CountError, Happens, Journeys, Loaded, Marks, MarksFor, PredicateError, View};
 use runnel_kernel::{Session, State, UnitOutcome};
-use runnel_model::{Dimension, Selector, TenantName, Value, limits};
+use runnel_model::{Dimension, Selector, TenantName, Value, Worth, limits};
 use runnel_storage::compute;
 
 /// The rungs of the ladder of intent, and the one beside it.
@@ -48,6 +50,8 @@ struct Asked {
     stages: Option<Checked>,
     segments: Vec<(Named<SegmentDefinition>, Checked)>,
     funnels: Vec<(Named<FunnelDefinition>, funnel::Checked)>,
+    /// Whether what is at stake in funnels is told.
+    values: bool,
 }
 
 fn session(dimension: Dimension) -> Selector {
@@ -73,6 +77,7 @@ impl Asked {
             stages: None,
             segments: Vec::new(),
             funnels: Vec::new(),
+            values: false,
         })
     }
 
@@ -83,6 +88,8 @@ impl Asked {
         columns.extend(self.stages.iter().flat_map(selectors));
         columns.extend(self.segments.iter().flat_map(|(_, checked)| selectors(checked)));
         columns.extend(self.funnels.iter().flat_map(|(_, checked)| checked.columns.selectors()));
+        let (amount, currency) = Worth::OfEvent.columns();
+        columns.extend(amount.into_iter().chain(currency).filter(|_| self.values));
         columns
     }
 }
@@ -170,6 +177,7 @@ impl Visitors {
         let store = self.journeys.store();
         let catalogue = Catalogue::read(store, tenant).await?;
         let mut asked = Asked::new(request.visitor_id, as_of_ms, &catalogue)?;
+        asked.values = request.values;
         asked.stages = Some(segment::check(store, tenant, &catalogue, "stage", &stages()).await?);
         for (at, name) in request.segments.iter().enumerate() {
             let field = format!("segments[{at}]");
@@ -273,12 +281,20 @@ fn tell(alone: &Alone, asked: &Asked, definition: u64) -> Result<GetVisitorRespo
         let member = holds(&members.of(run, None).map_err(failed)?.members);
         answer.segments.push(VisitorSegment { name: named.name.clone(), version: named.version, member });
     }
+    let priced = asked.values.then(|| Priced::new(&Worth::OfEvent, &alone.loaded));
     for (named, checked) in &asked.funnels {
         let from_ms = *limits::TIME_RANGE_MS.start();
         let range = Range { from_ms, until_ms: asked.as_of_ms, as_of_ms: asked.as_of_ms };
         let posed = Posed::new(alone.loaded.clone(), checked, range, definition)?;
         let units = outcomes(&posed).map_err(failed)?;
-        let units = units.iter().map(|unit| told(checked, unit, asked.as_of_ms)).collect();
+        let value = |unit: &UnitOutcome| {
+            let range_ms = unit.entry_ms..=unit.completion_ms;
+            let (currency, micros) = priced.as_ref()?.latest(&alone.loaded, (run, 0), &range_ms)?;
+            Some(Money { micros, currency })
+        };
+        let unit =
+            |unit: &UnitOutcome| VisitorUnit { value: value(unit), ..told(checked, unit, asked.as_of_ms) };
+        let units = units.iter().map(unit).collect();
         answer.funnels.push(VisitorFunnel { name: named.name.clone(), version: named.version, units });
     }
     Ok(answer)
@@ -312,6 +328,7 @@ fn told(checked: &funnel::Checked, unit: &UnitOutcome, as_of_ms: i64) -> Visitor
         step_ms: unit.completion_ms,
         // Another entry may keep it open when the furthest chain is over.
         ends_ms: (state == UnitState::Open && ends_ms >= as_of_ms).then_some(ends_ms),
+        value: None,
     }
 }
 

@@ -16,6 +16,7 @@
 //! | I4 | a read counts at least what was acknowledged before it began, and at most what was sent before it ended | funnels, contents, reports | funnels, open sessions |
 //! | I5 | counts never go down | funnels, contents, reports | funnels |
 //! | I7 | answers are those of a plain reference over the same events | the funnel, in the end, after compaction, after deletion, in new processes | the funnel, over visitors whose steps lie in different batches, and open sessions; in the end |
+//! | I7 | what watchers were told adds up to what is asked for the same instant and revision | a segment and a funnel of each tenant, over streams that break, in the end as I7 above; every total meanwhile | the same, in the end; every total meanwhile |
 //! | I8 | no tenant sees what is another's | a second tenant's counts | a second tenant's counts; no answer that shows what events carry shows the other's canary |
 //! | I9 | memory is bounded: no process ever has more than 1.5 GiB | – | before every fault or point, and in the end |
 //! | I10 | a failure has an allowed code, says when to come back, and shows nothing of the inside | every failure | every failure |
@@ -28,6 +29,7 @@
 #![expect(clippy::unwrap_used, reason = "whoever tortures stops where something is not as it must be")]
 
 mod checker;
+mod followed;
 mod load;
 pub mod points;
 pub mod processes;

@@ -25,7 +25,10 @@ use self::{
     batches::{Batch, Batches},
     erased::{ErasedKeys, Erasures},
 };
-use crate::checker::{Ledger, Random, Seen};
+use crate::{
+    checker::{Ledger, Random, Seen},
+    followed::{Followers, Told},
+};
 
 /// The tenants, and how many senders each has at a time. What comes to the smaller one from the larger shows.
 const TENANTS: [(&str, u64); 2] = [("shop", 3), ("other", 1)];
@@ -53,6 +56,10 @@ pub struct Tally {
     pub owners: u64,
     /// People who came and were erased.
     pub erased: u64,
+    /// Changes that watchers were told of.
+    pub changes: u64,
+    /// Streams of watchers that broke.
+    pub broken: u64,
 }
 
 impl Add for Tally {
@@ -67,6 +74,8 @@ impl Add for Tally {
             sessions: self.sessions + other.sessions,
             owners: self.owners + other.owners,
             erased: self.erased + other.erased,
+            changes: self.changes + other.changes,
+            broken: self.broken + other.broken,
         }
     }
 }
@@ -131,6 +140,8 @@ struct TenantLoad {
     quiet: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
     reading: JoinHandle<()>,
+    followers: Followers<Channel>,
+    told: Arc<Told>,
 }
 
 impl TenantLoad {
@@ -152,7 +163,9 @@ impl TenantLoad {
             })
             .collect();
         let reading = tokio::spawn(watch(connect(read), tenant, ledger.clone(), quiet.clone()));
-        TenantLoad { writer, reader, ledger, batches, stop, quiet, tasks, reading }
+        let told = Arc::new(Told::default());
+        let followers = Followers::start(&reader, &told);
+        TenantLoad { writer, reader, ledger, batches, stop, quiet, tasks, reading, followers, told }
     }
 
     async fn settle(self) -> Tally {
@@ -166,6 +179,7 @@ impl TenantLoad {
         self.reading.await.unwrap();
         self.ledger.settle(&self.writer, &self.reader).await;
         self.ledger.settle_open(&self.reader, Clock::default().now_ms()).await;
+        self.followers.settle(&self.ledger.references().1.reached()).await;
         Tally {
             batches: self.batches.made(),
             unsure: self.ledger.unsure.load(Ordering::Relaxed),
@@ -174,6 +188,8 @@ impl TenantLoad {
             sessions: self.ledger.sessions.load(Ordering::Relaxed),
             owners: self.ledger.owners.load(Ordering::Relaxed),
             erased: 0,
+            changes: self.told.changes.load(Ordering::Relaxed),
+            broken: self.told.broken.load(Ordering::Relaxed),
         }
     }
 }

@@ -17,7 +17,10 @@ use std::{
     cell::OnceCell,
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,7 +39,10 @@ use self::{
     settle::{Shop, settle},
     trace::Trace,
 };
-use crate::checker::{Ledger, Random};
+use crate::{
+    checker::{Ledger, Random},
+    followed::{Followers, Told},
+};
 
 /// How long it may take until everything is acknowledged once nothing breaks any more.
 const RECOVERY: Duration = Duration::from_secs(120);
@@ -68,7 +74,7 @@ pub struct Failure {
 }
 
 /// Everything that can happen in a run; over many runs, each of it does.
-pub const KINDS: [&str; 33] = [
+pub const KINDS: [&str; 37] = [
     "messages overtaken",
     "requests lost",
     "responses lost",
@@ -95,6 +101,10 @@ pub const KINDS: [&str; 33] = [
     "batchers abandoned",
     "reads",
     "reads given up",
+    "changes told",
+    "streams cut",
+    "streams broken",
+    "streams begun anew",
     "statements slow",
     "statements stalled",
     "statements lost",
@@ -196,7 +206,13 @@ async fn simulate(seed: u64, trace: Arc<Trace>) -> Outcome {
     let sum = |count: fn(&Ledger) -> u64| shops.iter().map(|shop| count(&shop.ledger)).sum();
     let store = cluster.database.tally();
     let mut tally = trace.tally();
+    let told = |count: fn(&Told) -> &AtomicU64| {
+        shops.iter().map(|shop| count(&shop.told).load(Ordering::Relaxed)).sum()
+    };
     tally.extend([
+        ("changes told", told(|told| &told.changes)),
+        ("streams broken", told(|told| &told.broken)),
+        ("streams begun anew", told(|told| &told.resets)),
         ("statements slow", store.slow),
         ("statements stalled", store.stalled),
         ("statements lost", store.lost_before + store.lost_after),
@@ -244,5 +260,7 @@ async fn shop(cluster: &Arc<Cluster>, name: &str) -> Shop {
         Client::over(Outside(Arc::downgrade(cluster)), key.reveal()).unwrap()
     };
     let (writer, reader) = (client(KeyKind::Write).await, client(KeyKind::Read).await);
-    Shop { tenant, writer, reader, ledger: Arc::default() }
+    let told = Arc::new(Told::default());
+    let followers = Arc::new(Followers::start(&reader, &told));
+    Shop { tenant, writer, reader, ledger: Arc::default(), followers, told }
 }

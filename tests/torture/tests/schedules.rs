@@ -43,16 +43,16 @@ async fn schedules_of_faults_lose_and_repeat_nothing() {
         (faults, cuts) = (faults + outcome.faults.len(), cuts + outcome.cuts);
         (looks, memory_kib) = (looks + outcome.looks, outcome.memory_kib.max(memory_kib));
     }
-    let Tally { batches, unsure, reads, across, sessions, owners, erased } = tally;
+    let Tally { batches, unsure, reads, across, sessions, owners, erased, changes, broken } = tally;
     eprintln!(
         "{count} schedules, {faults} faults, {cuts} connections cut: {batches} batches, {across} visitors over several of them, {unsure} calls \
          without an answer, {reads} reads, {sessions} counts of open sessions, {owners} looks for another tenant's events, {erased} persons \
-         of whom all but the last were erased, {looks} looks at connections, at most {} MiB; 0 lost, 0 twice, 0 from nowhere",
+         of whom all but the last were erased, {changes} changes told over {broken} broken streams, {looks} looks at connections, at most {} MiB; 0 lost, 0 twice, 0 from nowhere",
         memory_kib >> 10
     );
     // One schedule may be too short for everything.
     if count >= 8 {
-        let checked = [across, sessions, owners, erased, looks, memory_kib];
+        let checked = [across, sessions, owners, erased, changes, broken, looks, memory_kib];
         assert!(checked.iter().all(|count| *count > 0), "something was never checked: {checked:?}");
     }
 }

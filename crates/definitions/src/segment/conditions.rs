@@ -90,6 +90,10 @@ impl Checking<'_> {
                 let asked = one.has(at, has)?;
                 Ok(one.condition(asked))
             }),
+            Node::List(name) => self.told(format!("{at}.list"), |one, at| {
+                let asked = one.on_list(at, name)?;
+                Ok(one.condition(asked))
+            }),
             Node::InStage(stage) => self.told(format!("{at}.in_stage"), |one, at| one.in_stage(at, stage)),
         }
     }
@@ -277,6 +281,21 @@ impl Checking<'_> {
             wire::Touch::Last | wire::Touch::Unspecified => Touch::Last,
         };
         Ok(Asked::Has { has: of(exists), holds, touch, or })
+    }
+
+    fn on_list(&self, at: &str, name: &str) -> Result<Asked, Refusal> {
+        if self.named.lists.len() > limits::LISTS_OF_A_SEGMENT {
+            let most = limits::LISTS_OF_A_SEGMENT;
+            let text = format!("A segment names at most {most} lists with those of segments that it names.");
+            return Err(invalid(at, text));
+        }
+        match self.named.lists.get(name) {
+            Some(Some(list)) => Ok(Asked::OnList(list.clone())),
+            _ => {
+                let text = format!("There is no list {name:?}.");
+                Err(Refusal::field(Reason::ListUnknown, at, text))
+            }
+        }
     }
 
     fn in_stage(&mut self, at: &str, asked: &wire::InStage) -> Result<Who, Refusal> {

@@ -85,13 +85,14 @@ pub enum OpenError {
 }
 
 /// What each format adds to the one before. A new folder gets all of them, an older one those that it lacks.
-const SCHEMAS: [&str; 6] = [
+const SCHEMAS: [&str; 7] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
 /// The newest format of the folder that is known, and the one that is written.
 pub(crate) const FORMAT: u32 = SCHEMAS.len() as u32;

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use runnel_model::TenantName;
 use tracing::Instrument;
 
-use super::{Connection, append::Queues, failure::unavailable, pool::Pool, session::Session, sqlx};
+use super::{Connection, POLL, append::Queues, failure::unavailable, pool::Pool, session::Session, sqlx};
 use crate::{
     Unavailable,
     backend::{FileSize, Purpose},
@@ -18,8 +18,7 @@ use crate::{
 /// A future that borrows the connection.
 pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
-/// How often a follower of a tenant looks for a new number; with many of them less often, so that all together do not take the connections from questions.
-const POLL: Duration = Duration::from_millis(20);
+/// With many followers each of them looks less often, so that all together do not take the connections from questions.
 const POLL_EACH: Duration = Duration::from_millis(2);
 
 /// How long closing may take.

@@ -11,12 +11,13 @@ use super::partitions::{TABLES, is_busy, not_turned};
 use crate::{backend::Purpose, point::point};
 
 /// What each version adds to the one before.
-pub(crate) const MIGRATIONS: [&str; 5] = [
+pub(crate) const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/1.sql"),
     include_str!("migrations/2.sql"),
     include_str!("migrations/3.sql"),
     include_str!("migrations/4.sql"),
     include_str!("migrations/5.sql"),
+    include_str!("migrations/6.sql"),
 ];
 /// The newest version of the schema that is known.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -132,6 +133,7 @@ fn privileges(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
             ("SELECT", "runnel_schema, tenants"),
             ("SELECT, INSERT", "journal, journal_payloads, receipts, names, aliases, secrets"),
             ("DELETE", "aliases"),
+            ("SELECT, DELETE", "list_members"),
             ("SELECT, INSERT", "erasures"),
             ("SELECT, INSERT, UPDATE", "erasing, tombstones"),
             ("SELECT, UPDATE", "heads"),
@@ -153,13 +155,14 @@ fn privileges(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
         Purpose::Query => &[(
             "SELECT",
             "runnel_schema, tenants, chores, heads, journal, journal_payloads, receipts, blocks, block_parts, findings, \
-             conflicts, definitions, names, aliases, aggregate_states, aggregates, restatements, erasures, erasing",
+             conflicts, definitions, list_members, names, aliases, aggregate_states, aggregates, restatements, erasures, \
+             erasing",
         )],
         Purpose::Admin => &[
             ("SELECT", "runnel_schema"),
             ("SELECT, INSERT, UPDATE", "tenants, keys, heads, chores"),
             ("INSERT", "erasures"),
-            ("SELECT, INSERT, DELETE", "definitions"),
+            ("SELECT, INSERT, DELETE", "definitions, list_members"),
             ("SELECT, INSERT, UPDATE, DELETE", "aggregate_states, aggregates, restatements"),
         ],
     }

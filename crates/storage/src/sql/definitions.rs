@@ -204,7 +204,7 @@ async fn version(connection: &mut Connection, tenant: &TenantName) -> Result<u64
 }
 
 /// Takes all versions of a name away and leaves one of this number; without a body, a note that it was deleted.
-async fn replace(
+pub(super) async fn replace(
     connection: &mut Connection,
     tenant: &TenantName,
     kind: &str,
@@ -226,7 +226,7 @@ fn record(name: String, (version, body, saved_ms): Newest) -> Option<DefinitionR
     Some(DefinitionRecord { name, version: version as u64, body: Bytes::from(body?), saved_ms })
 }
 
-async fn newest(
+pub(super) async fn newest(
     connection: &mut Connection,
     tenant: &TenantName,
     kind: &str,
@@ -267,7 +267,10 @@ async fn insert(
 }
 
 /// Notes that definitions changed. `false` when there is no such tenant.
-async fn raise_version(connection: &mut Connection, tenant: &TenantName) -> Result<bool, sqlx::Error> {
+pub(super) async fn raise_version(
+    connection: &mut Connection,
+    tenant: &TenantName,
+) -> Result<bool, sqlx::Error> {
     let raised =
         sqlx::query("UPDATE heads SET definition_version = definition_version + 1 WHERE tenant_id = $1")
             .bind(tenant.as_str())
@@ -277,7 +280,10 @@ async fn raise_version(connection: &mut Connection, tenant: &TenantName) -> Resu
 }
 
 /// Takes a note back, within the transaction that made it.
-async fn lower_version(connection: &mut Connection, tenant: &TenantName) -> Result<(), sqlx::Error> {
+pub(super) async fn lower_version(
+    connection: &mut Connection,
+    tenant: &TenantName,
+) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE heads SET definition_version = definition_version - 1 WHERE tenant_id = $1")
         .bind(tenant.as_str())
         .execute(connection)

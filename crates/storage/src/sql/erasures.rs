@@ -11,6 +11,7 @@ use super::{
     failure::unavailable,
     head::{Head, lock_head},
     identities::around,
+    lists::take_off,
     rows::TOGETHER,
     sqlx::{self, QueryBuilder},
 };
@@ -270,6 +271,7 @@ async fn erase(
     for column in ["id", "belongs_to"] {
         delete_listed(connection, tenant, "DELETE FROM aliases WHERE tenant_id = ", column, &named).await?;
     }
+    take_off(connection, tenant, &named).await?;
     let number = begin(connection, tenant, now_ms).await?;
     for id in &named {
         sqlx::query(
@@ -460,14 +462,15 @@ pub(super) async fn erased(
     Ok(erased)
 }
 
-/// Deletes the rows of a table of which a column has one of these values. The statement goes up to its tenant.
-async fn delete_listed(
+/// Deletes the rows of a table of which a column has one of these values. The statement goes up to its tenant. How many there were.
+pub(super) async fn delete_listed(
     connection: &mut Connection,
     tenant: &TenantName,
     statement: &'static str,
     column: &'static str,
     values: &[String],
-) -> Result<(), sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
+    let mut deleted = 0;
     for some in values.chunks(TOGETHER) {
         let mut query: QueryBuilder<Dialect> = QueryBuilder::new(statement);
         query.push_bind(tenant.as_str());
@@ -477,9 +480,9 @@ async fn delete_listed(
             list.push_bind(value.as_str());
         });
         query.push(")");
-        query.build().execute(&mut *connection).await?;
+        deleted += query.build().execute(&mut *connection).await?.rows_affected();
     }
-    Ok(())
+    Ok(deleted)
 }
 
 async fn keep_secret(

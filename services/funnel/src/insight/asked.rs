@@ -17,10 +17,11 @@ use runnel_definitions::{
     funnel::Range,
     posed::{self, never_occurred, provenance},
     refusal::{counting, stopped},
+    worth::Priced,
 };
 use runnel_journeys::{CountError, Happens, Journeys, Loaded, Marks, MarksFor, Unobserved, View};
-use runnel_kernel::{Amounts, Values};
-use runnel_model::{Conversion, CurrencyOf, Selector, TenantName, Value, Worth};
+use runnel_kernel::Amounts;
+use runnel_model::{Conversion, Selector, TenantName, Value};
 use runnel_storage::compute;
 
 use crate::answer::amount;
@@ -53,14 +54,6 @@ pub(crate) struct Asked {
     pub(crate) definition: u64,
     /// A remark on what is not kept.
     not_kept: Option<String>,
-}
-
-/// What a conversion is worth, with columns as places.
-struct Priced {
-    worth: Worth,
-    micros: Vec<i64>,
-    amount: usize,
-    currency: Option<usize>,
 }
 
 /// Whose journeys a question is about, and which of them.
@@ -96,7 +89,7 @@ impl Asked {
         let marks = wanted
             .derive(&loaded, range.as_of_ms)
             .map_err(|fault| Refusal::field(Reason::PredicateInvalid, "conversion", format!("{fault}.")))?;
-        let worths = subjects.iter().map(|one| priced(&one.conversion.worth, &loaded)).collect();
+        let worths = subjects.iter().map(|one| Priced::new(&one.conversion.worth, &loaded)).collect();
         Ok(Asked { loaded, marks, worths, range, definition, not_kept })
     }
 
@@ -142,13 +135,7 @@ impl Asked {
 
     /// What each event is worth for a subject; `None` if that does not depend on the event.
     pub(crate) fn amounts<'a>(&'a self, view: &'a View<'_>, subject: usize) -> Option<Amounts<'a>> {
-        let priced = self.worths.get(subject)?;
-        let nowhere = Values::U8(&[]);
-        (!priced.micros.is_empty()).then(|| Amounts {
-            micros: &priced.micros,
-            codes: view.codes(priced.amount),
-            currencies: priced.currency.map_or(nowhere, |column| view.codes(column)),
-        })
+        self.worths.get(subject)?.amounts(view)
     }
 
     /// Sums by currency, for so many happenings of a subject; by currency code, where that depends on the event.
@@ -159,22 +146,7 @@ impl Asked {
         sums: &BTreeMap<u32, i128>,
     ) -> Result<Vec<Money>, Refusal> {
         let Some(priced) = self.worths.get(subject) else { return Ok(Vec::new()) };
-        let mut by_currency: BTreeMap<String, i128> = BTreeMap::new();
-        match &priced.worth {
-            Worth::Fixed { micros, currency } => {
-                by_currency.insert(currency.clone(), i128::from(*micros) * i128::from(events));
-            }
-            Worth::OfProperty { currency: CurrencyOf::Fixed(currency), .. } => {
-                sums.values().for_each(|sum| *by_currency.entry(currency.clone()).or_default() += sum);
-            }
-            Worth::OfEvent | Worth::OfProperty { .. } => {
-                for (code, sum) in sums {
-                    let currency = priced.currency.and_then(|column| self.value(column, *code));
-                    let currency = currency.map(|value| value.show()).unwrap_or_default();
-                    *by_currency.entry(currency).or_default() += sum;
-                }
-            }
-        }
+        let by_currency = priced.by_currency(&self.loaded, events, sums);
         let amounts = by_currency.into_iter().filter(|_| events > 0);
         amounts.map(|(currency, sum)| amount(currency, sum)).collect()
     }
@@ -194,15 +166,6 @@ impl Asked {
         let unknown = names.iter().filter(|name| self.loaded.names.find(name).is_none());
         unknown.map(|name| never_occurred(name)).collect()
     }
-}
-
-fn priced(worth: &Worth, loaded: &Loaded) -> Priced {
-    let (amount, currency) = worth.columns();
-    let place = |selector: Selector| loaded.column(&selector).unwrap_or(usize::MAX);
-    let per_unit = if *worth == Worth::OfEvent { 1 } else { 1_000_000 };
-    let amount = amount.map_or(usize::MAX, place);
-    let micros = loaded.columns.get(amount).map(|(_, dictionary)| dictionary.micros(per_unit));
-    Priced { worth: worth.clone(), micros: micros.unwrap_or_default(), amount, currency: currency.map(place) }
 }
 
 /// A range as it was resolved.

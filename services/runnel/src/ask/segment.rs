@@ -70,6 +70,12 @@ pub(crate) struct SegmentArgs {
     /// They are not in this segment. May be repeated.
     #[arg(long)]
     not_in: Vec<String>,
+    /// Some id of theirs is on this list; see `runnel catalog lists`. May be repeated.
+    #[arg(long)]
+    on_list: Vec<String>,
+    /// No id of theirs is on this list. May be repeated.
+    #[arg(long)]
+    not_on_list: Vec<String>,
     /// They did these steps in order, separated by commas, as in `runnel ask funnel`.
     #[arg(long, value_delimiter = ',')]
     steps: Vec<String>,
@@ -83,7 +89,7 @@ pub(crate) struct SegmentArgs {
     #[arg(long, requires = "steps")]
     not_reached: Option<u32>,
     /// A file with a SegmentDefinition in JSON instead; it can say everything.
-    #[arg(long, conflicts_with_all = ["name", "did", "did_not", "after", "has", "stage", "in", "not_in", "steps"])]
+    #[arg(long, conflicts_with_all = ["name", "did", "did_not", "after", "has", "stage", "in", "not_in", "on_list", "not_on_list", "steps"])]
     definition: Option<PathBuf>,
     /// Save the segment under this name, too.
     #[arg(long, conflicts_with = "name")]
@@ -192,6 +198,8 @@ impl SegmentArgs {
         }
         parts.extend(self.r#in.iter().map(|name| node(Node::Segment(name.clone()))));
         parts.extend(self.not_in.iter().map(|name| not(node(Node::Segment(name.clone())))));
+        parts.extend(self.on_list.iter().map(|name| node(Node::List(name.clone()))));
+        parts.extend(self.not_on_list.iter().map(|name| not(node(Node::List(name.clone())))));
         if !self.steps.is_empty() {
             let steps = self.steps.iter().map(|one| step(one)).collect::<Result<_, _>>()?;
             let definition =

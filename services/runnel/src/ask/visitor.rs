@@ -30,6 +30,9 @@ pub(crate) struct AskVisitor {
     /// How far it has come in these saved funnels, separated by commas.
     #[arg(long, value_delimiter = ',')]
     funnels: Vec<String>,
+    /// Tell what is at stake in these funnels: the value that its events carried last.
+    #[arg(long, requires = "funnels")]
+    values: bool,
     /// Show what it did, the latest first, at most so many events.
     #[arg(long, num_args = 0..=1, default_missing_value = "20", value_parser = clap::value_parser!(u32).range(1..=1_000), conflicts_with_all = ["segments", "funnels"])]
     timeline: Option<u32>,
@@ -56,7 +59,7 @@ pub(crate) async fn visitor(ask: &AskVisitor, target: &Target, output: Output) -
         return Ok(());
     }
     let (segments, funnels) = (ask.segments.clone(), ask.funnels.clone());
-    let request = GetVisitorRequest { visitor_id, as_of_ms, segments, funnels };
+    let request = GetVisitorRequest { visitor_id, as_of_ms, segments, funnels, values: ask.values };
     let answer = client.get_visitor(request).await?.into_inner();
     render::print(match output {
         Output::Json => json::to_json("runnel.segmentation.v1.GetVisitorResponse", &answer)?,
@@ -110,7 +113,9 @@ fn standing(answer: &GetVisitorResponse) -> String {
                     UnitState::Removed | UnitState::Unspecified => "removed",
                 };
                 let until = unit.ends_ms.map(|ends| format!(" until {}", show_instant(ends)));
-                format!("step {} ({}), {state}{}", unit.step, unit.label, until.unwrap_or_default())
+                let value = unit.value.clone().map(|value| format!(", {}", render::money(&[value])));
+                let (until, value) = (until.unwrap_or_default(), value.unwrap_or_default());
+                format!("step {} ({}), {state}{until}{value}", unit.step, unit.label)
             })
             .collect();
         let units = if units.is_empty() { "not entered".to_owned() } else { units.join("\n") };

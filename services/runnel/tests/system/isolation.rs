@@ -174,6 +174,33 @@ const PROBES: &[(&str, &str, Told)] = &[
         Told::Own,
     ),
     ("SegmentationService/CountOpenSessions", r"{}", Told::Own),
+    ("AudienceService/ExportAudience", r#"{"segment":{"name":"s1"}}"#, Told::Refused(Code::NotFound)),
+    (
+        "AudienceService/ExportAudience",
+        r#"{"segment":{"inline":{"condition":{"happened":{"anyOf":[{"event":{"event":"a"}}]}}}},"identifiers":{"emailProperties":["p"]}}"#,
+        Told::Own,
+    ),
+    (
+        "AudienceService/ExportConversions",
+        r#"{"conversions":["c1"]}"#,
+        Told::Refused(Code::FailedPrecondition),
+    ),
+    ("AudienceService/ExportConversions", r"{}", Told::Own),
+    ("ListService/PutMembers", r#"{"list":"l2","visitorIds":["v1"]}"#, Told::Own),
+    (
+        "ListService/RemoveMembers",
+        r#"{"list":"l1","visitorIds":["v1-only-theirs"]}"#,
+        Told::Refused(Code::NotFound),
+    ),
+    ("ListService/DeleteList", r#"{"list":"l1"}"#, Told::Refused(Code::NotFound)),
+    ("ListService/ListLists", r"{}", Told::Own),
+    ("ListService/ListListMembers", r#"{"list":"l1"}"#, Told::Refused(Code::NotFound)),
+    ("ListService/ListListMembers", r#"{"list":"l2"}"#, Told::Own),
+    (
+        "SegmentationService/CountSegment",
+        r#"{"segment":{"inline":{"condition":{"list":"l1"}}}}"#,
+        Told::Refused(Code::FailedPrecondition),
+    ),
     ("AdminService/CreateTenant", r#"{"name":"taken-over"}"#, Told::Refused(Code::PermissionDenied)),
     ("AdminService/ListTenants", r"{}", Told::Refused(Code::PermissionDenied)),
     (
@@ -306,6 +333,10 @@ async fn every_wrong_call_is_denied(server: Deployment) {
         r#"{{"name":"s1","definition":{{"description":"{CANARY}","condition":{{"happened":{{"anyOf":[{{"event":{{"event":"a"}}}}]}}}}}}}}"#
     );
     call(&channel, method("SegmentationService/DefineSegment"), &segment, &[&read]).await.unwrap();
+    for list in ["l1", "l2"] {
+        let put = format!(r#"{{"list":"{list}","visitorIds":["v1-only-theirs","{CANARY}"]}}"#);
+        call(&channel, method("ListService/PutMembers"), &put, &[&read]).await.unwrap();
+    }
     for (path, request) in [
         ("CatalogService/GetCatalog", "{}"),
         ("InsightService/QueryConversions", "{}"),
@@ -315,6 +346,7 @@ async fn every_wrong_call_is_denied(server: Deployment) {
         ("FunnelService/GetFunnel", r#"{"name":"f1"}"#),
         ("IdentityService/GetIdentity", r#"{"id":"v1"}"#),
         ("SegmentationService/GetSegment", r#"{"name":"s1"}"#),
+        ("ListService/ListListMembers", r#"{"list":"l2"}"#),
         (
             "SegmentationService/ListMembers",
             r#"{"segment":{"inline":{"condition":{"happened":{"anyOf":[{"event":{"event":"a"}},{"event":{"event":"canary-7f3a"}}]}}}}}"#,
@@ -391,6 +423,11 @@ async fn every_wrong_call_is_denied(server: Deployment) {
     assert!(kept.contains(CANARY), "{kept}");
     let kept = call(&channel, method("CatalogService/GetCatalog"), "{}", &[&read]).await.unwrap();
     assert!(kept.contains("c1") && kept.contains("f1"), "{kept}");
+    for list in ["l1", "l2"] {
+        let kept = format!(r#"{{"list":"{list}"}}"#);
+        let kept = call(&channel, method("ListService/ListListMembers"), &kept, &[&read]).await.unwrap();
+        assert!(kept.contains(CANARY) && !kept.contains(r#""v1""#), "{kept}");
+    }
     eprintln!(
         "{} methods, {denied} calls denied, {own} answered about the caller's own things",
         methods.len()

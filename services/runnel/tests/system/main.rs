@@ -7,6 +7,7 @@
 )]
 
 mod aggregates;
+mod audience;
 mod bad_input;
 mod canaries;
 mod chain;
@@ -20,6 +21,7 @@ mod identity;
 mod isolation;
 mod kill;
 mod lifecycle;
+mod lists;
 mod logs;
 mod measured;
 mod orders;

@@ -4,7 +4,7 @@ use runnel_client::{
     Client, Refusal, Transport,
     proto::{
         catalog::v1::{Conversion, Counting, DefineConversionRequest, EventRule, Part, Role, Stage, rule},
-        event::v1::{Campaign, Event, Value, value::Kind},
+        event::v1::{Campaign, Event, Money, Value, value::Kind},
         funnel::v1::{DefineFunnelRequest, FunnelDefinition, Step, UnitState},
         identity::v1::{Identification, IdentifyRequest},
         query::v1::{Comparison, Dimension, EventMatch, Operator, Selector, selector::Column},
@@ -35,6 +35,10 @@ fn event(visitor: &str, minute: i64, name: &str) -> Event {
         name: name.to_owned(),
         ..Event::default()
     }
+}
+
+fn twelve() -> Money {
+    Money { micros: 12_000_000, currency: "EUR".to_owned() }
 }
 
 fn node(node: Node) -> Condition {
@@ -121,7 +125,7 @@ async fn segments(server: Deployment) {
         event("a", 5, "cart"),
         event("a", 30, "pay"),
         event("b", 0, "look"),
-        event("b", 10, "cart"),
+        Event { value: Some(twelve()), ..event("b", 10, "cart") },
         event("c", 0, "look"),
         event("c", 50, "look"),
         event("d", 0, "cart"),
@@ -257,6 +261,7 @@ async fn segments(server: Deployment) {
             as_of_ms: Some(START + minute * MINUTE),
             segments: vec!["rest".to_owned(), "abandoned".to_owned()],
             funnels: vec!["way".to_owned()],
+            values: true,
         };
         client.segmentation().get_visitor(request).await.unwrap().into_inner()
     };
@@ -276,6 +281,8 @@ async fn segments(server: Deployment) {
     let unit = &b.funnels[0].units[0];
     assert_eq!((unit.step, &*unit.label, unit.state()), (2, "cart", UnitState::Open));
     assert_eq!((unit.entered_ms, unit.ends_ms), (START, Some(START + 60 * MINUTE)));
+    assert_eq!(unit.value, Some(twelve()));
+    assert_eq!(ask("b", 9).await.funnels[0].units[0].value, None, "nothing was worth anything yet");
     assert_eq!(ask("b", 61).await.funnels[0].units[0].state(), UnitState::Dropped);
     assert_eq!(ask("e", 200).await.session.unwrap().channel, "Email");
     assert_eq!(ask("d", 200).await.stage(), Stage::Negative);

@@ -9,7 +9,7 @@ use runnel_client::{
     Client, Watch,
     proto::{
         admin::v1::KeyKind,
-        event::v1::Event,
+        event::v1::{Event, Money},
         funnel::v1::{
             DefineFunnelRequest, FunnelDefinition, QueryFunnelRequest, Step, UnitState, query_funnel_request,
         },
@@ -50,6 +50,10 @@ fn named() -> Option<SegmentRef> {
     Some(SegmentRef { segment: Some(segment_ref::Segment::Name("left".to_owned())) })
 }
 
+fn in_the_cart() -> Money {
+    Money { micros: 59_900_000, currency: "EUR".to_owned() }
+}
+
 fn now_ms() -> i64 {
     runnel_chassis::Clock::default().now_ms()
 }
@@ -63,6 +67,8 @@ struct Watcher {
     units: BTreeMap<String, (u32, i32)>,
     causes: BTreeMap<(String, bool), ChangeCause>,
     kinds: BTreeMap<String, Vec<FunnelChangeKind>>,
+    /// What is at stake, as it was told last.
+    stakes: BTreeMap<String, Money>,
     resets: usize,
     /// As of when, and how many there were.
     visitors: (i64, u64),
@@ -80,6 +86,7 @@ impl Watcher {
         let funnel = WatchFunnelRequest {
             funnel: Some(WatchedFunnel { funnel: Some(watched_funnel::Funnel::Name("shop".to_owned())) }),
             units: true,
+            values: true,
             totals_every_ms: Some(1_000),
             ..WatchFunnelRequest::default()
         };
@@ -91,6 +98,7 @@ impl Watcher {
             units: BTreeMap::new(),
             causes: BTreeMap::new(),
             kinds: BTreeMap::new(),
+            stakes: BTreeMap::new(),
             resets: 0,
             visitors: (0, 0),
             seen: (0, Revision::default(), 0, Revision::default()),
@@ -128,6 +136,11 @@ impl Watcher {
                     self.resets += 1;
                 }
                 for change in told.changes {
+                    let stake = change.after.as_ref().and_then(|unit| unit.value.clone());
+                    match stake {
+                        Some(stake) => drop(self.stakes.insert(change.visitor_id.clone(), stake)),
+                        None => drop(self.stakes.remove(&change.visitor_id)),
+                    }
                     self.kinds.entry(change.visitor_id.clone()).or_default().push(change.kind());
                     let place = |unit: &runnel_client::proto::segmentation::v1::VisitorUnit| (unit.step, unit.state);
                     let before = match &change.after {
@@ -221,6 +234,7 @@ async fn watched(mut server: Deployment) {
             visitor_id: visitor.to_owned(),
             name: name.to_owned(),
             time_ms: Some(now_ms() - ago_ms),
+            value: (name == "cart").then(in_the_cart),
             ..Event::default()
         };
         writer.append(vec![event], None).await.unwrap();
@@ -247,6 +261,8 @@ async fn watched(mut server: Deployment) {
     let dropped = |watcher: &Watcher| watcher.units.get("leaver") == Some(&(2, UnitState::Dropped as i32));
     watcher.until("the window of the leaver ends", dropped).await;
     assert!(!watcher.members.contains("buyer"));
+    assert_eq!(watcher.stakes.get("leaver"), Some(&in_the_cart()));
+    assert_eq!(watcher.stakes.get("early"), None, "who only looked has nothing in the cart");
     watcher.compare("after two visitors").await;
 
     // A payment that comes late makes good again.

@@ -41,6 +41,8 @@ pub(super) struct Change {
     pub(super) cause: Cause,
     /// As of when it was found, in milliseconds since the Unix epoch.
     pub(super) at_ms: i64,
+    /// What is at stake after it, where that is asked for: currency and millionths.
+    pub(super) value: Option<(String, i64)>,
 }
 
 /// What is watched, as it was understood before and as it is now.
@@ -101,6 +103,9 @@ pub(super) fn advance(
             }
         }
         before = after;
+    }
+    for (one, told) in watched.iter().zip(&mut told) {
+        told.iter_mut().for_each(|changes| one.is.price(&to.loaded, changes));
     }
     Ok(told)
 }
@@ -203,7 +208,7 @@ fn tell(
     });
     let (visitor, cause) = (Arc::<str>::from(visitor), cause(visitor));
     let mut change = |before, after| {
-        changes.push(Change { visitor: visitor.clone(), before, after, cause, at_ms });
+        changes.push(Change { visitor: visitor.clone(), before, after, cause, at_ms, value: None });
     };
     let alone = before.units.len() <= 1 && after.units.len() <= 1;
     for unit in gone {
@@ -216,7 +221,11 @@ fn tell(
 /// Why a visitor stands otherwise.
 fn cause(visitor: &str, before: &Moment, after: &Moment, redefined: bool) -> Cause {
     if redefined {
-        return Cause::Definition;
+        // Erasures take ids off lists, of which definitions are made.
+        let (known, knows) = (&before.loaded, &after.loaded);
+        let erased = known.erasure != knows.erasure && known.kept_from_ms == knows.kept_from_ms;
+        let is_gone = erased && knows.place(visitor).is_none();
+        return if is_gone { Cause::Erasure } else { Cause::Definition };
     }
     let existing = |moment: &Moment| -> Vec<i64> {
         let found = moment.loaded.place(visitor).into_iter();

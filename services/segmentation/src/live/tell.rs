@@ -1,6 +1,7 @@
 //! Changes as the contract has them.
 
 use runnel_contracts::proto::{
+    event::v1::Money,
     funnel::v1::UnitState,
     segmentation::v1::{
         ChangeCause as Cause, FunnelChange, FunnelChangeKind as Kind, FunnelStanding, FunnelTotals,
@@ -88,7 +89,10 @@ pub(super) fn funnel(part: Part) -> WatchFunnelResponse {
         cause: change.cause as i32,
         at_ms: change.at_ms,
         before: change.before.and_then(|unit| shown(&unit, &what, change.at_ms)),
-        after: change.after.and_then(|unit| shown(&unit, &what, change.at_ms)),
+        after: change.after.and_then(|unit| shown(&unit, &what, change.at_ms)).map(|unit| VisitorUnit {
+            value: change.value.clone().map(|(currency, micros)| Money { micros, currency }),
+            ..unit
+        }),
         visitor_id: change.visitor.as_ref().to_owned(),
     };
     let counts = |tally: Tally| FunnelTotals {
@@ -124,5 +128,6 @@ fn shown(unit: &Standing, what: &What, at_ms: i64) -> Option<VisitorUnit> {
         entered_ms: *entered_ms,
         step_ms: *step_ms,
         ends_ms: (*state == UnitState::Open && ends_ms >= at_ms).then_some(ends_ms),
+        value: None,
     })
 }

@@ -42,8 +42,8 @@ pub(super) const CHANGES: usize = 100_000;
 pub(super) enum Asked {
     /// A segment.
     Segment(SegmentRef),
-    /// A funnel, of which entries from an instant on count, in milliseconds since the Unix epoch.
-    Funnel(WatchedFunnel, i64),
+    /// A funnel, of which entries from an instant on count, in milliseconds since the Unix epoch; and whether what is at stake is told.
+    Funnel(WatchedFunnel, i64, bool),
 }
 
 impl Asked {
@@ -69,7 +69,7 @@ impl Asked {
                 let checked = segment::check(store, tenant, catalogue, field, &definition).await?;
                 Ok(What::Segment(Box::new(checked)))
             }
-            Asked::Funnel(WatchedFunnel { funnel }, from_ms) => {
+            Asked::Funnel(WatchedFunnel { funnel }, from_ms, values) => {
                 let (field, definition) = match funnel {
                     None => return Err(missing("funnel")),
                     Some(watched_funnel::Funnel::Inline(inline)) => ("funnel.inline", inline.clone()),
@@ -81,7 +81,7 @@ impl Asked {
                     }
                 };
                 let checked = watchable(field, &definition, catalogue)?;
-                Ok(What::Funnel { checked: Box::new(checked), from_ms: *from_ms })
+                Ok(What::Funnel { checked: Box::new(checked), from_ms: *from_ms, values: *values })
             }
         }
     }

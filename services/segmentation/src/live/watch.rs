@@ -260,7 +260,7 @@ impl<T> Watcher<T> {
         what: &Arc<What>,
         visitors: &Visitors,
     ) -> Result<(), Ended> {
-        let shards = moment.loaded.shards.len();
+        let (loaded, shards) = (moment.loaded.clone(), moment.loaded.shards.len());
         for shard in 0..shards {
             let (pool, moment, what_is) = (self.journeys.pool().clone(), moment.clone(), what.clone());
             let work = move || {
@@ -280,8 +280,10 @@ impl<T> Watcher<T> {
                     after: Some(unit),
                     cause: Cause::Snapshot,
                     at_ms: now.as_of_ms,
+                    value: None,
                 }));
             }
+            what.price(&loaded, &mut changes);
             let last = shard + 1 == shards;
             if last || !changes.is_empty() {
                 self.send(changes, None, (false, last), now, what).await?;

@@ -12,10 +12,13 @@ use runnel_definitions::{
     members::{Members, selectors},
     posed::Posed,
     segment,
+    worth::Priced,
 };
 use runnel_journeys::{CountError, Loaded, Run};
 use runnel_kernel::{State, UnitOutcome};
-use runnel_model::{Selector, Settings, limits};
+use runnel_model::{Selector, Settings, Worth, limits};
+
+use super::advance::Change;
 
 /// A segment or a funnel that is watched.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub(super) enum What {
         checked: Box<funnel::Checked>,
         /// From when on entries count, in milliseconds since the Unix epoch.
         from_ms: i64,
+        /// Whether what is at stake is told.
+        values: bool,
     },
 }
 
@@ -124,7 +129,12 @@ impl What {
     pub(super) fn selectors(&self) -> impl Iterator<Item = Selector> {
         match self {
             What::Segment(checked) => selectors(checked),
-            What::Funnel { checked, .. } => checked.columns.selectors(),
+            What::Funnel { checked, values, .. } => {
+                let mut selectors = checked.columns.selectors();
+                let (amount, currency) = Worth::OfEvent.columns();
+                selectors.extend(amount.into_iter().chain(currency).filter(|_| *values));
+                selectors
+            }
         }
         .into_iter()
     }
@@ -145,6 +155,19 @@ impl What {
         }
     }
 
+    /// Adds what is at stake after changes, where that is asked for.
+    pub(super) fn price(&self, loaded: &Loaded, changes: &mut [Change]) {
+        if !matches!(self, What::Funnel { values: true, .. }) {
+            return;
+        }
+        let priced = Priced::new(&Worth::OfEvent, loaded);
+        for change in changes {
+            let Some(Standing::Unit { entered_ms, step_ms, .. }) = change.after else { continue };
+            let place = loaded.place(&change.visitor);
+            change.value = place.and_then(|place| priced.latest(loaded, place, &(entered_ms..=step_ms)));
+        }
+    }
+
     /// Brings it before journeys that have its columns.
     pub(super) fn before(&self, loaded: &Arc<Loaded>, as_of_ms: i64) -> Result<Brought, Refusal> {
         match self {
@@ -152,7 +175,7 @@ impl What {
                 let members = Members::new(loaded.clone(), (**checked).clone(), as_of_ms)?;
                 Ok(Brought::Segment(Box::new(members)))
             }
-            What::Funnel { checked, from_ms } => {
+            What::Funnel { checked, from_ms, .. } => {
                 let range = Range { from_ms: *from_ms, until_ms: as_of_ms.max(*from_ms), as_of_ms };
                 let posed = Posed::new(loaded.clone(), checked, range, 0)?;
                 let steps = checked.resolved().steps.iter().enumerate().filter(|(_, step)| !step.optional);

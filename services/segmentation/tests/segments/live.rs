@@ -168,7 +168,7 @@ impl Watched {
     async fn happen(&mut self, random: &mut Random) {
         let world = &mut self.world;
         let now_ms = world.clock.now_ms();
-        match random.below(20) {
+        match random.below(22) {
             0..7 => world.append(random).await,
             7 => world.repeat(random).await,
             8..12 => {
@@ -190,6 +190,7 @@ impl Watched {
             16 => world.compact().await,
             17 => define_segment(world, random).await,
             18 => define_funnel(world, random).await,
+            19 | 20 => world.change_list(random).await,
             _ => {
                 world.restart().await;
                 self.of_segment = of_segment(&self.world, &self.segment.cursor).await;

@@ -27,6 +27,9 @@ async fn members_are_those_of_whom_it_holds() {
             if random.below(5) == 0 {
                 world.compact().await;
             }
+            if random.below(3) == 0 {
+                world.change_list(&mut random).await;
+            }
             let definition = SegmentDefinition {
                 condition: Some(condition(&mut random, 0, &saved)),
                 ..SegmentDefinition::default()

@@ -13,7 +13,7 @@ use runnel_harness::Random;
 
 use crate::{
     slow::Saved,
-    world::{NAMES, SECOND},
+    world::{LISTS, NAMES, SECOND},
 };
 
 pub(crate) fn duration(random: &mut Random) -> i64 {
@@ -56,7 +56,7 @@ pub(crate) fn condition(random: &mut Random, depth: u32, saved: &Saved) -> Condi
         parts: (0..1 + random.below(3)).map(|_| condition(random, depth + 1, saved)).collect(),
     };
     let within_ms = (random.below(2) == 0).then(|| duration(random));
-    let node = match random.below(if depth < 3 { 10 } else { 6 }) {
+    let node = match random.below(if depth < 3 { 11 } else { 7 }) {
         0 | 1 => {
             let at_least = (random.below(2) == 0).then(|| random.below(4) as u32);
             let at_most = (random.below(3) == 0).then(|| at_least.unwrap_or(0) + random.below(2) as u32);
@@ -92,8 +92,9 @@ pub(crate) fn condition(random: &mut Random, depth: u32, saved: &Saved) -> Condi
             Some(name) => Node::Segment(name.clone()),
             None => Node::Has(Has { value: Some(comparison(random)), touch: 0 }),
         },
-        6 | 7 => Node::All(parts(random)),
-        8 => Node::Any(parts(random)),
+        6 => Node::List(LISTS[random.below(2) as usize].to_owned()),
+        7 | 8 => Node::All(parts(random)),
+        9 => Node::Any(parts(random)),
         _ => Node::Not(Box::new(condition(random, depth + 1, saved))),
     };
     Condition { node: Some(node) }

@@ -27,7 +27,8 @@ impl World {
             let exist = events.iter().zip(sessions).filter(|(event, _)| event.time_ms < as_of_ms);
             let exist: Vec<(Event, Option<usize>)> = exist.map(|(event, at)| (event.clone(), at)).collect();
             let condition = definition.condition.as_ref().unwrap();
-            (!exist.is_empty() && holds(condition, &exist, saved, as_of_ms)).then(|| id.clone())
+            let on = |list: &str| self.lists[list].contains(id);
+            (!exist.is_empty() && holds(condition, &exist, (saved, &on), as_of_ms)).then(|| id.clone())
         };
         self.visitors.iter().filter_map(belongs).collect()
     }
@@ -80,15 +81,22 @@ fn compares(comparison: &Comparison, plan: Option<i64>) -> bool {
     }
 }
 
-fn holds(condition: &Condition, events: &[(Event, Option<usize>)], saved: &Saved, as_of_ms: i64) -> bool {
+/// Whether a condition holds of a visitor's events, where it is known what segments are saved and which lists the visitor is on.
+fn holds(
+    condition: &Condition,
+    events: &[(Event, Option<usize>)],
+    known: (&Saved, &dyn Fn(&str) -> bool),
+    as_of_ms: i64,
+) -> bool {
     let near = |event: &Event, within_ms: Option<i64>| {
         within_ms.is_none_or(|within_ms| as_of_ms - event.time_ms <= within_ms)
     };
     match condition.node.as_ref().unwrap() {
-        Node::All(list) => list.parts.iter().all(|part| holds(part, events, saved, as_of_ms)),
-        Node::Any(list) => list.parts.iter().any(|part| holds(part, events, saved, as_of_ms)),
-        Node::Not(part) => !holds(part, events, saved, as_of_ms),
-        Node::Segment(name) => holds(saved[name].condition.as_ref().unwrap(), events, saved, as_of_ms),
+        Node::All(list) => list.parts.iter().all(|part| holds(part, events, known, as_of_ms)),
+        Node::Any(list) => list.parts.iter().any(|part| holds(part, events, known, as_of_ms)),
+        Node::Not(part) => !holds(part, events, known, as_of_ms),
+        Node::Segment(name) => holds(known.0[name].condition.as_ref().unwrap(), events, known, as_of_ms),
+        Node::List(name) => known.1(name),
         Node::Happened(asked) => {
             let counted =
                 events.iter().filter(|(event, _)| is(event, &asked.any_of) && near(event, asked.within_ms));

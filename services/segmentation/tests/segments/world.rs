@@ -1,6 +1,9 @@
 //! A tenant whose visitors do something, and the service that tells of them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -20,6 +23,7 @@ pub(crate) const START: i64 = 1_767_225_600_000;
 pub(crate) const SECOND: i64 = 1_000;
 pub(crate) const GAP: i64 = 30 * 60 * SECOND;
 pub(crate) const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+pub(crate) const LISTS: [&str; 2] = ["few", "many"];
 
 /// One event, as the slow way sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +42,8 @@ pub(crate) struct World {
     signer: ContextSigner,
     pub(crate) service: Segmentation,
     pub(crate) visitors: BTreeMap<String, Vec<Event>>,
+    /// Who is on which list, whether there is such a visitor or not.
+    pub(crate) lists: BTreeMap<String, BTreeSet<String>>,
     /// What was sent.
     batches: Vec<EventBatch>,
     _folder: tempfile::TempDir,
@@ -64,8 +70,33 @@ impl World {
         store.create_tenant(&tenant, START).await.unwrap();
         let (clock, signer) = (Clock::fixed(START), ContextSigner::new(Seal::new([7; 32])));
         let service = serve(&store, &signer, &clock);
-        let (visitors, batches) = (BTreeMap::new(), Vec::new());
-        World { store, tenant, clock, signer, service, visitors, batches, _folder: folder }
+        let (visitors, batches, mut lists) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        for list in LISTS {
+            let ids = BTreeSet::from(["nobody".to_owned()]);
+            store.put_list_members(&tenant, list, ids.clone(), START).await.unwrap();
+            lists.insert(list.to_owned(), ids);
+        }
+        World { store, tenant, clock, signer, service, visitors, lists, batches, _folder: folder }
+    }
+
+    /// Puts some visitors on a list, or takes them off.
+    pub(crate) async fn change_list(&mut self, random: &mut Random) {
+        let at = random.below(2) as usize;
+        let ids = 0..1 + random.below([3, 15][at]);
+        let ids: BTreeSet<String> = ids.map(|_| format!("visitor-{}", random.below(27))).collect();
+        let now_ms = self.clock.now_ms();
+        let known = self.lists.entry(LISTS[at].to_owned()).or_default();
+        let changed = match random.below(3) {
+            0 => {
+                known.retain(|id| !ids.contains(id));
+                self.store.remove_list_members(&self.tenant, LISTS[at], ids, now_ms).await
+            }
+            _ => {
+                known.extend(ids.iter().cloned());
+                self.store.put_list_members(&self.tenant, LISTS[at], ids, now_ms).await
+            }
+        };
+        changed.unwrap();
     }
 
     /// Another process takes over, which knows nothing but what is stored.

@@ -22,6 +22,7 @@ fn weather(strength: u64) -> Weather {
         response_lost: 25 * strength,
         doubled: 30 * strength,
         dropped: 25 * strength,
+        cut: 60 * strength,
     }
 }
 

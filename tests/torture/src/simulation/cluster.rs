@@ -10,7 +10,8 @@ use runnel_funnel::Funnels;
 use runnel_gateway::{Admin, Edge, EdgeOptions, Keys, Routes};
 use runnel_ingest::{Ingest, compact};
 use runnel_journeys::{Journeys, JourneysOptions};
-use runnel_storage::{CompactOptions, SimulatedDatabase, SimulatedProcess, Store};
+use runnel_segmentation::{Segmentation, SegmentationOptions};
+use runnel_storage::{CompactOptions, Hot, SimulatedDatabase, SimulatedProcess, Store};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +27,10 @@ pub(super) enum Role {
     Gateway,
     Ingest,
     Funnel,
+    Segmentation,
 }
 
-pub(super) const ROLES: [Role; 3] = [Role::Gateway, Role::Ingest, Role::Funnel];
+pub(super) const ROLES: [Role; 4] = [Role::Gateway, Role::Ingest, Role::Funnel, Role::Segmentation];
 /// Processes of each.
 pub(super) const EACH: usize = 2;
 
@@ -45,6 +47,8 @@ pub(super) struct Instance {
     pub(super) died: CancellationToken,
     process: SimulatedProcess,
     worker: Option<AbortHandle>,
+    /// Whose streams end with the process.
+    watched: Option<Segmentation>,
 }
 
 /// A machine: its clock, and the process on it.
@@ -114,18 +118,26 @@ impl Cluster {
         self.trace.step(format_args!("{name} starts"));
         let process = self.database.process();
         let store = process.store();
-        let (service, worker) = match role {
-            Role::Gateway => (self.gateway(store.clone(), clock), None),
+        let (mut worker, mut watched) = (None, None);
+        let service = match role {
+            Role::Gateway => self.gateway(store.clone(), clock),
             Role::Ingest => {
                 let metrics = Metrics::new();
                 let compaction =
                     compact::run(store.clone(), clock.clone(), self.compaction(), metrics.clone());
-                let worker = tokio::spawn(compaction).abort_handle();
-                (Upstream::new(Ingest::new(store.clone(), signer(), clock, metrics).routes()), Some(worker))
+                worker = Some(tokio::spawn(compaction).abort_handle());
+                Upstream::new(Ingest::new(store.clone(), signer(), clock, metrics).routes())
             }
-            Role::Funnel => (self.funnel(store.clone(), clock), None),
+            Role::Funnel => {
+                Upstream::new(Funnels::new(self.journeys(store.clone()), signer(), clock).routes())
+            }
+            Role::Segmentation => {
+                let segmentation = self.segmentation(store.clone(), clock);
+                Upstream::new(watched.insert(segmentation).clone().routes())
+            }
         };
-        let instance = Instance { name, service, store, died: CancellationToken::new(), process, worker };
+        let died = CancellationToken::new();
+        let instance = Instance { name, service, store, died, process, worker, watched };
         self.machines.lock().unwrap()[at].instance = Some(Arc::new(instance));
     }
 
@@ -137,8 +149,7 @@ impl Cluster {
         let routes = Routes {
             ingest: inside(Role::Ingest),
             funnel: inside(Role::Funnel),
-            // Nobody asks it here.
-            segmentation: inside(Role::Funnel),
+            segmentation: inside(Role::Segmentation),
             admin: Upstream::new(admin),
             health: inside(Role::Funnel),
             reflection: None,
@@ -146,14 +157,20 @@ impl Cluster {
         Edge::new(routes, keys, signer(), clock, &Metrics::new(), EdgeOptions::default()).service()
     }
 
-    fn funnel(&self, store: Store, clock: Clock) -> Upstream {
+    fn journeys(&self, store: Store) -> Journeys {
         let options = JourneysOptions {
             pool: Some(self.pool.clone()),
             followed: Duration::from_millis(self.below(300)),
             ..JourneysOptions::default()
         };
-        let journeys = Journeys::new(store, options).unwrap();
-        Upstream::new(Funnels::new(journeys, signer(), clock).routes())
+        Journeys::new(store, options).unwrap()
+    }
+
+    fn segmentation(&self, store: Store, clock: Clock) -> Segmentation {
+        let looked = Duration::from_millis(100 + self.below(1_000));
+        let options = SegmentationOptions { looked, ..SegmentationOptions::default() };
+        let (journeys, hot) = (self.journeys(store), Hot::process());
+        Segmentation::new(journeys, hot, signer(), clock, Metrics::new(), options)
     }
 
     /// Compaction as eager as chance has it.
@@ -190,6 +207,7 @@ impl Cluster {
         instance.process.kill();
         instance.died.cancel();
         instance.worker.iter().for_each(AbortHandle::abort);
+        instance.watched.iter().for_each(Segmentation::end_watching);
     }
 
     /// Asks the process of a machine to end: it takes no more calls, and finishes those that it has, for a while.
@@ -198,6 +216,7 @@ impl Cluster {
         self.trace.counted("processes stopped", format_args!("{} is stopped", instance.name));
         tokio::spawn(async move {
             instance.worker.iter().for_each(AbortHandle::abort);
+            instance.watched.iter().for_each(Segmentation::end_watching);
             tokio::time::sleep(Duration::from_millis(300)).await;
             instance.store.close().await;
             instance.process.kill();

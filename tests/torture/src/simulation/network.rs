@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
+use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use runnel_contracts::refusal::{Reason, Refusal};
 use tokio::{
@@ -22,7 +23,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Service, ServiceExt};
 
 use super::{
-    cluster::{Cluster, Role},
+    cluster::{Cluster, Instance, Role},
     trace::Trace,
 };
 use crate::checker::Random;
@@ -37,6 +38,8 @@ pub(super) struct Weather {
     pub(super) doubled: u64,
     /// The server gives up what it does for a call.
     pub(super) dropped: u64,
+    /// A stream breaks off some time after it began.
+    pub(super) cut: u64,
 }
 
 /// The network.
@@ -179,6 +182,7 @@ impl Cluster {
             return network.lose(answer, false).await;
         };
         trace.step(format_args!("call {} to {}: {}", trip.number, instance.name, parts.uri.path()));
+        let streams = parts.uri.path().contains("/Watch");
         let call = instance.service.clone().oneshot(Request::from_parts(parts, Body::new(Full::from(body))));
         let given_up = async {
             match trip.dropped {
@@ -197,6 +201,9 @@ impl Cluster {
         };
         let Some(response) = response else { return network.lose(answer, trip.silent).await };
         trace.step(format_args!("call {} is answered", trip.number));
+        let breaks = breaks(self.clone(), instance.clone(), streams);
+        let response = response
+            .map(|body| Body::new(Breaking { body: Some(body), breaks: Box::pin(breaks), silent: false }));
         sleep(trip.back).await;
         if trip.response_lost || network.is_parted(role) {
             trace.counted("responses lost", format_args!("the answer of call {} is lost", trip.number));
@@ -204,6 +211,59 @@ impl Cluster {
         }
         if let Some(answer) = answer {
             let _ = answer.send(Ok(response));
+        }
+    }
+}
+
+/// Waits until a body breaks off: its process is gone, or, of a stream, the connection is. Whether that shows.
+async fn breaks(cluster: Arc<Cluster>, instance: Arc<Instance>, streams: bool) -> bool {
+    let network = &cluster.network;
+    let cut = async {
+        if streams && network.falls(|weather| weather.cut) {
+            sleep(Duration::from_millis(network.below(8_000))).await;
+            cluster.trace.counted("streams cut", format_args!("a stream of {} is cut", instance.name));
+        } else {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        biased;
+        () = instance.died.cancelled() => {}
+        () = cut => {}
+    }
+    !streams || network.below(2) == 0
+}
+
+/// The body of an answer, for as long as there is a connection.
+struct Breaking {
+    /// `None` once it broke off.
+    body: Option<Body>,
+    breaks: Pin<Box<dyn Future<Output = bool> + Send>>,
+    /// It broke off, and nobody says so.
+    silent: bool,
+}
+
+impl http_body::Body for Breaking {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(body) = &mut self.body else {
+            return if self.silent { Poll::Pending } else { Poll::Ready(None) };
+        };
+        // What has arrived is read before it shows that nothing comes any more.
+        match http_body::Body::poll_frame(Pin::new(body), context) {
+            Poll::Pending => {}
+            ready => return ready,
+        }
+        let Poll::Ready(shows) = self.breaks.as_mut().poll(context) else { return Poll::Pending };
+        (self.body, self.silent) = (None, !shows);
+        match shows {
+            true => Poll::Ready(Some(Err(Status::unavailable("the connection broke")))),
+            false => Poll::Pending,
         }
     }
 }

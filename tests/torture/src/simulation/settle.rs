@@ -13,7 +13,10 @@ use runnel_model::{ColumnKey, EventBatch, TenantName, ValueRef};
 use runnel_storage::{CompactOptions, Store};
 
 use super::{cluster::Cluster, network::Outside};
-use crate::checker::{Identity, Ledger, TONE, ask, ask_tone, question};
+use crate::{
+    checker::{Identity, Ledger, TONE, ask, ask_tone, question},
+    followed::{Followers, Told},
+};
 
 /// A tenant, who may write and read it, and what is known of it.
 #[derive(Clone)]
@@ -22,6 +25,8 @@ pub(super) struct Shop {
     pub(super) writer: Client<Outside>,
     pub(super) reader: Client<Outside>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) followers: Arc<Followers<Outside>>,
+    pub(super) told: Arc<Told>,
 }
 
 /// Checks a tenant as it is, after everything was compacted, and after everything that is not needed was deleted.
@@ -62,6 +67,7 @@ async fn check(store: &Store, shop: &Shop) {
     let verified = shop.reader.funnel().verify(request).await.unwrap().into_inner();
     assert!(verified.holds, "{:?}", verified.checks);
     assert_eq!(ask(&shop.reader).await.unwrap(), sent.reached(), "I7");
+    shop.followers.settle(&sent.reached()).await;
 }
 
 /// Everything that is stored of a tenant: of each identity the number, the row and the tone of its first content.

@@ -1,0 +1,282 @@
+//! What people did who agree to ads, with the click that led to it.
+
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
+
+use runnel_contracts::{
+    proto::{
+        audience::v1::{
+            ConversionTotals, ExportConversionsRequest, ExportConversionsResponse, ExportedConversion, Goal,
+            Withheld,
+        },
+        catalog::v1::Role,
+        event::v1::Money,
+    },
+    refusal::{Reason, Refusal},
+};
+use runnel_definitions::{
+    catalogue::{Catalogue, Known},
+    funnel::{self, Range as Asked},
+    posed::{self, kept, never_occurred, provenance},
+    worth::Priced,
+};
+use runnel_journeys::{CountError, Happens, Loaded, Marks, MarksFor, Run};
+use runnel_model::{Field, Selector, TenantName, limits};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::{
+    Audiences, messages,
+    person::{Identifying, People, Person, Word, withhold},
+};
+
+/// How long ago a click may lie where a request does not say, in milliseconds.
+const CLICK_WITHIN_MS: i64 = 90 * 24 * 3_600_000;
+
+/// What is looked for in journeys.
+#[derive(Debug)]
+struct Sought {
+    loaded: Arc<Loaded>,
+    marks: Marks,
+    people: People,
+    /// The column of click ids.
+    clicks: usize,
+    click_within_ms: i64,
+    range: Asked,
+    /// By conversion: name, goal, and what one is worth.
+    conversions: Vec<(String, Goal, Priced)>,
+}
+
+/// When which conversion happens in a run, and whose journeys do not count.
+#[derive(Debug)]
+struct Marked {
+    /// By conversion, a bit an event.
+    marks: Vec<Vec<u64>>,
+    skip: Vec<u64>,
+}
+
+/// What was found of some visitors.
+#[derive(Debug, Default)]
+struct Found {
+    rows: Vec<ExportedConversion>,
+    totals: Vec<ConversionTotals>,
+}
+
+fn goal(known: &Known) -> Goal {
+    if known.wire.role() == Role::Macro { Goal::Primary } else { Goal::Secondary }
+}
+
+fn click_id() -> Selector {
+    Selector::field(Field::CampaignClickId)
+}
+
+/// The conversions that a request names, or all.
+fn chosen<'a>(catalogue: &'a Catalogue, names: &[String]) -> Result<Vec<&'a Known>, Refusal> {
+    let most = limits::EXPORTED_CONVERSIONS;
+    let too_many = |count: usize| {
+        let text =
+            format!("At most {most} conversions are exported at a time; these are {count}. Name some.");
+        Refusal::field(Reason::NumberOutOfRange, "conversions", text)
+    };
+    let asked = if names.is_empty() { catalogue.conversions.len() } else { names.len() };
+    if asked > most {
+        return Err(too_many(asked));
+    }
+    if names.is_empty() {
+        return Ok(catalogue.conversions.values().collect());
+    }
+    let found = |(at, name): (usize, &String)| catalogue.conversion(&format!("conversions[{at}]"), name);
+    let mut chosen = names.iter().enumerate().map(found).collect::<Result<Vec<_>, _>>()?;
+    chosen.sort_unstable_by(|one, other| one.wire.name.cmp(&other.wire.name));
+    chosen.dedup_by(|one, other| one.wire.name == other.wire.name);
+    Ok(chosen)
+}
+
+impl Sought {
+    /// The latest click up to an event of a visitor, if it is not too old.
+    fn click(&self, run: &Run, events: Range<usize>, event: usize) -> String {
+        let since_ms = run.time(event).saturating_sub(self.click_within_ms);
+        let Some(column) = run.columns.get(self.clicks) else { return String::new() };
+        let codes = column.values();
+        let recent = (events.start..=event).rev().take_while(|at| run.time(*at) >= since_ms);
+        let code = recent.filter_map(|at| codes.get(at)).find(|code| *code != 0).unwrap_or(0);
+        let value = self.loaded.columns.get(self.clicks).and_then(|(_, dictionary)| dictionary.value(code));
+        value.map(|value| value.show()).unwrap_or_default()
+    }
+
+    /// When which conversion happens in a run.
+    fn marked(&self, (run, skip): (&Run, Option<&[u64]>)) -> Result<Marked, CountError> {
+        let view = self.marks.view(run, skip)?;
+        let marks = (0..self.conversions.len()).map(|at| view.conversion(at)).collect();
+        Ok(Marked { marks, skip: skip.unwrap_or_default().to_vec() })
+    }
+
+    /// Looks at the next visitors of a run from one on. Gives what was found, and whose turn it is then.
+    fn look(&self, run: &Run, marked: &Marked, first: usize) -> (Found, usize) {
+        let mut found = Found { rows: Vec::new(), totals: self.totals() };
+        let (mut visitor, until) = (first, run.visitors.len());
+        while visitor < until && found.rows.len() < limits::PAGE {
+            let skipped = marked.skip.get(visitor / 64).is_some_and(|word| word >> (visitor % 64) & 1 == 1);
+            if !skipped {
+                self.visitor(run, visitor, &marked.marks, &mut found);
+            }
+            visitor += 1;
+        }
+        (found, visitor)
+    }
+
+    fn visitor(&self, run: &Run, visitor: usize, marks: &[Vec<u64>], found: &mut Found) {
+        let range = &self.range;
+        let events = run.range(visitor);
+        let mut agreed: Option<(Word, Person)> = None;
+        for event in events.clone() {
+            let time_ms = run.time(event);
+            if !(range.from_ms..range.until_ms).contains(&time_ms) {
+                continue;
+            }
+            for (at, (name, goal, priced)) in self.conversions.iter().enumerate() {
+                if marks[at][event / 64] >> (event % 64) & 1 == 0 {
+                    continue;
+                }
+                let totals = &mut found.totals[at];
+                totals.happened += 1;
+                let (word, person) = agreed.get_or_insert_with(|| {
+                    let word = self.people.word(run, visitor, range.as_of_ms);
+                    let person = match word {
+                        Word::Granted => self.people.person(&self.loaded, run, visitor, range.as_of_ms),
+                        _ => Person::default(),
+                    };
+                    (word, person)
+                });
+                let withheld = totals.withheld.get_or_insert_default();
+                if *word != Word::Granted {
+                    withhold(withheld, *word);
+                    continue;
+                }
+                let (click_id, identifiers) = (self.click(run, events.clone(), event), person.told());
+                if click_id.is_empty() && identifiers.is_none() {
+                    withhold(withheld, *word);
+                    continue;
+                }
+                totals.exported += 1;
+                let value = priced.of_event(&self.loaded, run, event);
+                found.rows.push(ExportedConversion {
+                    conversion: name.clone(),
+                    goal: *goal as i32,
+                    time_ms,
+                    click_id,
+                    value: value.map(|(currency, micros)| Money { micros, currency }),
+                    identifiers,
+                });
+            }
+        }
+    }
+
+    /// Nothing of each conversion.
+    fn totals(&self) -> Vec<ConversionTotals> {
+        let nothing = |(name, goal, _): &(String, Goal, Priced)| ConversionTotals {
+            conversion: name.clone(),
+            goal: *goal as i32,
+            withheld: Some(Withheld::default()),
+            ..ConversionTotals::default()
+        };
+        self.conversions.iter().map(nothing).collect()
+    }
+}
+
+fn add(sum: &mut ConversionTotals, more: &ConversionTotals) {
+    sum.happened += more.happened;
+    sum.exported += more.exported;
+    let more = more.withheld.unwrap_or_default();
+    let withheld = sum.withheld.get_or_insert_default();
+    withheld.unknown += more.unknown;
+    withheld.denied += more.denied;
+    withheld.without_identifier += more.without_identifier;
+}
+
+impl Audiences {
+    /// Sends what people did who agree to ads, one shard after the other.
+    pub(super) async fn conversions(
+        &self,
+        tenant: &TenantName,
+        request: ExportConversionsRequest,
+        now_ms: i64,
+        parts: &mpsc::Sender<Result<ExportConversionsResponse, Status>>,
+    ) -> Result<(), Refusal> {
+        let range = funnel::range(request.range.as_ref(), request.as_of_ms, now_ms)?;
+        let click_within_ms = request.click_within_ms.unwrap_or(CLICK_WITHIN_MS);
+        if !limits::CLICK_WITHIN_MS.contains(&click_within_ms) {
+            let most = limits::CLICK_WITHIN_MS.end();
+            let text = format!("click_within_ms is 0 to {most} milliseconds; it is {click_within_ms}.");
+            return Err(Refusal::field(Reason::NumberOutOfRange, "click_within_ms", text));
+        }
+        let identifying = Identifying::new(request.identifiers.as_ref())?;
+        let catalogue = Catalogue::read(self.journeys.store(), tenant).await?;
+        let chosen = chosen(&catalogue, &request.conversions)?;
+        let wanted = MarksFor {
+            conversions: chosen.iter().map(|known| Happens::from(known.conversion.clone())).collect(),
+            settings: catalogue.settings.clone(),
+            pages: false,
+        };
+        let mut columns = wanted.selectors();
+        columns.extend(identifying.columns());
+        columns.insert(click_id());
+        for known in &chosen {
+            let (amount, currency) = known.conversion.worth.columns();
+            columns.extend(amount.into_iter().chain(currency));
+        }
+        let (loaded, definition) =
+            posed::loaded(&self.journeys, tenant, columns, &catalogue.settings, false).await?;
+        let mut notes: Vec<String> = kept(&loaded, range.from_ms)?.into_iter().collect();
+        let mut names = BTreeSet::new();
+        chosen.iter().for_each(|known| known.conversion.event_names(&mut names));
+        let unknown = names.iter().filter(|name| loaded.names.find(name).is_none());
+        notes.extend(unknown.map(|name| never_occurred(name)));
+        notes.extend(identifying.notes(&loaded));
+        let mut provenance = Some(provenance(&loaded, definition, range.as_of_ms, notes));
+        let bad = |fault| Refusal::field(Reason::PredicateInvalid, "conversion", format!("{fault}."));
+        let priced = |known: &&Known| {
+            (known.wire.name.clone(), goal(known), Priced::new(&known.conversion.worth, &loaded))
+        };
+        let sought = Arc::new(Sought {
+            marks: wanted.derive(&loaded, range.as_of_ms).map_err(bad)?,
+            people: identifying.find(&loaded),
+            clicks: loaded.column(&click_id()).unwrap_or(usize::MAX),
+            click_within_ms,
+            range,
+            conversions: chosen.iter().map(priced).collect(),
+            loaded: loaded.clone(),
+        });
+        let mut totals = sought.totals();
+        for (shard, number) in (0..loaded.shards.len()).flat_map(|shard| [(shard, 0), (shard, 1)]) {
+            if loaded.shards[shard].runs()[number].0.events() == 0 {
+                continue;
+            }
+            let asked = sought.clone();
+            let marked = move || asked.marked(asked.loaded.shards[shard].runs()[number]);
+            let marked = Arc::new(self.computed(marked).await?);
+            let (mut next, visitors) = (0, loaded.shards[shard].runs()[number].0.visitors.len());
+            // So many visitors at a time that answers, not journeys, decide how much is held in memory.
+            while next < visitors {
+                let (sought, marked) = (sought.clone(), marked.clone());
+                let look =
+                    move || Ok(sought.look(sought.loaded.shards[shard].runs()[number].0, &marked, next));
+                let (Found { mut rows, totals: more }, then) = self.computed(look).await?;
+                next = then;
+                totals.iter_mut().zip(&more).for_each(|(sum, more)| add(sum, more));
+                rows.sort_by(|one, other| {
+                    (one.time_ms, &one.conversion).cmp(&(other.time_ms, &other.conversion))
+                });
+                for conversions in messages(rows) {
+                    let provenance = provenance.take();
+                    let part = ExportConversionsResponse { conversions, provenance, totals: Vec::new() };
+                    if parts.send(Ok(part)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let last = ExportConversionsResponse { conversions: Vec::new(), provenance, totals };
+        drop(parts.send(Ok(last)).await);
+        Ok(())
+    }
+}

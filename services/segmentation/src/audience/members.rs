@@ -1,0 +1,122 @@
+//! The members of a segment, as an ad network may know them.
+
+use std::sync::Arc;
+
+use runnel_contracts::{
+    proto::audience::v1::{
+        AudienceTotals, ExportAudienceRequest, ExportAudienceResponse, HashedIdentifiers, Withheld,
+    },
+    refusal::Refusal,
+};
+use runnel_definitions::{
+    catalogue::Catalogue,
+    funnel,
+    members::{Members, selectors},
+    posed,
+};
+use runnel_journeys::Run;
+use runnel_model::TenantName;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::{
+    Audiences, messages,
+    person::{Identifying, People, Word, withhold},
+};
+
+/// What was found of some visitors.
+#[derive(Debug, Default)]
+struct Found {
+    rows: Vec<HashedIdentifiers>,
+    totals: AudienceTotals,
+}
+
+impl Found {
+    /// Takes one member in.
+    fn member(&mut self, (members, people): (&Members, &People), run: &Run, visitor: usize) {
+        let totals = &mut self.totals;
+        let withheld = totals.withheld.get_or_insert_default();
+        totals.members += 1;
+        let word = people.word(run, visitor, members.as_of_ms);
+        if word != Word::Granted {
+            return withhold(withheld, word);
+        }
+        let person = people.person(&members.loaded, run, visitor, members.as_of_ms);
+        totals.unusable_emails += person.unusable_emails;
+        totals.unusable_phones += person.unusable_phones;
+        match person.told() {
+            Some(told) => {
+                totals.exported += 1;
+                self.rows.push(told);
+            }
+            None => withhold(withheld, word),
+        }
+    }
+}
+
+fn add(sum: &mut AudienceTotals, more: &AudienceTotals) {
+    sum.members += more.members;
+    sum.exported += more.exported;
+    sum.unusable_emails += more.unusable_emails;
+    sum.unusable_phones += more.unusable_phones;
+    let more = more.withheld.unwrap_or_default();
+    let withheld = sum.withheld.get_or_insert_default();
+    withheld.unknown += more.unknown;
+    withheld.denied += more.denied;
+    withheld.without_identifier += more.without_identifier;
+}
+
+impl Audiences {
+    /// Sends the members who agree to ads, one shard after the other.
+    pub(super) async fn members(
+        &self,
+        tenant: &TenantName,
+        request: ExportAudienceRequest,
+        now_ms: i64,
+        parts: &mpsc::Sender<Result<ExportAudienceResponse, Status>>,
+    ) -> Result<(), Refusal> {
+        let as_of_ms = funnel::range(None, request.as_of_ms, now_ms)?.as_of_ms;
+        let identifying = Identifying::new(request.identifiers.as_ref())?;
+        let catalogue = Catalogue::read(self.journeys.store(), tenant).await?;
+        let (checked, version) = self.segments.segment(tenant, &catalogue, request.segment).await?;
+        let mut columns = selectors(&checked);
+        columns.extend(identifying.columns());
+        let (loaded, definition) =
+            posed::loaded(&self.journeys, tenant, columns, &checked.marks.settings, false).await?;
+        let people = Arc::new(identifying.find(&loaded));
+        let members = Arc::new(Members::new(loaded.clone(), checked, as_of_ms)?);
+        let mut provenance = members.provenance(definition, version)?;
+        provenance.notes.extend(identifying.notes(&loaded));
+        let mut provenance = Some(provenance);
+        let mut totals = AudienceTotals { withheld: Some(Withheld::default()), ..AudienceTotals::default() };
+        for shard in 0..loaded.shards.len() {
+            let (members, people) = (members.clone(), people.clone());
+            let look = move || {
+                let mut found = Found::default();
+                let runs = members.loaded.shards[shard].runs();
+                for (run, skip) in runs.into_iter().filter(|(run, _)| run.events() > 0) {
+                    let bits = members.of(run, skip)?.members;
+                    let places = (0..run.visitors.len()).filter(|at| bits[at / 64] >> (at % 64) & 1 == 1);
+                    places.for_each(|visitor| found.member((&members, &people), run, visitor));
+                }
+                Ok(found)
+            };
+            let Found { mut rows, totals: more } = self.computed(look).await?;
+            add(&mut totals, &more);
+            // In an order that says nothing of who they are.
+            rows.sort_unstable_by(|one, other| {
+                let key = |row: &HashedIdentifiers| (row.email_sha256.clone(), row.phone_sha256.clone());
+                key(one).cmp(&key(other))
+            });
+            for members in messages(rows) {
+                let part = ExportAudienceResponse { members, provenance: provenance.take(), totals: None };
+                if parts.send(Ok(part)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        let last = ExportAudienceResponse { members: Vec::new(), provenance, totals: Some(totals) };
+        drop(parts.send(Ok(last)).await);
+        Ok(())
+    }
+}
