@@ -75,11 +75,11 @@ impl List {
         {
             return visitors.clone();
         }
-        let visitor = |id: &Box<[u8]>| match std::str::from_utf8(id) {
+        let visitor = |id: &[u8]| match std::str::from_utf8(id) {
             Ok(id) => loaded.people.visitor(id).as_bytes().into(),
-            Err(_) => id.clone(),
+            Err(_) => id.into(),
         };
-        let visitors: Arc<Visitors> = Arc::new(self.ids.iter().map(visitor).collect());
+        let visitors: Arc<Visitors> = Arc::new(self.ids.iter().map(|id| visitor(id)).collect());
         *latest = Some((versions, visitors.clone()));
         visitors
     }

@@ -94,7 +94,7 @@ impl Identifying {
 
     /// Every column that is looked at.
     pub(super) fn columns(&self) -> BTreeSet<Selector> {
-        let properties = self.emails.iter().chain(&self.phones).map(|name| Selector::property(name));
+        let properties = self.emails.iter().chain(&self.phones).map(Selector::property);
         properties.chain([consent()]).collect()
     }
 
