@@ -125,9 +125,10 @@ impl<S: Transport, R: Watched> Watch<S, R> {
         }
     }
 
-    /// Takes in one message. A connection over which nothing comes for much longer than it should is lost, whatever it says of itself.
+    /// Takes in one message. A connection over which nothing comes for much longer than it should is lost, whatever it says of itself. Until its first message a server may
+    /// have to read much.
     async fn receive(&mut self) -> Result<(), Refusal> {
-        let patience = self.client.policy().attempt_timeout;
+        let (begins, patience) = (self.stream.is_none(), self.client.policy().patience);
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
@@ -135,7 +136,8 @@ impl<S: Transport, R: Watched> Watch<S, R> {
                 self.stream.insert(opening.map_err(|_| silent())?.map_err(Refusal::from)?)
             }
         };
-        let message = timeout(self.request.totals_every() + patience, stream.message()).await;
+        let silence = self.request.totals_every() + self.client.policy().attempt_timeout;
+        let message = timeout(if begins { patience } else { silence }, stream.message()).await;
         let message = message.map_err(|_| silent())?.map_err(Refusal::from)?;
         let message = message.ok_or_else(|| Refusal::unavailable("the server ended the stream".into()))?;
         let (reset, cursor, lagged) = R::place(&message);

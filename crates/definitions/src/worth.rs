@@ -69,10 +69,10 @@ impl Priced {
         by_currency
     }
 
-    /// Currency and millionths of the happening at one event of a run; `None` when it is worth nothing, or nobody knows in which currency.
+    /// Currency and millionths of the happening at one event of a run; `None` when it says nothing of what it is worth, or nobody knows in which currency.
     #[must_use]
     pub fn of_event(&self, loaded: &Loaded, run: &Run, event: usize) -> Option<(String, i64)> {
-        let code = |column: usize| run.columns.get(column)?.values().get(event);
+        let code = |column: usize| run.columns.get(column)?.values().get(event).filter(|code| *code != 0);
         let (currency, micros) = match &self.worth {
             Worth::Fixed { micros, currency } => (currency.clone(), *micros),
             Worth::OfEvent | Worth::OfProperty { .. } => {
@@ -84,10 +84,10 @@ impl Priced {
                 (currency, micros)
             }
         };
-        (micros != 0 && !currency.is_empty()).then_some((currency, micros))
+        (!currency.is_empty()).then_some((currency, micros))
     }
 
-    /// Currency and millionths of a visitor's latest event in a range of milliseconds that is worth something.
+    /// Currency and millionths of a visitor's latest event in a range of milliseconds that says what it is worth.
     #[must_use]
     pub fn latest(
         &self,

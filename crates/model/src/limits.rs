@@ -93,7 +93,7 @@ pub const LISTS: usize = 100;
 /// Most ids on a list.
 pub const LIST_MEMBERS: usize = 100_000;
 /// Ids that are put on a list, or taken off it, at a time.
-pub const LIST_CHANGES: usize = 10_000;
+pub const LIST_CHANGES: usize = 1_000;
 /// Longest name of a list, in bytes.
 pub const LIST_NAME_BYTES: usize = FUNNEL_NAME_BYTES;
 /// How often something may have to happen.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{ArgGroup, Args};
 use comfy_table::Cell;
 use jiff::{Timestamp, fmt::strtime};
@@ -17,6 +17,7 @@ use runnel_contracts::proto::{
         ExportConversionsRequest, ExportConversionsResponse, ExportedConversion, Goal, HashedIdentifiers,
         Identifiers,
     },
+    event::v1::ConsentState,
     query::v1::Provenance,
     segmentation::v1::{SegmentRef, segment_ref::Segment},
 };
@@ -39,13 +40,13 @@ pub(crate) struct ExportArgs {
     #[arg(long, group = "what")]
     visitor: Option<String>,
     /// The members of a saved segment who agree to ads, as a file for Google Ads Customer Match: hashed e-mail addresses and phone numbers.
-    #[arg(long, group = "what", value_name = "SEGMENT")]
+    #[arg(long, group = "what", value_name = "SEGMENT", requires = "to")]
     audience: Option<String>,
     /// What people did who agree to ads, as two files for Google Ads: macro-conversions go to FILE-primary.csv, micro-conversions to FILE-secondary.csv. Names of conversions,
     /// separated by commas; none: all.
     #[arg(long, group = "what", num_args = 0.., value_delimiter = ',', value_name = "NAMES", requires = "to")]
     conversions: Option<Vec<String>>,
-    /// The file to write; it must not exist. Without it, standard output.
+    /// The file to write; it must not exist. Without it, what is kept of a person goes to standard output.
     #[arg(long)]
     to: Option<PathBuf>,
     /// A property with e-mail addresses, of which the latest value counts. May be repeated. Default: email.
@@ -63,7 +64,8 @@ pub(crate) struct ExportArgs {
     target: TargetArgs,
 }
 
-const EXAMPLES: &str = "Nobody is told to an ad network whose latest word on ads (Event.consent.ads) is not that they agree.
+const EXAMPLES: &str = "Nobody is told to an ad network whose latest word on ads (Event.consent.ads) is not that they agree. What somebody says about ads in an event that
+denies analytics is nobody's: send a withdrawal of both as two events, the one about ads first.
 
 Examples:
   runnel export --visitor customer-17 --to customer-17.ndjson --data-dir ./data --tenant shop
@@ -115,6 +117,9 @@ impl Drop for NewFile {
 pub(crate) async fn run(args: ExportArgs, output: Output) -> anyhow::Result<()> {
     let target = args.target.open(false).await?;
     let result = match (&args.visitor, &args.audience, &args.conversions) {
+        (Some(_), ..) if args.range.is_said() => {
+            Err(anyhow!("of a person everything is exported: leave out --from, --until and --as-of"))
+        }
         (Some(visitor), ..) => subject::export(visitor, args.to.as_deref(), &target, output).await,
         (_, Some(segment), _) => audience(&args, segment, &target, output).await,
         (.., Some(names)) => conversions(&args, names, &target, output).await,
@@ -147,6 +152,7 @@ fn cells(hashes: &[String], columns: usize) -> impl Iterator<Item = &str> {
 }
 
 async fn audience(args: &ExportArgs, segment: &str, target: &Target, output: Output) -> anyhow::Result<()> {
+    let Some(to) = &args.to else { bail!("say with --to where the file goes") };
     let (range, as_of_ms) = args.range.read(Clock::default().now_ms())?;
     if range.from_ms.is_some() || range.until_ms.is_some() {
         bail!("a segment has no range; say with --as-of as if it were which instant");
@@ -159,12 +165,7 @@ async fn audience(args: &ExportArgs, segment: &str, target: &Target, output: Out
     let mut parts = target.client.audience().export_audience(request).await?.into_inner();
     // What is refused is refused before there is a file.
     let mut part = parts.message().await?;
-    let mut kept = args.to.as_deref().map(NewFile::create).transpose()?;
-    let out: Box<dyn Write> = match &mut kept {
-        Some(file) => Box::new(file),
-        None => Box::new(io::stdout().lock()),
-    };
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = csv::Writer::from_writer(NewFile::create(to)?);
     let (emails, phones) = args.columns();
     csv.write_record(std::iter::repeat_n("Email", emails).chain(std::iter::repeat_n("Phone", phones)))?;
     let (mut totals, mut provenance) = (None, None);
@@ -176,11 +177,8 @@ async fn audience(args: &ExportArgs, segment: &str, target: &Target, output: Out
         provenance = provenance.or(told.provenance);
         part = parts.message().await?;
     }
-    csv.flush()?;
-    drop(csv);
     let totals = totals.context("the server ended before it had sent everything")?;
-    let Some(file) = kept else { return Ok(()) };
-    file.finish()?;
+    csv.into_inner().map_err(|fault| fault.into_error())?.finish()?;
     render::print(match output {
         Output::Json => {
             let told = ExportAudienceResponse { totals: Some(totals), provenance, ..Default::default() };
@@ -214,8 +212,10 @@ fn told_audience(totals: &AudienceTotals, provenance: Option<&Provenance>) -> St
 }
 
 /// The headings of a file of conversions, as Google Ads names them.
-const HEADINGS: [&str; 9] = [
+const HEADINGS: [&str; 11] = [
     "Google Click ID",
+    "GBRAID",
+    "WBRAID",
     "Email",
     "Phone",
     "Conversion Name",
@@ -251,8 +251,16 @@ impl GoalFile {
             Some(money) => (decimal(money.micros), money.currency.as_str()),
             None => (String::new(), ""),
         };
+        let click = |kind: &str| if one.click_kind == kind { one.click_id.as_str() } else { "" };
+        let personalization = match one.personalization() {
+            ConsentState::Granted => "Granted",
+            ConsentState::Denied => "Denied",
+            ConsentState::Unspecified => "",
+        };
         self.csv.write_record([
-            one.click_id.as_str(),
+            click("gclid"),
+            click("gbraid"),
+            click("wbraid"),
             email_sha256.first().map_or("", String::as_str),
             phone_sha256.first().map_or("", String::as_str),
             &one.conversion,
@@ -260,7 +268,7 @@ impl GoalFile {
             &value,
             currency,
             "Granted",
-            "Granted",
+            personalization,
         ])?;
         Ok(())
     }

@@ -88,6 +88,11 @@ pub(crate) struct RangeArgs {
 }
 
 impl RangeArgs {
+    /// Whether anything is said of it.
+    pub(crate) fn is_said(&self) -> bool {
+        self.from.is_some() || self.until.is_some() || self.as_of.is_some()
+    }
+
     /// The range and the instant of the answer.
     pub(crate) fn read(&self, now_ms: i64) -> anyhow::Result<(TimeRange, Option<i64>)> {
         let instant = |name: &str, text: &Option<String>| {

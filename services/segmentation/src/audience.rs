@@ -64,11 +64,11 @@ impl Audiences {
     }
 }
 
-/// Cuts rows into messages; the last one may have none.
-fn messages<T>(mut rows: Vec<T>) -> impl Iterator<Item = Vec<T>> {
+/// Cuts rows into messages.
+fn messages<T>(rows: Vec<T>) -> impl Iterator<Item = Vec<T>> {
+    let mut rows = rows.into_iter();
     std::iter::from_fn(move || {
-        let rest = rows.split_off(rows.len().min(limits::PAGE));
-        let next = std::mem::replace(&mut rows, rest);
+        let next: Vec<T> = rows.by_ref().take(limits::PAGE).collect();
         (!next.is_empty()).then_some(next)
     })
 }

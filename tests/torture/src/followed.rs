@@ -178,7 +178,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<S: Transport> Followers<S> {
     /// Begins to watch, and goes on whatever breaks.
     pub(crate) fn start(reader: &Client<S>, told: &Arc<Told>) -> Followers<S> {
-        let policy = RetryPolicy { attempt_timeout: SILENCE, ..RetryPolicy::never() };
+        let policy = RetryPolicy { attempt_timeout: SILENCE, patience: SILENCE, ..RetryPolicy::never() };
         let watcher = reader.clone().with_policy(policy);
         let (members, units) = (Arc::<Mutex<Members>>::default(), Arc::<Mutex<Units>>::default());
         let request = WatchSegmentRequest {

@@ -17,15 +17,15 @@ use runnel_client::{
         identity::v1::{Identification, IdentifyRequest},
         query::v1::{EventMatch, TimeRange},
         segmentation::v1::{
-            Condition, Happened, Occurrence, SegmentDefinition, SegmentRef, condition::Node,
-            occurrence::What, segment_ref,
+            Condition, DefineSegmentRequest, Happened, Occurrence, SegmentDefinition, SegmentRef,
+            condition::Node, occurrence::What, segment_ref,
         },
     },
 };
 use runnel_harness::{Deployment, Random};
 use tonic::{Code, Status, transport::Channel};
 
-use crate::{places::everywhere, server::conversion};
+use crate::{command::runnel, places::everywhere, server::conversion};
 
 everywhere!(audiences);
 
@@ -65,7 +65,9 @@ fn events(random: &mut Random) -> Vec<Event> {
         if random.below(6) == 0 {
             let ads = [ConsentState::Granted, ConsentState::Granted, ConsentState::Denied];
             let ads = ads[random.below(3) as usize] as i32;
-            event.consent = Some(Consent { ads, ..Consent::default() });
+            let personalization = [ConsentState::Unspecified, ConsentState::Granted, ConsentState::Denied];
+            let personalization = personalization[random.below(3) as usize] as i32;
+            event.consent = Some(Consent { ads, personalization, ..Consent::default() });
         }
         if random.below(8) == 0 {
             let (email, _) = EMAILS[random.below(4) as usize];
@@ -76,7 +78,8 @@ fn events(random: &mut Random) -> Vec<Event> {
             event.properties.insert("phone".to_owned(), text(phone));
         }
         if random.below(5) == 0 {
-            let click_id = format!("click-{minute}");
+            let kinds = ["", "gclid=", "wbraid:", "fbclid="];
+            let click_id = format!("{}click-{minute}", kinds[random.below(4) as usize]);
             event.campaign = Some(Campaign { click_id, ..Campaign::default() });
         }
         if event.name == "pay" && random.below(4) > 0 {
@@ -89,13 +92,17 @@ fn events(random: &mut Random) -> Vec<Event> {
 
 /// What is known of a person at an instant, by looking at every event.
 struct Slow<'a> {
+    /// Those of before the instant.
     events: Vec<&'a Event>,
+    /// All that were sent.
+    all: Vec<&'a Event>,
 }
 
 impl Slow<'_> {
-    fn word(&self) -> ConsentState {
-        let said = self.events.iter().rev().filter_map(|event| event.consent.as_ref());
-        said.map(Consent::ads).find(|ads| *ads != ConsentState::Unspecified).unwrap_or_default()
+    /// The latest word on a purpose, whatever the instant.
+    fn word(&self, purpose: fn(&Consent) -> ConsentState) -> ConsentState {
+        let said = self.all.iter().rev().filter_map(|event| event.consent.as_ref());
+        said.map(purpose).find(|word| *word != ConsentState::Unspecified).unwrap_or_default()
     }
 
     /// The hash of the latest value of a property, and how many values are of no use.
@@ -117,15 +124,19 @@ impl Slow<'_> {
         told.then_some(HashedIdentifiers { email_sha256, phone_sha256 })
     }
 
-    fn click(&self, until_ms: i64, within_ms: i64) -> String {
+    /// Kind and id of the latest click of this network.
+    fn click(&self, until_ms: i64, within_ms: i64) -> (String, String) {
         let clicks = self.events.iter().rev().filter(|event| {
             let time_ms = event.time_ms.unwrap();
             time_ms <= until_ms && time_ms >= until_ms - within_ms
         });
         clicks
             .filter_map(|event| event.campaign.as_ref())
-            .map(|campaign| campaign.click_id.clone())
-            .find(|click| !click.is_empty())
+            .find_map(|campaign| match campaign.click_id.split_once(['=', ':']) {
+                Some(("fbclid", _)) => None,
+                Some((kind, id)) => Some((kind.to_owned(), id.to_owned())),
+                None => Some(("gclid".to_owned(), campaign.click_id.clone())),
+            })
             .unwrap_or_default()
     }
 }
@@ -133,10 +144,14 @@ impl Slow<'_> {
 /// Everybody's events before an instant, in order.
 fn people(events: &[Event], as_of_ms: i64) -> Vec<Slow<'_>> {
     let mut people: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.time_ms.unwrap() < as_of_ms) {
+    for event in events {
         people.entry(event.visitor_id.replace("anonymous", "user")).or_default().push(event);
     }
-    people.into_values().map(|events| Slow { events }).collect()
+    let before = |event: &&Event| event.time_ms.unwrap() < as_of_ms;
+    people
+        .into_values()
+        .map(|all| Slow { events: all.iter().copied().filter(before).collect(), all })
+        .collect()
 }
 
 fn withhold(withheld: &mut Withheld, word: ConsentState) {
@@ -187,7 +202,10 @@ async fn compare(client: &Client<Channel>, events: &[Event], as_of_ms: i64, rand
     let (mut members, mut bad_emails, mut bad_phones) = (0, 0, 0);
     for person in people.iter().filter(|one| one.events.iter().any(|event| event.name == "cart")) {
         members += 1;
-        let word = person.word();
+        let word = match (person.word(Consent::ads), person.word(Consent::personalization)) {
+            (ConsentState::Granted, ConsentState::Denied) => ConsentState::Denied,
+            (word, _) => word,
+        };
         if word == ConsentState::Granted {
             bad_emails += person.hashed("email", &EMAILS).1;
             bad_phones += person.hashed("phone", &PHONES).1;
@@ -234,10 +252,12 @@ async fn compare(client: &Client<Channel>, events: &[Event], as_of_ms: i64, rand
             for event in which.filter(|event| event.time_ms.unwrap() >= from_ms) {
                 happened += 1;
                 let time_ms = event.time_ms.unwrap();
-                let (click_id, identifiers) = (person.click(time_ms, within_ms), person.identifiers());
+                let ((click_kind, click_id), identifiers) =
+                    (person.click(time_ms, within_ms), person.identifiers());
                 let known = !click_id.is_empty() || identifiers.is_some();
-                if person.word() != ConsentState::Granted || !known {
-                    withhold(&mut withheld, person.word());
+                let word = person.word(Consent::ads);
+                if word != ConsentState::Granted || !known {
+                    withhold(&mut withheld, word);
                     continue;
                 }
                 exported += 1;
@@ -247,7 +267,17 @@ async fn compare(client: &Client<Channel>, events: &[Event], as_of_ms: i64, rand
                     _ => event.value.clone(),
                 };
                 let conversion = one.conversion.clone();
-                expected.push(ExportedConversion { conversion, goal, time_ms, click_id, value, identifiers });
+                let personalization = person.word(Consent::personalization) as i32;
+                expected.push(ExportedConversion {
+                    conversion,
+                    goal,
+                    time_ms,
+                    click_id,
+                    value,
+                    identifiers,
+                    click_kind,
+                    personalization,
+                });
             }
         }
         assert_eq!((one.happened, one.exported, one.withheld), (happened, exported, Some(withheld)));
@@ -296,7 +326,76 @@ async fn audiences(server: Deployment) {
             }
         }
     }
+    files(&server).await;
     wrong(&server).await;
+}
+
+/// What the command line writes of it.
+async fn files(server: &Deployment) {
+    let (write, read) = server.tenant("files").await.unwrap();
+    let writer = Client::connect(&server.endpoint, &write).await.unwrap();
+    let client = Client::connect(&server.endpoint, &read).await.unwrap();
+    define(&client).await;
+    let request = DefineSegmentRequest {
+        name: "carts".to_owned(),
+        definition: did("cart").and_then(|segment| match segment.segment {
+            Some(segment_ref::Segment::Inline(inline)) => Some(inline),
+            _ => None,
+        }),
+        expected_version: None,
+    };
+    client.segmentation().define_segment(request).await.unwrap();
+    let consent = |ads: ConsentState| {
+        let personalization = ConsentState::Denied as i32;
+        Some(Consent { ads: ads as i32, personalization, ..Consent::default() })
+    };
+    let event = |visitor: &str, minute: i64, name: &str| Event {
+        visitor_id: visitor.to_owned(),
+        time_ms: Some(START + minute * MINUTE),
+        name: name.to_owned(),
+        ..Event::default()
+    };
+    let granted = Some(Consent { ads: ConsentState::Granted as i32, ..Consent::default() });
+    let email = |address: &str| [("email".to_owned(), text(address))].into();
+    let events = vec![
+        Event { properties: email(" AlexZ@example.com"), consent: granted, ..event("a", 0, "cart") },
+        Event {
+            value: Some(Money { micros: 59_900_000, currency: "EUR".to_owned() }),
+            ..event("a", 1, "pay")
+        },
+        Event { consent: consent(ConsentState::Denied), ..event("b", 0, "cart") },
+        event("c", 0, "cart"),
+        Event {
+            consent: consent(ConsentState::Granted),
+            campaign: Some(Campaign { click_id: "gbraid=x1".to_owned(), ..Campaign::default() }),
+            ..event("d", 0, "pay")
+        },
+    ];
+    writer.append(events, None).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("ads.csv");
+    let run = |what: &[&str]| {
+        let place = ["--endpoint", &server.endpoint, "--key", &read];
+        let said = runnel(&[&["export", "--to", to.to_str().unwrap()], what, &place].concat());
+        assert!(said.success, "{}", said.err);
+        said.out
+    };
+    let told = run(&["--audience", "carts"]);
+    assert!(told.contains("said nothing of ads"), "{told}");
+    let hash = EMAILS[0].1.unwrap();
+    assert_eq!(std::fs::read_to_string(&to).unwrap(), format!("Email,Phone\n{hash},\n"));
+    run(&["--conversions"]);
+    let of = |goal: &str| std::fs::read_to_string(folder.path().join(format!("ads-{goal}.csv"))).unwrap();
+    let (primary, secondary) = (of("primary"), of("secondary"));
+    let lines: Vec<&str> = primary.lines().collect();
+    assert_eq!(lines.len(), 3, "{primary}");
+    assert!(
+        lines.contains(&&*format!(",,,{hash},,pay,2026-01-01 00:01:00+0000,59.9,EUR,Granted,")),
+        "{primary}"
+    );
+    assert!(lines.contains(&",x1,,,,pay,2026-01-01 00:00:00+0000,,,Granted,Denied"), "{primary}");
+    assert_eq!(secondary.lines().count(), 2, "{secondary}");
+    assert!(secondary.contains(",cart,2026-01-01 00:00:00+0000,2,EUR,Granted,"), "{secondary}");
 }
 
 /// What is wrong is refused by name.

@@ -1,6 +1,6 @@
 //! What people did who agree to ads, with the click that led to it.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use runnel_contracts::{
     proto::{
@@ -32,6 +32,12 @@ use super::{
 /// How long ago a click may lie where a request does not say, in milliseconds.
 const CLICK_WITHIN_MS: i64 = 90 * 24 * 3_600_000;
 
+/// Kinds of click ids that Google gives out; the first where a kind is not said.
+const CLICKS: [&str; 3] = ["gclid", "gbraid", "wbraid"];
+/// Kinds of others.
+const OTHER_CLICKS: [&str; 8] =
+    ["dclid", "fbclid", "msclkid", "ttclid", "twclid", "li_fat_id", "yclid", "igshid"];
+
 /// What is looked for in journeys.
 #[derive(Debug)]
 struct Sought {
@@ -54,6 +60,9 @@ struct Marked {
     skip: Vec<u64>,
 }
 
+/// A visitor of a run, and an event.
+type Place = (usize, usize);
+
 /// What was found of some visitors.
 #[derive(Debug, Default)]
 struct Found {
@@ -67,6 +76,16 @@ fn goal(known: &Known) -> Goal {
 
 fn click_id() -> Selector {
     Selector::field(Field::CampaignClickId)
+}
+
+/// Kind and id of a click, as `gclid=EAIa…`, `gclid:EAIa…` or the id alone; `None` for clicks of other networks, and for a kind alone.
+fn click(text: &str) -> Option<(String, String)> {
+    let Some((kind, id)) = text.split_once(['=', ':']) else {
+        let is_kind = OTHER_CLICKS.iter().chain(&CLICKS).any(|kind| text.eq_ignore_ascii_case(kind));
+        return (!is_kind && !text.is_empty()).then(|| (CLICKS[0].to_owned(), text.to_owned()));
+    };
+    let kind = CLICKS.iter().find(|known| kind.trim().eq_ignore_ascii_case(known))?;
+    (!id.is_empty()).then(|| ((*kind).to_owned(), id.to_owned()))
 }
 
 /// The conversions that a request names, or all.
@@ -92,17 +111,6 @@ fn chosen<'a>(catalogue: &'a Catalogue, names: &[String]) -> Result<Vec<&'a Know
 }
 
 impl Sought {
-    /// The latest click up to an event of a visitor, if it is not too old.
-    fn click(&self, run: &Run, events: Range<usize>, event: usize) -> String {
-        let since_ms = run.time(event).saturating_sub(self.click_within_ms);
-        let Some(column) = run.columns.get(self.clicks) else { return String::new() };
-        let codes = column.values();
-        let recent = (events.start..=event).rev().take_while(|at| run.time(*at) >= since_ms);
-        let code = recent.filter_map(|at| codes.get(at)).find(|code| *code != 0).unwrap_or(0);
-        let value = self.loaded.columns.get(self.clicks).and_then(|(_, dictionary)| dictionary.value(code));
-        value.map(|value| value.show()).unwrap_or_default()
-    }
-
     /// When which conversion happens in a run.
     fn marked(&self, (run, skip): (&Run, Option<&[u64]>)) -> Result<Marked, CountError> {
         let view = self.marks.view(run, skip)?;
@@ -110,28 +118,40 @@ impl Sought {
         Ok(Marked { marks, skip: skip.unwrap_or_default().to_vec() })
     }
 
-    /// Looks at the next visitors of a run from one on. Gives what was found, and whose turn it is then.
-    fn look(&self, run: &Run, marked: &Marked, first: usize) -> (Found, usize) {
+    /// Looks at the next visitors of a run, from an event of one on. Gives what was found, and whose turn it is then.
+    fn look(&self, run: &Run, marked: &Marked, (mut visitor, mut event): Place) -> (Found, Place) {
         let mut found = Found { rows: Vec::new(), totals: self.totals() };
-        let (mut visitor, until) = (first, run.visitors.len());
-        while visitor < until && found.rows.len() < limits::PAGE {
+        while visitor < run.visitors.len() {
             let skipped = marked.skip.get(visitor / 64).is_some_and(|word| word >> (visitor % 64) & 1 == 1);
-            if !skipped {
-                self.visitor(run, visitor, &marked.marks, &mut found);
+            if !skipped && let Some(next) = self.visitor(run, visitor, event, &marked.marks, &mut found) {
+                return (found, (visitor, next));
             }
-            visitor += 1;
+            (visitor, event) = (visitor + 1, 0);
         }
-        (found, visitor)
+        (found, (visitor, event))
     }
 
-    fn visitor(&self, run: &Run, visitor: usize, marks: &[Vec<u64>], found: &mut Found) {
-        let range = &self.range;
-        let events = run.range(visitor);
+    /// Looks at the events of a visitor from one on. The one at which it stopped, since there are enough for a message.
+    fn visitor(
+        &self,
+        run: &Run,
+        visitor: usize,
+        first: usize,
+        marks: &[Vec<u64>],
+        found: &mut Found,
+    ) -> Option<usize> {
+        let (range, mut click) = (&self.range, None);
         let mut agreed: Option<(Word, Person)> = None;
-        for event in events.clone() {
+        for event in run.range(visitor) {
             let time_ms = run.time(event);
-            if !(range.from_ms..range.until_ms).contains(&time_ms) {
+            if let Some(at) = self.click(run, event) {
+                click = Some((time_ms, at));
+            }
+            if event < first || !(range.from_ms..range.until_ms).contains(&time_ms) {
                 continue;
+            }
+            if found.rows.len() >= limits::PAGE {
+                return Some(event);
             }
             for (at, (name, goal, priced)) in self.conversions.iter().enumerate() {
                 if marks[at][event / 64] >> (event % 64) & 1 == 0 {
@@ -140,7 +160,7 @@ impl Sought {
                 let totals = &mut found.totals[at];
                 totals.happened += 1;
                 let (word, person) = agreed.get_or_insert_with(|| {
-                    let word = self.people.word(run, visitor, range.as_of_ms);
+                    let word = self.people.ads(run, visitor);
                     let person = match word {
                         Word::Granted => self.people.person(&self.loaded, run, visitor, range.as_of_ms),
                         _ => Person::default(),
@@ -148,17 +168,16 @@ impl Sought {
                     (word, person)
                 });
                 let withheld = totals.withheld.get_or_insert_default();
-                if *word != Word::Granted {
-                    withhold(withheld, *word);
-                    continue;
-                }
-                let (click_id, identifiers) = (self.click(run, events.clone(), event), person.told());
-                if click_id.is_empty() && identifiers.is_none() {
+                let click =
+                    click.as_ref().filter(|(clicked_ms, _)| time_ms - clicked_ms <= self.click_within_ms);
+                let identifiers = person.told();
+                if *word != Word::Granted || (click.is_none() && identifiers.is_none()) {
                     withhold(withheld, *word);
                     continue;
                 }
                 totals.exported += 1;
-                let value = priced.of_event(&self.loaded, run, event);
+                let value = priced.of_event(&self.loaded, run, event).filter(|(_, micros)| *micros != 0);
+                let (click_kind, click_id) = click.map(|(_, click)| click.clone()).unwrap_or_default();
                 found.rows.push(ExportedConversion {
                     conversion: name.clone(),
                     goal: *goal as i32,
@@ -166,9 +185,19 @@ impl Sought {
                     click_id,
                     value: value.map(|(currency, micros)| Money { micros, currency }),
                     identifiers,
+                    click_kind,
+                    personalization: self.people.personalization(run, visitor).state() as i32,
                 });
             }
         }
+        None
+    }
+
+    /// The click at an event, kind and id, if it is one of this network.
+    fn click(&self, run: &Run, event: usize) -> Option<(String, String)> {
+        let code = run.columns.get(self.clicks)?.values().get(event).filter(|code| *code != 0)?;
+        let (_, dictionary) = self.loaded.columns.get(self.clicks)?;
+        click(&dictionary.value(code)?.show())
     }
 
     /// Nothing of each conversion.
@@ -254,9 +283,9 @@ impl Audiences {
             let asked = sought.clone();
             let marked = move || asked.marked(asked.loaded.shards[shard].runs()[number]);
             let marked = Arc::new(self.computed(marked).await?);
-            let (mut next, visitors) = (0, loaded.shards[shard].runs()[number].0.visitors.len());
+            let (mut next, visitors) = ((0, 0), loaded.shards[shard].runs()[number].0.visitors.len());
             // So many visitors at a time that answers, not journeys, decide how much is held in memory.
-            while next < visitors {
+            while next.0 < visitors {
                 let (sought, marked) = (sought.clone(), marked.clone());
                 let look =
                     move || Ok(sought.look(sought.loaded.shards[shard].runs()[number].0, &marked, next));
@@ -278,5 +307,28 @@ impl Audiences {
         let last = ExportConversionsResponse { conversions: Vec::new(), provenance, totals };
         drop(parts.send(Ok(last)).await);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::click;
+
+    #[test]
+    fn clicks_of_this_network_are_told_apart() {
+        for (text, expected) in [
+            ("gclid=EAIaIQ", Some(("gclid", "EAIaIQ"))),
+            ("GBRAID:0AAA=", Some(("gbraid", "0AAA="))),
+            ("wbraid=x", Some(("wbraid", "x"))),
+            ("EAIaIQobChMI", Some(("gclid", "EAIaIQobChMI"))),
+            ("fbclid=IwAR", None),
+            ("gclid", None),
+            ("Fbclid", None),
+            ("gclid=", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|(kind, id)| (kind.to_owned(), id.to_owned()));
+            assert_eq!(click(text), expected, "{text}");
+        }
     }
 }

@@ -37,7 +37,11 @@ impl Found {
         let totals = &mut self.totals;
         let withheld = totals.withheld.get_or_insert_default();
         totals.members += 1;
-        let word = people.word(run, visitor, members.as_of_ms);
+        let word = match (people.ads(run, visitor), people.personalization(run, visitor)) {
+            // An audience is there to show people what is meant for them.
+            (Word::Granted, Word::Denied) => Word::Denied,
+            (word, _) => word,
+        };
         if word != Word::Granted {
             return withhold(withheld, word);
         }
@@ -90,6 +94,9 @@ impl Audiences {
         let mut provenance = Some(provenance);
         let mut totals = AudienceTotals { withheld: Some(Withheld::default()), ..AudienceTotals::default() };
         for shard in 0..loaded.shards.len() {
+            if parts.is_closed() {
+                return Ok(());
+            }
             let (members, people) = (members.clone(), people.clone());
             let look = move || {
                 let mut found = Found::default();
@@ -99,15 +106,14 @@ impl Audiences {
                     let places = (0..run.visitors.len()).filter(|at| bits[at / 64] >> (at % 64) & 1 == 1);
                     places.for_each(|visitor| found.member((&members, &people), run, visitor));
                 }
+                // In an order that says nothing of who they are.
+                found.rows.sort_unstable_by(|one, other| {
+                    (&one.email_sha256, &one.phone_sha256).cmp(&(&other.email_sha256, &other.phone_sha256))
+                });
                 Ok(found)
             };
-            let Found { mut rows, totals: more } = self.computed(look).await?;
+            let Found { rows, totals: more } = self.computed(look).await?;
             add(&mut totals, &more);
-            // In an order that says nothing of who they are.
-            rows.sort_unstable_by(|one, other| {
-                let key = |row: &HashedIdentifiers| (row.email_sha256.clone(), row.phone_sha256.clone());
-                key(one).cmp(&key(other))
-            });
             for members in messages(rows) {
                 let part = ExportAudienceResponse { members, provenance: provenance.take(), totals: None };
                 if parts.send(Ok(part)).await.is_err() {

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use runnel_contracts::{
-    proto::audience::v1::{HashedIdentifiers, Identifiers, Withheld},
+    proto::{
+        audience::v1::{HashedIdentifiers, Identifiers, Withheld},
+        event::v1::ConsentState,
+    },
     refusal::{Reason, Refusal},
 };
 use runnel_journeys::{Loaded, Run};
@@ -11,12 +14,23 @@ use runnel_model::{Field, Selector, Value, limits};
 
 use super::identifier::{email, hash, phone};
 
-/// What a visitor last said about ads.
+/// What a visitor last said about a purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
     Unknown,
     Denied,
     Granted,
+}
+
+impl Word {
+    /// As the contract has it.
+    pub(super) fn state(self) -> ConsentState {
+        match self {
+            Word::Unknown => ConsentState::Unspecified,
+            Word::Denied => ConsentState::Denied,
+            Word::Granted => ConsentState::Granted,
+        }
+    }
 }
 
 /// The columns of consent and of identifiers.
@@ -28,12 +42,19 @@ pub(super) struct Identifying {
     phones: Vec<String>,
 }
 
+/// What was said about a purpose: its column, and what its codes mean.
+#[derive(Debug)]
+struct Words {
+    column: usize,
+    by_code: Vec<Word>,
+}
+
 /// The same, found among loaded columns.
 #[derive(Debug)]
 pub(super) struct People {
-    consent: usize,
-    /// By code of the consent.
-    words: Vec<Word>,
+    /// What was said about ads, and about personalisation.
+    ads: Words,
+    personalization: Words,
     emails: Vec<usize>,
     phones: Vec<usize>,
 }
@@ -57,8 +78,28 @@ impl Person {
     }
 }
 
-fn consent() -> Selector {
-    Selector::field(Field::ConsentAds)
+/// The columns of what visitors agreed to.
+fn consents() -> [Selector; 2] {
+    [Field::ConsentAds, Field::ConsentPersonalization].map(Selector::field)
+}
+
+impl Words {
+    fn new(loaded: &Loaded, selector: &Selector) -> Words {
+        let column = loaded.column(selector).unwrap_or(usize::MAX);
+        let codes = loaded.columns.get(column).map_or(0, |(_, dictionary)| dictionary.len() + 1);
+        let word = |code: usize| match value(loaded, column, code as u32).map(|value| value.show()) {
+            Some(text) if text == "GRANTED" => Word::Granted,
+            Some(_) => Word::Denied,
+            None => Word::Unknown,
+        };
+        Words { column, by_code: (0..codes).map(word).collect() }
+    }
+
+    /// The latest word that is known of a visitor, also where an earlier instant is asked for: who has taken it back since is told of no more.
+    fn latest(&self, run: &Run, visitor: usize) -> Word {
+        let code = latest(run, self.column, visitor, i64::MAX);
+        self.by_code.get(code as usize).copied().unwrap_or(Word::Unknown)
+    }
 }
 
 impl Identifying {
@@ -95,26 +136,15 @@ impl Identifying {
     /// Every column that is looked at.
     pub(super) fn columns(&self) -> BTreeSet<Selector> {
         let properties = self.emails.iter().chain(&self.phones).map(Selector::property);
-        properties.chain([consent()]).collect()
+        properties.chain(consents()).collect()
     }
 
     /// Finds the columns among those that are loaded.
     pub(super) fn find(&self, loaded: &Loaded) -> People {
         let place = |selector: &Selector| loaded.column(selector).unwrap_or(usize::MAX);
         let places = |names: &[String]| names.iter().map(|name| place(&Selector::property(name))).collect();
-        let consent = place(&consent());
-        let codes = loaded.columns.get(consent).map_or(0, |(_, dictionary)| dictionary.len() + 1);
-        let word = |code: usize| match value(loaded, consent, code as u32).map(|value| value.show()) {
-            Some(text) if text == "GRANTED" => Word::Granted,
-            Some(_) => Word::Denied,
-            None => Word::Unknown,
-        };
-        People {
-            consent,
-            words: (0..codes).map(word).collect(),
-            emails: places(&self.emails),
-            phones: places(&self.phones),
-        }
+        let [ads, personalization] = consents().map(|selector| Words::new(loaded, &selector));
+        People { ads, personalization, emails: places(&self.emails), phones: places(&self.phones) }
     }
 
     /// Remarks on properties that no event has, so that nobody is left out in silence.
@@ -146,9 +176,13 @@ fn latest(run: &Run, column: usize, visitor: usize, as_of_ms: i64) -> u32 {
 
 impl People {
     /// What a visitor last said about ads.
-    pub(super) fn word(&self, run: &Run, visitor: usize, as_of_ms: i64) -> Word {
-        let code = latest(run, self.consent, visitor, as_of_ms);
-        self.words.get(code as usize).copied().unwrap_or(Word::Unknown)
+    pub(super) fn ads(&self, run: &Run, visitor: usize) -> Word {
+        self.ads.latest(run, visitor)
+    }
+
+    /// What a visitor last said about personalisation.
+    pub(super) fn personalization(&self, run: &Run, visitor: usize) -> Word {
+        self.personalization.latest(run, visitor)
     }
 
     /// By what a visitor could be known who agrees to ads.

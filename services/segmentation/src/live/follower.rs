@@ -354,6 +354,8 @@ impl Follower {
             match is {
                 Ok(is) => {
                     let after = if Arc::ptr_eq(&was, &is) { before } else { is.fingerprint() };
+                    // What reads the same is held once, with the lists that it names.
+                    let is = if after == before { was.clone() } else { is };
                     turned.push(Turned { was, is, before, after });
                     at += 1;
                 }
@@ -401,7 +403,7 @@ impl Follower {
             let people = &now.moment.loaded.people;
             let people = (people.version() != followed.alias).then(|| people.clone());
             followed.alias = now.moment.loaded.people.version();
-            let step = Step { until: now.cursor(after), told, tally, what: is, people };
+            let step = Step { until: now.cursor(after), told, tally, legend: is.legend(), people };
             followed.topic.tell(step, erased);
         }
         for at in lost.into_iter().rev() {
@@ -437,6 +439,6 @@ fn refuse(asked: Vec<Subscribe>, refusal: Refusal) -> Result<(), Refusal> {
 fn over(topic: &Topic, known: &Known, refusal: Refusal) {
     let (what, fingerprint) = topic.what();
     let until = known.cursor(fingerprint);
-    let people = None;
-    topic.tell(Step { until, told: Told::Over(refusal), tally: topic.tally(), what, people }, false);
+    let (told, tally) = (Told::Over(refusal), topic.tally());
+    topic.tell(Step { until, told, tally, legend: what.legend(), people: None }, false);
 }

@@ -14,7 +14,7 @@ use super::{
     advance::Change,
     cursor::Cursor,
     watch::Part,
-    what::{Standing, Tally, What},
+    what::{Legend, Standing, Tally},
 };
 
 impl Change {
@@ -82,14 +82,14 @@ pub(super) fn segment(part: Part) -> WatchSegmentResponse {
 
 /// A message about a funnel.
 pub(super) fn funnel(part: Part) -> WatchFunnelResponse {
-    let Part { changes, totals, lagged, reset, cursor, until, what } = part;
+    let Part { changes, totals, lagged, reset, cursor, until, legend } = part;
     let change = |change: Change| FunnelChange {
         id: change.id(&until),
         kind: change.kind() as i32,
         cause: change.cause as i32,
         at_ms: change.at_ms,
-        before: change.before.and_then(|unit| shown(&unit, &what, change.at_ms)),
-        after: change.after.and_then(|unit| shown(&unit, &what, change.at_ms)).map(|unit| VisitorUnit {
+        before: change.before.and_then(|unit| shown(&unit, &legend, change.at_ms)),
+        after: change.after.and_then(|unit| shown(&unit, &legend, change.at_ms)).map(|unit| VisitorUnit {
             value: change.value.clone().map(|(currency, micros)| Money { micros, currency }),
             ..unit
         }),
@@ -114,16 +114,13 @@ pub(super) fn funnel(part: Part) -> WatchFunnelResponse {
 }
 
 /// A unit for people and programs.
-fn shown(unit: &Standing, what: &What, at_ms: i64) -> Option<VisitorUnit> {
-    let (Standing::Unit { step, state, entered_ms, step_ms }, What::Funnel { checked, .. }) = (unit, what)
-    else {
-        return None;
-    };
-    let label = step.checked_sub(1).and_then(|at| checked.resolved().steps.get(at));
-    let ends_ms = entered_ms.saturating_add(checked.choices.window_ms);
+fn shown(unit: &Standing, legend: &Legend, at_ms: i64) -> Option<VisitorUnit> {
+    let Standing::Unit { step, state, entered_ms, step_ms } = unit else { return None };
+    let label = step.checked_sub(1).and_then(|at| legend.labels.get(at));
+    let ends_ms = entered_ms.saturating_add(legend.window_ms);
     Some(VisitorUnit {
         step: *step as u32,
-        label: label.map(|step| step.label.clone()).unwrap_or_default(),
+        label: label.cloned().unwrap_or_default(),
         state: *state as i32,
         entered_ms: *entered_ms,
         step_ms: *step_ms,

@@ -25,7 +25,7 @@ use tokio::sync::broadcast;
 use super::{
     advance::Change,
     cursor::Cursor,
-    what::{Tally, What},
+    what::{Legend, Tally, What},
 };
 
 /// Steps that a watcher may be behind before it is told that it lags.
@@ -133,8 +133,8 @@ pub(super) struct Step {
     pub(super) told: Told,
     /// The counts then.
     pub(super) tally: Tally,
-    /// What is watched, as it is understood then.
-    pub(super) what: Arc<What>,
+    /// What is needed of what is watched, as it is understood then.
+    pub(super) legend: Arc<Legend>,
     /// Who is who then, where that has changed with this step. Kept steps have none: every generation of it would be held.
     pub(super) people: Option<Arc<Identities>>,
 }

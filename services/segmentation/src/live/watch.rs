@@ -33,7 +33,7 @@ use super::{
     due::Due,
     follower::Subscription,
     topic::{CHANGES, Step, Told},
-    what::{Tally, What},
+    what::{Legend, Tally, What},
 };
 
 /// Most changes of a message.
@@ -127,8 +127,8 @@ pub(super) struct Part {
     /// Where everything is told up to, if this is the last message about it.
     pub(super) cursor: String,
     pub(super) until: Cursor,
-    /// What is watched, as it is understood now.
-    pub(super) what: Arc<What>,
+    /// What is needed of what is watched, as it is understood now.
+    pub(super) legend: Arc<Legend>,
 }
 
 /// Whoever reads journeys of before: one at a time, and not more than wait for it; others begin anew.
@@ -188,7 +188,7 @@ impl<T> Watcher<T> {
 
     async fn tell(&self, subscription: Subscription) -> Result<(), Ended> {
         let Subscription { now, moment, what, tally, missed, mut listen } = subscription;
-        let visitors = self.wishes.visitors(&moment.loaded.people);
+        let (legend, visitors) = (what.legend(), self.wishes.visitors(&moment.loaded.people));
         self.begin((now, moment), &what, tally, missed, &visitors).await?;
         let (mut until, mut totals) = (now, Instant::now());
         loop {
@@ -198,17 +198,17 @@ impl<T> Watcher<T> {
             };
             let step = match step {
                 Ok(step) if matches!(step.told, Told::TooMuch) => {
-                    return self.lag(until.show(), until, &step.what).await;
+                    return self.lag(until.show(), until, &step.legend).await;
                 }
                 Ok(step) => step,
-                Err(RecvError::Lagged(_)) => return self.lag(until.show(), until, &what).await,
+                Err(RecvError::Lagged(_)) => return self.lag(until.show(), until, &legend).await,
                 Err(RecvError::Closed) => return Err(stopped().into()),
             };
             if let Some(people) = &step.people
                 && self.wishes.visitors(people) != visitors
             {
                 // Who is told of is somebody else now: what was told of them does not add up any more.
-                return self.lag(String::new(), until, &what).await;
+                return self.lag(String::new(), until, &legend).await;
             }
             let due = totals.elapsed() >= self.wishes.totals_every;
             if due {
@@ -236,16 +236,16 @@ impl<T> Watcher<T> {
             for step in missed {
                 self.step(&step, false, visitors).await?;
             }
-            return self.send(Vec::new(), Some(tally), (false, true), now, what).await;
+            return self.send(Vec::new(), Some(tally), (false, true), now, &what.legend()).await;
         }
         if let Some(cursor) = cursor
             && let Some(mut changes) = self.catch_up(cursor, now, &moment, what).await?
         {
             changes.retain(|change| is_of(visitors, &change.visitor) && self.wishes.takes(change));
-            return self.send(changes, Some(tally), (false, true), now, what).await;
+            return self.send(changes, Some(tally), (false, true), now, &what.legend()).await;
         }
         let everybody = self.wishes.everybody;
-        self.send(Vec::new(), Some(tally), (true, !everybody), now, what).await?;
+        self.send(Vec::new(), Some(tally), (true, !everybody), now, &what.legend()).await?;
         if everybody {
             self.snapshot(now, moment, what, visitors).await?;
         }
@@ -260,7 +260,7 @@ impl<T> Watcher<T> {
         what: &Arc<What>,
         visitors: &Visitors,
     ) -> Result<(), Ended> {
-        let (loaded, shards) = (moment.loaded.clone(), moment.loaded.shards.len());
+        let (loaded, legend, shards) = (moment.loaded.clone(), what.legend(), moment.loaded.shards.len());
         for shard in 0..shards {
             let (pool, moment, what_is) = (self.journeys.pool().clone(), moment.clone(), what.clone());
             let work = move || {
@@ -286,7 +286,7 @@ impl<T> Watcher<T> {
             what.price(&loaded, &mut changes);
             let last = shard + 1 == shards;
             if last || !changes.is_empty() {
-                self.send(changes, None, (false, last), now, what).await?;
+                self.send(changes, None, (false, last), now, &legend).await?;
             }
         }
         Ok(())
@@ -367,7 +367,7 @@ impl<T> Watcher<T> {
                 if changes.is_empty() && totals.is_none() {
                     return Ok(());
                 }
-                self.send(changes, totals, (false, true), step.until, &step.what).await
+                self.send(changes, totals, (false, true), step.until, &step.legend).await
             }
             Told::Over(refusal) => Err(refusal.clone().into()),
             Told::TooMuch => Ok(()),
@@ -375,7 +375,7 @@ impl<T> Watcher<T> {
     }
 
     /// Tells where to go on from; the stream ends.
-    async fn lag(&self, from: String, until: Cursor, what: &Arc<What>) -> Result<(), Ended> {
+    async fn lag(&self, from: String, until: Cursor, legend: &Arc<Legend>) -> Result<(), Ended> {
         let part = Part {
             changes: Vec::new(),
             totals: None,
@@ -383,7 +383,7 @@ impl<T> Watcher<T> {
             reset: false,
             cursor: from,
             until,
-            what: what.clone(),
+            legend: legend.clone(),
         };
         drop(self.parts.send(Ok((self.message)(part))).await);
         Err(Ended::Gone)
@@ -396,7 +396,7 @@ impl<T> Watcher<T> {
         mut totals: Option<Tally>,
         (mut reset, whole): (bool, bool),
         until: Cursor,
-        what: &Arc<What>,
+        legend: &Arc<Legend>,
     ) -> Result<(), Ended> {
         let mut changes = changes.into_iter().peekable();
         loop {
@@ -409,7 +409,7 @@ impl<T> Watcher<T> {
                 reset: std::mem::take(&mut reset),
                 cursor: if last && whole { until.show() } else { String::new() },
                 until,
-                what: what.clone(),
+                legend: legend.clone(),
             };
             self.parts.send(Ok((self.message)(part))).await.map_err(|_| Ended::Gone)?;
             if last {

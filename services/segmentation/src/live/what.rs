@@ -54,6 +54,15 @@ pub(super) enum Standing {
     },
 }
 
+/// What of a definition is needed to tell of changes. Steps are kept with it, and not with the definition, which may name long lists.
+#[derive(Debug, Default)]
+pub(super) struct Legend {
+    /// What the steps of a funnel are called.
+    pub(super) labels: Vec<String>,
+    /// How long after its entry a unit may go on, in milliseconds.
+    pub(super) window_ms: i64,
+}
+
 /// Units by furthest step and state. Members of a segment are all one.
 pub(super) type Cells = BTreeMap<(usize, i32), u64>;
 
@@ -123,6 +132,17 @@ impl What {
         let mut hasher = DefaultHasher::new();
         format!("{self:?}").hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// What is needed to tell of its changes.
+    pub(super) fn legend(&self) -> Arc<Legend> {
+        Arc::new(match self {
+            What::Segment(_) => Legend::default(),
+            What::Funnel { checked, .. } => Legend {
+                labels: checked.resolved().steps.iter().map(|step| step.label.clone()).collect(),
+                window_ms: checked.choices.window_ms,
+            },
+        })
     }
 
     /// The columns that it looks at.
