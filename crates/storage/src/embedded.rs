@@ -140,13 +140,12 @@ impl Embedded {
     }
 
     pub(crate) async fn wait_beyond(&self, tenant: &TenantName, sequence: u64) -> Result<u64, Unavailable> {
-        let mut follower = self.watchers.follow(tenant);
+        let follower = self.watchers.follow(tenant);
         let newest = self.newest(tenant).await?;
         if newest > sequence {
             return Ok(newest);
         }
-        let beyond = follower.wait_for(|&newest| newest > sequence).await;
-        beyond.map(|newest| *newest).map_err(|_| Unavailable::Closed)
+        follower.beyond(sequence).await.ok_or(Unavailable::Closed)
     }
 
     /// Keeps other compactions of the tenant out. There is but this process, so one always waits.

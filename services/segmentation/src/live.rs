@@ -19,7 +19,7 @@ mod watch;
 mod what;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -66,7 +66,7 @@ struct Inner {
     clock: Clock,
     looked: Duration,
     /// Ways to the followers; `None` once the server stops.
-    followers: Mutex<Option<HashMap<TenantName, mpsc::Sender<Subscribe>>>>,
+    followers: Mutex<Option<BTreeMap<TenantName, mpsc::Sender<Subscribe>>>>,
     looking: Arc<Looking>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) type Parts<T> = mpsc::Receiver<Result<T, Status>>;
 
 impl Live {
     pub(crate) fn new(journeys: Journeys, clock: Clock, looked: Duration) -> Live {
-        let followers = Mutex::new(Some(HashMap::new()));
+        let followers = Mutex::new(Some(BTreeMap::new()));
         Live { inner: Arc::new(Inner { journeys, clock, looked, followers, looking: Arc::default() }) }
     }
 

@@ -76,18 +76,18 @@ impl Database {
 
     pub(crate) async fn wait_beyond(&self, tenant: &TenantName, sequence: u64) -> Result<u64, Unavailable> {
         // This process is told at once of what it commits itself; for what others commit it looks.
-        let mut follower = self.watchers.follow(tenant);
+        let follower = self.watchers.follow(tenant);
         let waiting = self.following.clone();
         loop {
             let newest = self.newest(tenant).await?;
             if newest > sequence {
                 return Ok(newest);
             }
-            let told = follower.wait_for(|&newest| newest > sequence);
+            let told = follower.beyond(sequence);
             let pause = POLL.max(POLL_EACH * Arc::strong_count(&waiting) as u32);
             match tokio::time::timeout(pause, told).await {
-                Ok(Ok(newest)) => return Ok(*newest),
-                Ok(Err(_)) => return Err(Unavailable::Closed),
+                Ok(Some(newest)) => return Ok(newest),
+                Ok(None) => return Err(Unavailable::Closed),
                 Err(_) => {}
             }
         }

@@ -97,8 +97,10 @@ fn while_alive(
             let mut rest = body.take()?;
             loop {
                 tokio::select! {
-                    frame = rest.frame() => return frame.map(|frame| (frame, (Some(rest), again))),
+                    // The key first: whoever always has something to send is looked at as well.
+                    biased;
                     () = tokio::time::sleep_until(again) => {}
+                    frame = rest.frame() => return frame.map(|frame| (frame, (Some(rest), again))),
                 }
                 if let Err(refusal) = keys.still(&caller, clock.now_ms()).await {
                     return Some((Ok(Frame::trailers(trailers(refusal))), (None, again)));

@@ -196,6 +196,7 @@ impl Follower {
                 tokio::time::sleep(GATHERED).await;
             };
             tokio::select! {
+                biased;
                 asked = self.asked.recv() => first = Some(asked?),
                 () = committed => {}
                 () = tokio::time::sleep(until_turn.unwrap_or(self.looked)) => {}

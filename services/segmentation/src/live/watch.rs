@@ -193,6 +193,7 @@ impl<T> Watcher<T> {
         let (mut until, mut totals) = (now, Instant::now());
         loop {
             let step = tokio::select! {
+                biased;
                 step = listen.recv() => step,
                 () = self.parts.closed() => return Err(Ended::Gone),
             };
