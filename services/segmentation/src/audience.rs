@@ -5,7 +5,6 @@ mod identifier;
 mod members;
 mod person;
 
-use runnel_chassis::{Caller, Clock, ContextSigner};
 use runnel_contracts::{
     proto::audience::v1::{
         ExportAudienceRequest, ExportAudienceResponse, ExportConversionsRequest, ExportConversionsResponse,
@@ -15,16 +14,13 @@ use runnel_contracts::{
 };
 use runnel_definitions::refusal::{counting, stopped};
 use runnel_journeys::{CountError, Journeys};
-use runnel_model::{TenantName, limits};
+use runnel_model::limits;
 use runnel_storage::compute;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use tracing::Instrument as _;
 
 use crate::{
+    door::{Door, Told, streamed},
     segments::Segments,
-    service::{PARTS, Told},
 };
 
 /// Answers `AudienceService`. Clones share one.
@@ -32,25 +28,12 @@ use crate::{
 pub(crate) struct Audiences {
     segments: Segments,
     journeys: Journeys,
-    signer: ContextSigner,
-    clock: Clock,
+    door: Door,
 }
 
 impl Audiences {
-    pub(crate) fn new(
-        segments: Segments,
-        journeys: Journeys,
-        signer: ContextSigner,
-        clock: Clock,
-    ) -> Audiences {
-        Audiences { segments, journeys, signer, clock }
-    }
-
-    /// The caller's tenant, the request, and the time.
-    fn opened<T>(&self, request: Request<T>) -> Result<(TenantName, T, i64), Refusal> {
-        let now_ms = self.clock.now_ms();
-        let Caller { tenant, .. } = self.signer.caller(request.metadata(), now_ms)?;
-        Ok((tenant, request.into_inner(), now_ms))
+    pub(crate) fn new(segments: Segments, journeys: Journeys, door: Door) -> Audiences {
+        Audiences { segments, journeys, door }
     }
 
     /// Does something on the computing threads.
@@ -82,31 +65,17 @@ impl AudienceService for Audiences {
         &self,
         request: Request<ExportAudienceRequest>,
     ) -> Result<Response<Self::ExportAudienceStream>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
-        let (parts, answer) = mpsc::channel(PARTS);
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         let audiences = self.clone();
-        let work = async move {
-            if let Err(refusal) = audiences.members(&tenant, request, now_ms, &parts).await {
-                drop(parts.send(Err(refusal.into())).await);
-            }
-        };
-        tokio::spawn(work.in_current_span());
-        Ok(Response::new(Box::pin(ReceiverStream::new(answer))))
+        Ok(streamed(|parts| async move { audiences.members(&tenant, request, now_ms, &parts).await }))
     }
 
     async fn export_conversions(
         &self,
         request: Request<ExportConversionsRequest>,
     ) -> Result<Response<Self::ExportConversionsStream>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
-        let (parts, answer) = mpsc::channel(PARTS);
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         let audiences = self.clone();
-        let work = async move {
-            if let Err(refusal) = audiences.conversions(&tenant, request, now_ms, &parts).await {
-                drop(parts.send(Err(refusal.into())).await);
-            }
-        };
-        tokio::spawn(work.in_current_span());
-        Ok(Response::new(Box::pin(ReceiverStream::new(answer))))
+        Ok(streamed(|parts| async move { audiences.conversions(&tenant, request, now_ms, &parts).await }))
     }
 }

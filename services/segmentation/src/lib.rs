@@ -11,6 +11,7 @@
 //! networks are told of those who agree to ads ([`audience`]). Lists of visitors, which conditions may name, are kept ([`lists`]).
 
 mod audience;
+mod door;
 mod follow;
 mod lists;
 mod live;

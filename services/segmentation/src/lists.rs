@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use runnel_chassis::{Caller, Clock, ContextSigner};
 use runnel_contracts::{
     proto::list::v1::{
         DeleteListRequest, DeleteListResponse, List, ListListMembersRequest, ListListMembersResponse,
@@ -17,28 +16,22 @@ use runnel_definitions::{
     refusal::unavailable,
     saved::{foreign_token, page_size},
 };
-use runnel_model::{TenantName, limits};
+use runnel_model::limits;
 use runnel_storage::{ListError, ListRecord, Store};
 use tonic::{Request, Response, Status};
+
+use crate::door::Door;
 
 /// Answers `ListService`. Clones share one.
 #[derive(Clone, Debug)]
 pub(crate) struct Lists {
     store: Store,
-    signer: ContextSigner,
-    clock: Clock,
+    door: Door,
 }
 
 impl Lists {
-    pub(crate) fn new(store: Store, signer: ContextSigner, clock: Clock) -> Lists {
-        Lists { store, signer, clock }
-    }
-
-    /// The caller's tenant, the request, and the time.
-    fn opened<T>(&self, request: Request<T>) -> Result<(TenantName, T, i64), Refusal> {
-        let now_ms = self.clock.now_ms();
-        let Caller { tenant, .. } = self.signer.caller(request.metadata(), now_ms)?;
-        Ok((tenant, request.into_inner(), now_ms))
+    pub(crate) fn new(store: Store, door: Door) -> Lists {
+        Lists { store, door }
     }
 }
 
@@ -101,7 +94,7 @@ impl ListService for Lists {
         &self,
         request: Request<PutMembersRequest>,
     ) -> Result<Response<PutMembersResponse>, Status> {
-        let (tenant, PutMembersRequest { list, visitor_ids }, now_ms) = self.opened(request)?;
+        let (tenant, PutMembersRequest { list, visitor_ids }, now_ms) = self.door.opened(request)?;
         list::name(&list)?;
         let put = self.store.put_list_members(&tenant, &list, checked(visitor_ids)?, now_ms).await;
         Ok(Response::new(PutMembersResponse { list: Some(told(put.map_err(refused)?)) }))
@@ -111,7 +104,7 @@ impl ListService for Lists {
         &self,
         request: Request<RemoveMembersRequest>,
     ) -> Result<Response<RemoveMembersResponse>, Status> {
-        let (tenant, RemoveMembersRequest { list, visitor_ids }, now_ms) = self.opened(request)?;
+        let (tenant, RemoveMembersRequest { list, visitor_ids }, now_ms) = self.door.opened(request)?;
         list::name(&list)?;
         let removed = self.store.remove_list_members(&tenant, &list, checked(visitor_ids)?, now_ms).await;
         Ok(Response::new(RemoveMembersResponse { list: Some(told(removed.map_err(refused)?)) }))
@@ -121,7 +114,7 @@ impl ListService for Lists {
         &self,
         request: Request<DeleteListRequest>,
     ) -> Result<Response<DeleteListResponse>, Status> {
-        let (tenant, DeleteListRequest { list }, now_ms) = self.opened(request)?;
+        let (tenant, DeleteListRequest { list }, now_ms) = self.door.opened(request)?;
         list::name(&list)?;
         let deleted = self.store.delete_list(&tenant, &list, now_ms).await;
         match deleted.map_err(|fault| unavailable(&fault))? {
@@ -134,7 +127,7 @@ impl ListService for Lists {
         &self,
         request: Request<ListListsRequest>,
     ) -> Result<Response<ListListsResponse>, Status> {
-        let (tenant, ListListsRequest { page_size: asked, page_token }, _) = self.opened(request)?;
+        let (tenant, ListListsRequest { page_size: asked, page_token }, _) = self.door.opened(request)?;
         let size = page_size(asked)?;
         let found = self.store.lists(&tenant, after(&page_token)?, size + 1).await;
         let mut found = found.map_err(|fault| unavailable(&fault))?;
@@ -148,7 +141,7 @@ impl ListService for Lists {
         request: Request<ListListMembersRequest>,
     ) -> Result<Response<ListListMembersResponse>, Status> {
         let (tenant, ListListMembersRequest { list, page_size: asked, page_token }, _) =
-            self.opened(request)?;
+            self.door.opened(request)?;
         list::name(&list)?;
         let size = page_size(asked)?;
         let found = self.store.list_members(&tenant, &list, after(&page_token)?, size + 1).await;

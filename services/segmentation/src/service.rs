@@ -1,8 +1,6 @@
 //! `SegmentationService`, and the routes of this service.
 
-use std::pin::Pin;
-
-use runnel_chassis::{Caller, Clock, ContextSigner, Metrics};
+use runnel_chassis::{Clock, ContextSigner, Metrics};
 use runnel_contracts::{
     proto::audience::v1::audience_service_server::AudienceServiceServer,
     proto::list::v1::list_service_server::ListServiceServer,
@@ -20,27 +18,20 @@ use runnel_contracts::{
 };
 use runnel_definitions::saved::{self, Named};
 use runnel_journeys::Journeys;
-use runnel_model::{TenantName, limits};
+use runnel_model::limits;
 use runnel_storage::Hot;
-use tokio::sync::mpsc;
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, service::Routes};
-use tracing::Instrument;
 
 use crate::{
     audience::Audiences,
+    door::{Door, Told, streamed},
     lists::Lists,
     live::Live,
     open::{OpenSessions, SegmentationOptions},
     segments::Segments,
     visitor::Visitors,
 };
-
-/// What a stream tells.
-pub(crate) type Told<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-/// Messages of a stream that wait for their reader.
-pub(crate) const PARTS: usize = 4;
 
 /// Answers `SegmentationService`. Clones share one.
 #[derive(Clone, Debug)]
@@ -50,8 +41,7 @@ pub struct Segmentation {
     visitors: Visitors,
     live: Live,
     journeys: Journeys,
-    signer: ContextSigner,
-    clock: Clock,
+    door: Door,
 }
 
 impl Segmentation {
@@ -67,14 +57,14 @@ impl Segmentation {
     ) -> Segmentation {
         let live = Live::new(journeys.clone(), clock.clone(), options.looked);
         let open = OpenSessions::new(journeys.clone(), hot, clock.clone(), metrics, options);
+        let door = Door::new(signer, clock);
         Segmentation {
             open,
             segments: Segments::new(journeys.clone()),
             visitors: Visitors::new(journeys.clone()),
             live,
             journeys,
-            signer,
-            clock,
+            door,
         }
     }
 
@@ -82,8 +72,8 @@ impl Segmentation {
     pub fn routes(self) -> Routes {
         use tonic::codec::CompressionEncoding::{Gzip, Zstd};
         let (segments, journeys) = (self.segments.clone(), self.journeys.clone());
-        let lists = Lists::new(journeys.store().clone(), self.signer.clone(), self.clock.clone());
-        let audiences = Audiences::new(segments, journeys, self.signer.clone(), self.clock.clone());
+        let lists = Lists::new(journeys.store().clone(), self.door.clone());
+        let audiences = Audiences::new(segments, journeys, self.door.clone());
         macro_rules! limited {
             ($server:expr) => {
                 $server
@@ -109,13 +99,6 @@ impl Segmentation {
         self.end_watching();
         self.open.close().await;
     }
-
-    /// The caller's tenant, the request, and the time.
-    fn opened<T>(&self, request: Request<T>) -> Result<(TenantName, T, i64), Refusal> {
-        let now_ms = self.clock.now_ms();
-        let Caller { tenant, .. } = self.signer.caller(request.metadata(), now_ms)?;
-        Ok((tenant, request.into_inner(), now_ms))
-    }
 }
 
 #[tonic::async_trait]
@@ -128,7 +111,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<DefineSegmentRequest>,
     ) -> Result<Response<DefineSegmentResponse>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         let Some(definition) = request.definition else {
             return Err(Refusal::field(Reason::FieldMissing, "definition", "definition is missing.").into());
         };
@@ -142,7 +125,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<GetSegmentRequest>,
     ) -> Result<Response<GetSegmentResponse>, Status> {
-        let (tenant, request, _) = self.opened(request)?;
+        let (tenant, request, _) = self.door.opened(request)?;
         let store = self.journeys.store();
         let segment: Named<SegmentDefinition> =
             saved::get(store, &tenant, &request.name, request.version).await?;
@@ -153,7 +136,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<ListSegmentsRequest>,
     ) -> Result<Response<ListSegmentsResponse>, Status> {
-        let (tenant, ListSegmentsRequest { page_size, page_token }, _) = self.opened(request)?;
+        let (tenant, ListSegmentsRequest { page_size, page_token }, _) = self.door.opened(request)?;
         let store = self.journeys.store();
         let (segments, next_page_token) =
             saved::list::<SegmentDefinition>(store, &tenant, page_size, &page_token).await?;
@@ -165,7 +148,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<DeleteSegmentRequest>,
     ) -> Result<Response<DeleteSegmentResponse>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         let store = self.journeys.store();
         saved::delete::<SegmentDefinition>(store, &tenant, &request.name, now_ms).await?;
         Ok(Response::new(DeleteSegmentResponse {}))
@@ -175,7 +158,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<CountSegmentRequest>,
     ) -> Result<Response<CountSegmentResponse>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         Ok(Response::new(self.segments.count(&tenant, request, now_ms).await?))
     }
 
@@ -183,7 +166,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<PreviewSegmentRequest>,
     ) -> Result<Response<PreviewSegmentResponse>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         Ok(Response::new(self.segments.preview(&tenant, request, now_ms).await?))
     }
 
@@ -191,7 +174,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<ListMembersRequest>,
     ) -> Result<Response<ListMembersResponse>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         Ok(Response::new(self.segments.list(&tenant, request, now_ms).await?))
     }
 
@@ -199,23 +182,16 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<StreamMembersRequest>,
     ) -> Result<Response<Self::StreamMembersStream>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
-        let (parts, answer) = mpsc::channel(PARTS);
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         let segments = self.segments.clone();
-        let work = async move {
-            if let Err(refusal) = segments.stream(&tenant, request, now_ms, parts.clone()).await {
-                drop(parts.send(Err(refusal.into())).await);
-            }
-        };
-        tokio::spawn(work.in_current_span());
-        Ok(Response::new(Box::pin(ReceiverStream::new(answer))))
+        Ok(streamed(|parts| async move { segments.stream(&tenant, request, now_ms, parts).await }))
     }
 
     async fn was_member(
         &self,
         request: Request<WasMemberRequest>,
     ) -> Result<Response<WasMemberResponse>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         Ok(Response::new(self.segments.was_member(&tenant, request, now_ms).await?))
     }
 
@@ -223,7 +199,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<GetVisitorRequest>,
     ) -> Result<Response<GetVisitorResponse>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         Ok(Response::new(self.visitors.get(&tenant, request, now_ms).await?))
     }
 
@@ -231,7 +207,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<ListTimelineRequest>,
     ) -> Result<Response<ListTimelineResponse>, Status> {
-        let (tenant, request, now_ms) = self.opened(request)?;
+        let (tenant, request, now_ms) = self.door.opened(request)?;
         Ok(Response::new(self.visitors.timeline(&tenant, request, now_ms).await?))
     }
 
@@ -239,7 +215,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<WatchSegmentRequest>,
     ) -> Result<Response<Self::WatchSegmentStream>, Status> {
-        let (tenant, request, _) = self.opened(request)?;
+        let (tenant, request, _) = self.door.opened(request)?;
         let parts = self.live.segment(tenant, request).await?;
         Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
     }
@@ -248,7 +224,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<WatchFunnelRequest>,
     ) -> Result<Response<Self::WatchFunnelStream>, Status> {
-        let (tenant, request, _) = self.opened(request)?;
+        let (tenant, request, _) = self.door.opened(request)?;
         let parts = self.live.funnel(tenant, request).await?;
         Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
     }
@@ -257,7 +233,7 @@ impl SegmentationService for Segmentation {
         &self,
         request: Request<CountOpenSessionsRequest>,
     ) -> Result<Response<CountOpenSessionsResponse>, Status> {
-        let (tenant, ..) = self.opened(request)?;
+        let (tenant, ..) = self.door.opened(request)?;
         let counted = self.open.count(&tenant).await?;
         Ok(Response::new(CountOpenSessionsResponse {
             open_sessions: counted.open,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use runnel_client::{
-    Client, Refusal, RetryPolicy, Transport,
+    Client, Refusal, RetryPolicy, Transport, Watch, Watched,
     proto::{
         funnel::v1::{FunnelDefinition, Step, UnitState},
         query::v1::{EventMatch, Provenance, Revision},
@@ -187,32 +187,16 @@ impl<S: Transport> Followers<S> {
             totals_every_ms: Some(500),
             ..WatchSegmentRequest::default()
         };
-        let mut watch = watcher.watch_segment(request);
-        let (heard, into) = (told.clone(), members.clone());
-        let of_segment = tokio::spawn(async move {
-            loop {
-                match watch.next().await {
-                    Ok(message) => lock(&into).take(message, &heard),
-                    Err(refusal) => broken(&heard, &refusal).await,
-                }
-            }
-        });
+        let of_segment = watcher.watch_segment(request);
+        let of_segment = tokio::spawn(follow(of_segment, members.clone(), told.clone(), Members::take));
         let request = WatchFunnelRequest {
             funnel: funnel(),
             units: true,
             totals_every_ms: Some(500),
             ..WatchFunnelRequest::default()
         };
-        let mut watch = watcher.watch_funnel(request);
-        let (heard, into) = (told.clone(), units.clone());
-        let of_funnel = tokio::spawn(async move {
-            loop {
-                match watch.next().await {
-                    Ok(message) => lock(&into).take(message, &heard),
-                    Err(refusal) => broken(&heard, &refusal).await,
-                }
-            }
-        });
+        let of_funnel = watcher.watch_funnel(request);
+        let of_funnel = tokio::spawn(follow(of_funnel, units.clone(), told.clone(), Units::take));
         let watchers = [of_segment.abort_handle(), of_funnel.abort_handle()];
         Followers { reader: reader.clone(), told: told.clone(), members, units, watchers }
     }
@@ -273,6 +257,21 @@ impl<S: Transport> Followers<S> {
 impl<S> Drop for Followers<S> {
     fn drop(&mut self) {
         self.watchers.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Takes in what is told, for ever.
+async fn follow<S: Transport, R: Watched, F>(
+    mut watch: Watch<S, R>,
+    into: Arc<Mutex<F>>,
+    told: Arc<Told>,
+    take: fn(&mut F, R::Told, &Told),
+) {
+    loop {
+        match watch.next().await {
+            Ok(message) => take(&mut lock(&into), message, &told),
+            Err(refusal) => broken(&told, &refusal).await,
+        }
     }
 }
 

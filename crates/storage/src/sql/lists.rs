@@ -19,7 +19,7 @@ use crate::{
 
 /// The kind under which lists are among the definitions.
 const KIND: &str = "list";
-/// Ids of one statement: so many that the tenant's head is not held for long.
+/// Ids of one statement.
 const IDS: usize = 500;
 
 /// Name, version and time of a list.

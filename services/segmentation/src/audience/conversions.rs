@@ -26,7 +26,7 @@ use tonic::Status;
 
 use super::{
     Audiences, messages,
-    person::{Identifying, People, Person, Word, withhold},
+    person::{Identifying, People, Person, Word, both, withhold},
 };
 
 /// How long ago a click may lie where a request does not say, in milliseconds.
@@ -215,11 +215,7 @@ impl Sought {
 fn add(sum: &mut ConversionTotals, more: &ConversionTotals) {
     sum.happened += more.happened;
     sum.exported += more.exported;
-    let more = more.withheld.unwrap_or_default();
-    let withheld = sum.withheld.get_or_insert_default();
-    withheld.unknown += more.unknown;
-    withheld.denied += more.denied;
-    withheld.without_identifier += more.without_identifier;
+    sum.withheld = Some(both(sum.withheld, more.withheld));
 }
 
 impl Audiences {

@@ -21,7 +21,7 @@ use tonic::Status;
 
 use super::{
     Audiences, messages,
-    person::{Identifying, People, Word, withhold},
+    person::{Identifying, People, Word, both, withhold},
 };
 
 /// What was found of some visitors.
@@ -63,11 +63,7 @@ fn add(sum: &mut AudienceTotals, more: &AudienceTotals) {
     sum.exported += more.exported;
     sum.unusable_emails += more.unusable_emails;
     sum.unusable_phones += more.unusable_phones;
-    let more = more.withheld.unwrap_or_default();
-    let withheld = sum.withheld.get_or_insert_default();
-    withheld.unknown += more.unknown;
-    withheld.denied += more.denied;
-    withheld.without_identifier += more.without_identifier;
+    sum.withheld = Some(both(sum.withheld, more.withheld));
 }
 
 impl Audiences {

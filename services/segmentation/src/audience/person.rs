@@ -217,3 +217,13 @@ pub(super) fn withhold(withheld: &mut Withheld, word: Word) {
         Word::Granted => withheld.without_identifier += 1,
     }
 }
+
+/// Those of both counts.
+pub(super) fn both(one: Option<Withheld>, other: Option<Withheld>) -> Withheld {
+    let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
+    Withheld {
+        unknown: one.unknown + other.unknown,
+        denied: one.denied + other.denied,
+        without_identifier: one.without_identifier + other.without_identifier,
+    }
+}
