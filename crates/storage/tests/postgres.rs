@@ -62,6 +62,9 @@ fn sql(database: &str, statements: &str) -> String {
     server().sql(database, statements).unwrap()
 }
 
+/// The newest schema that this program knows.
+const SCHEMA: i64 = 6;
+
 /// Whether a statement sleeps, and holds what its transaction holds.
 const ASLEEP: &str =
     "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
@@ -91,7 +94,8 @@ async fn many_processes_open_a_new_database_at_once() {
     for task in tasks {
         task.await.unwrap().close().await;
     }
-    assert_eq!(sql(&database, "SELECT count(*), max(version) FROM runnel_schema"), "1|5");
+    let rows = sql(&database, "SELECT count(*), max(version) FROM runnel_schema");
+    assert_eq!(rows, format!("1|{SCHEMA}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,15 +104,15 @@ async fn schemas_that_do_not_fit_are_refused() {
     let only_look = PostgresOptions { migrate: false, ..options(&database) };
     let error = Store::open_postgres(&only_look).await.unwrap_err();
     assert!(
-        matches!(error, PostgresOpenError::Migrate(MigrateError::TooOld { found: 0, known: 5 })),
+        matches!(error, PostgresOpenError::Migrate(MigrateError::TooOld { found: 0, known: SCHEMA })),
         "{error:?}"
     );
     open(&database).await.close().await;
     Store::open_postgres(&only_look).await.unwrap().close().await;
     // One that a newer program has expanded still serves this one, until it says that it does not.
-    sql(&database, "UPDATE runnel_schema SET version = 7");
+    sql(&database, "UPDATE runnel_schema SET version = version + 1");
     open(&database).await.close().await;
-    sql(&database, "UPDATE runnel_schema SET oldest_program = 6");
+    sql(&database, "UPDATE runnel_schema SET oldest_program = version");
     let error = Store::open_postgres(&options(&database)).await.unwrap_err();
     assert!(matches!(error, PostgresOpenError::Migrate(MigrateError::NewerVersion { .. })), "{error:?}");
     let nobody = PostgresOptions::new("postgres://owner@127.0.0.1:1/none".to_owned());
