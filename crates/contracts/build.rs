@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use tonic_build::manual::{Builder, Method, Service};
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "runnel/event/v1/event.proto",
     "runnel/query/v1/query.proto",
     "runnel/ingest/v1/ingest.proto",
@@ -18,6 +18,7 @@ const FILES: [&str; 16] = [
     "runnel/segmentation/v1/segmentation.proto",
     "runnel/audience/v1/audience.proto",
     "runnel/list/v1/list.proto",
+    "runnel/effect/v1/effect.proto",
     "runnel/admin/v1/admin.proto",
     "runnel/journal/v1/journal.proto",
     "runnel/aggregate/v1/aggregate.proto",

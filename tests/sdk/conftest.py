@@ -24,7 +24,7 @@ def runnel(tmp_path_factory, stubs):
     data = tmp_path_factory.mktemp("data")
     keys = {
         tenant: {kind: server.bearer(server.create_key(data, tenant, kind)) for kind in ("write", "read")}
-        for tenant in ("shop", "gmerch", "streamed", "counted", "erased", "other")
+        for tenant in ("shop", "gmerch", "streamed", "counted", "told", "erased", "other")
     }
     keys["erased"] |= {kind: server.bearer(server.create_key(data, "erased", kind)) for kind in ("admin", "erase")}
     with server.Server(data) as running:
@@ -32,6 +32,7 @@ def runnel(tmp_path_factory, stubs):
             keys=keys,
             channel=running.channel,
             ingest=stubs.ingest.IngestServiceStub(running.channel),
+            effect=stubs.effect.EffectServiceStub(running.channel),
             catalog=stubs.catalog.CatalogServiceStub(running.channel),
             funnel=stubs.funnel.FunnelServiceStub(running.channel),
             insight=stubs.insight.InsightServiceStub(running.channel),

@@ -245,6 +245,29 @@ def test_conversions_are_declared_and_counted(runnel, stubs):
     assert details["BadRequest"].field_violations[0].field == "conversion.stage"
 
 
+def test_a_batch_tells_in_its_own_reply_what_it_changed(runnel, stubs):
+    key = runnel.keys["told"]
+    define = stubs.funnel.DefineFunnelRequest(name="checkout", definition=definition(stubs))
+    runnel.funnel.DefineFunnel(define, metadata=key["read"], timeout=30)
+    [(_, secret)] = key["read"]
+    both = (*key["write"], ("read-authorization", secret))
+
+    def append(name, minute, metadata=both):
+        batch = stubs.ingest.AppendRequest(events=[event(stubs, "ann", name, minute)])
+        request = stubs.effect.AppendRequest(batch=batch, funnels=["checkout"])
+        return runnel.effect.Append(request, metadata=metadata, timeout=30)
+
+    append("view", 0)
+    told = append("cart", 1)
+    assert (told.outcome.accepted, told.untold) == (1, "")
+    [effect] = told.effects
+    [way] = effect.funnels
+    steps = [[unit.step for unit in units] for units in (way.before, way.now)]
+    assert (effect.visitor_id, way.name, steps) == ("ann", "checkout", [[1], [2]])
+    details = refused(lambda: append("buy", 2, key["write"]), grpc.StatusCode.UNAUTHENTICATED)
+    assert details["ErrorInfo"].reason == "KEY_MISSING"
+
+
 def test_a_person_is_exported_and_erased(runnel, stubs):
     key = runnel.keys["erased"]
     events = journeys(stubs)

@@ -4,6 +4,7 @@ use runnel_contracts::proto::{
     admin::v1::admin_service_client::AdminServiceClient,
     audience::v1::audience_service_client::AudienceServiceClient,
     catalog::v1::catalog_service_client::CatalogServiceClient,
+    effect::v1::effect_service_client::EffectServiceClient,
     funnel::v1::funnel_service_client::FunnelServiceClient,
     identity::v1::identity_service_client::IdentityServiceClient,
     ingest::v1::ingest_service_client::IngestServiceClient,
@@ -87,6 +88,12 @@ impl<S: Transport> Client<S> {
     #[must_use]
     pub fn ingest(&self) -> IngestServiceClient<Keyed<S>> {
         IngestServiceClient::new(self.transport.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The generated client of appends that tell their effects, which need a key of the tenant to read with beside this client's key to write with.
+    pub fn effect(&self, read_key: &str) -> Result<EffectServiceClient<Keyed<S>>, KeyError> {
+        let transport = self.transport.clone().reading(Bearer::new(read_key)?);
+        Ok(EffectServiceClient::new(transport).max_decoding_message_size(ANSWER_BYTES))
     }
 
     /// The generated client of who is who.

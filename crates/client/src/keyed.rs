@@ -76,6 +76,8 @@ type HeaderHook = Arc<dyn Fn(&mut HeaderMap) + Send + Sync>;
 pub struct Keyed<S> {
     inner: S,
     bearer: Bearer,
+    /// A key to read with, beside one to write with.
+    reader: Option<Bearer>,
     hook: Option<HeaderHook>,
 }
 
@@ -88,7 +90,12 @@ impl<S: std::fmt::Debug> std::fmt::Debug for Keyed<S> {
 impl<S> Keyed<S> {
     /// Puts the key on every call over `inner`.
     pub fn new(inner: S, bearer: Bearer) -> Keyed<S> {
-        Keyed { inner, bearer, hook: None }
+        Keyed { inner, bearer, reader: None, hook: None }
+    }
+
+    /// Puts a key to read with on every call as well.
+    pub(crate) fn reading(self, key: Bearer) -> Keyed<S> {
+        Keyed { reader: Some(key), ..self }
     }
 
     /// Lets a function add headers to every call, before the key.
@@ -114,6 +121,9 @@ where
             hook(request.headers_mut());
         }
         request.headers_mut().insert(AUTHORIZATION, self.bearer.0.clone());
+        if let Some(reader) = &self.reader {
+            request.headers_mut().insert("read-authorization", reader.0.clone());
+        }
         self.inner.call(request)
     }
 }

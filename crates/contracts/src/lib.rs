@@ -72,6 +72,11 @@ pub mod proto {
             tonic::include_proto!("runnel.list.v1");
         }
     }
+    pub mod effect {
+        pub mod v1 {
+            tonic::include_proto!("runnel.effect.v1");
+        }
+    }
     pub mod admin {
         pub mod v1 {
             tonic::include_proto!("runnel.admin.v1");

@@ -104,6 +104,10 @@ pub const LOOK_BACK_MS: std::ops::RangeInclusive<i64> = 1_000..=WINDOW_MS;
 pub const STAGE_WITHIN_MS: i64 = 30 * 24 * 3_600_000;
 /// Segments, and funnels, that are asked for of a visitor at a time.
 pub const ASKED_OF_A_VISITOR: usize = 20;
+/// Events of a batch whose effects are told.
+pub const EFFECT_EVENTS: usize = 100;
+/// Visitors that such a batch names.
+pub const EFFECT_VISITORS: usize = 10;
 /// Segments and funnels of a tenant that are watched at a time.
 pub const WATCHED: usize = 64;
 /// Visitors of whom alone a watcher is told.

@@ -11,7 +11,7 @@ mod web;
 
 use std::time::Duration;
 
-use http::{Request, Response, header};
+use http::{HeaderMap, HeaderName, Request, Response, header};
 use runnel_chassis::{
     Caller, Clock, ContextSigner, Metrics, Upstream, context::CONTEXT_HEADER, upstream::around,
 };
@@ -38,6 +38,8 @@ pub struct Routes {
     pub funnel: Upstream,
     /// The segmentation service.
     pub segmentation: Upstream,
+    /// What answers with effects.
+    pub effects: Upstream,
     /// The control plane.
     pub admin: Upstream,
     /// Health.
@@ -119,7 +121,7 @@ impl Edge {
             .layer(around((), deadline::keep))
             // The server has room for one more call of this kind.
             .layer(around(gates.clone(), gate::shed))
-            // The key is genuine, alive and of the kind that the method needs.
+            // The key is genuine, alive and of the kind that the method needs, and so is a second one where it needs two.
             .layer(around((keys, clock), authenticated))
             // The tenant has not more calls under way than its share.
             .layer(around(gates, gate::share))
@@ -170,6 +172,9 @@ async fn known(_: (), mut request: Request<Body>, next: Upstream) -> Response<Bo
     next.answer(request).await
 }
 
+/// Where a second key lies, of a method that needs one to read beside one to write.
+const READ_AUTHORIZATION: HeaderName = HeaderName::from_static("read-authorization");
+
 /// Marks a call whose caller was let in for a key, which may be revoked while the call goes on.
 #[derive(Clone, Copy, Debug)]
 struct ByKey;
@@ -181,16 +186,32 @@ async fn authenticated(
     next: Upstream,
 ) -> Response<Body> {
     let Some(method) = method_of(&request) else { return refuse(unknown()) };
-    if method.needs == Needs::Nothing {
-        return next.answer(request).await;
-    }
-    let mut sent = request.headers().get_all(header::AUTHORIZATION).iter();
-    let (first, second) = (sent.next(), sent.next());
-    if second.is_some() {
-        return refuse(Refusal::new(Reason::KeyInvalid, "The call has more than one key."));
-    }
-    let text = first.map(|value| value.to_str().unwrap_or_default().to_owned());
-    match keys.authenticate(text.as_deref(), method.needs, clock.now_ms()).await {
+    let (kind, second) = match method.needs {
+        Needs::Nothing => return next.answer(request).await,
+        Needs::Key(kind) => (kind, None),
+        Needs::Both(kind, second) => (kind, Some(second)),
+    };
+    // What is awaited may not hold the request.
+    let [first, other] =
+        [header::AUTHORIZATION, READ_AUTHORIZATION].map(|name| key_in(request.headers(), &name));
+    let known = async {
+        let now_ms = clock.now_ms();
+        let caller = keys.authenticate(first?.as_deref(), kind, now_ms).await?;
+        let Some(second) = second else { return Ok(caller) };
+        let reader = match other {
+            Ok(key) => keys.authenticate(key.as_deref(), second, now_ms).await,
+            Err(refusal) => Err(refusal),
+        };
+        let invalid = || Refusal::new(Reason::KeyInvalid, "The key is not valid.");
+        // A key of another tenant is as good as none.
+        let same = reader
+            .and_then(|reader| if reader.tenant == caller.tenant { Ok(caller) } else { Err(invalid()) });
+        same.map_err(|refusal| {
+            let message = format!("{READ_AUTHORIZATION}: {}", refusal.message);
+            Refusal { field: READ_AUTHORIZATION.to_string(), message, ..refusal }
+        })
+    };
+    match known.await {
         Ok(caller) => {
             if method.load == methods::Load::Append && hit("ing.after_auth").await.is_err() {
                 return refuse(
@@ -198,13 +219,25 @@ async fn authenticated(
                         .retry_after(Duration::from_millis(100)),
                 );
             }
-            request.headers_mut().remove(header::AUTHORIZATION);
+            for name in [header::AUTHORIZATION, READ_AUTHORIZATION] {
+                request.headers_mut().remove(name);
+            }
             request.extensions_mut().insert(ByKey);
             request.extensions_mut().insert(caller);
             next.answer(request).await
         }
         Err(refusal) => refuse(refusal),
     }
+}
+
+/// The key that a header has, of which there may be one.
+fn key_in(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Refusal> {
+    let mut sent = headers.get_all(name).iter();
+    let (first, second) = (sent.next(), sent.next());
+    if second.is_some() {
+        return Err(Refusal::new(Reason::KeyInvalid, "The call has more than one key."));
+    }
+    Ok(first.map(|value| value.to_str().unwrap_or_default().to_owned()))
 }
 
 /// Signs who calls and hands the call to the service that owns the method.
@@ -225,6 +258,7 @@ async fn dispatch(
         Owner::Ingest => Some(routes.ingest),
         Owner::Funnel => Some(routes.funnel),
         Owner::Segmentation => Some(routes.segmentation),
+        Owner::Effects => Some(routes.effects),
         Owner::Admin => Some(routes.admin),
         Owner::Health => Some(routes.health),
         Owner::Reflection => routes.reflection,

@@ -12,8 +12,6 @@ use runnel_model::TenantName;
 use runnel_storage::{KeyKind, KeyRecord, PutKeyError, Store};
 use sha2::{Digest, Sha256};
 
-use crate::methods::Needs;
-
 /// How long a key's record is believed. Bounds how long a revoked key works.
 const BELIEVED: Duration = Duration::from_secs(30);
 /// How many records are kept at hand, unknown ids included.
@@ -148,7 +146,7 @@ impl Keys {
     pub async fn authenticate(
         &self,
         authorization: Option<&str>,
-        needs: Needs,
+        kind: KeyKind,
         now_ms: i64,
     ) -> Result<Caller, Refusal> {
         let Some(text) = authorization else {
@@ -160,9 +158,7 @@ impl Keys {
         if !self.pepper.holds(key.text.as_bytes(), &record.hash) {
             return Err(invalid());
         }
-        if let Needs::Key(kind) = needs
-            && record.kind != kind
-        {
+        if record.kind != kind {
             let text = format!(
                 "The method needs a key of kind {}; this one is of kind {}.",
                 kind_name(kind),

@@ -11,6 +11,8 @@ pub enum Owner {
     Funnel,
     /// The segmentation service.
     Segmentation,
+    /// Effects: an append between two looks at its visitors.
+    Effects,
     /// The gateway's own control plane.
     Admin,
     /// Health.
@@ -26,6 +28,8 @@ pub enum Needs {
     Nothing,
     /// A live key of this kind.
     Key(KeyKind),
+    /// A live key of the first kind, and beside it one of the second kind and the same tenant.
+    Both(KeyKind, KeyKind),
 }
 
 /// What a call asks of the server. Each kind of load has a gate of its own, so that none starves another.
@@ -33,6 +37,8 @@ pub enum Needs {
 pub enum Load {
     /// Takes events.
     Append,
+    /// Takes a few events, and counts the journeys that they are part of.
+    Effects,
     /// Takes events for as long as the client likes.
     Stream,
     /// Counts journeys.
@@ -86,6 +92,9 @@ macro_rules! table {
 macro_rules! needs {
     (Nothing) => {
         Needs::Nothing
+    };
+    (WriteAndRead) => {
+        Needs::Both(KeyKind::Write, KeyKind::Read)
     };
     ($kind:ident) => {
         Needs::Key(KeyKind::$kind)
@@ -169,6 +178,7 @@ const TABLE: &[Method] = table! {
         "ListLists" Segmentation Read Control Safe;
         "ListListMembers" Segmentation Read Control Safe;
     }
+    "runnel.effect.v1.EffectService" { "Append" Effects WriteAndRead Effects Never; }
     "runnel.admin.v1.AdminService" {
         "CreateTenant" Admin Admin Control Never;
         "ListTenants" Admin Admin Control Safe;

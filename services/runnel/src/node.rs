@@ -124,10 +124,19 @@ impl Node {
             metrics.clone(),
             SegmentationOptions::default(),
         );
+        let ingest = parts::ingest(store.clone(), signer.clone(), clock.clone(), &metrics);
+        let visitors = parts::segmentation(&segmentation, &metrics);
         let routes = Routes {
-            ingest: parts::ingest(store.clone(), signer.clone(), clock.clone(), &metrics),
+            effects: parts::effects(
+                ingest.clone(),
+                visitors.clone(),
+                signer.clone(),
+                clock.clone(),
+                &metrics,
+            ),
+            ingest,
             funnel: parts::funnel(journeys.clone(), signer.clone(), clock.clone(), &metrics),
-            segmentation: parts::segmentation(&segmentation, &metrics),
+            segmentation: visitors,
             admin: parts::admin(store.clone(), keys.clone(), signer.clone(), clock.clone()),
             health: match options.health {
                 Some(health) => health,

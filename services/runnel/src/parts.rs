@@ -8,7 +8,7 @@ use runnel_contracts::{
     refusal::{Reason, Refusal},
 };
 use runnel_funnel::Funnels;
-use runnel_gateway::{Admin, Keys};
+use runnel_gateway::{Admin, Effects, Keys};
 use runnel_ingest::Ingest;
 use runnel_journeys::Journeys;
 use runnel_segmentation::Segmentation;
@@ -34,6 +34,18 @@ pub(crate) fn funnel(journeys: Journeys, signer: ContextSigner, clock: Clock, me
 /// The segmentation service, with what ad networks may be told, and with lists.
 pub(crate) fn segmentation(segmentation: &Segmentation, metrics: &Metrics) -> Upstream {
     Upstream::new(Observe::new("segmentation", metrics).layer(segmentation.clone().routes()))
+}
+
+/// Appends between two looks at the visitors that they name.
+pub(crate) fn effects(
+    ingest: Upstream,
+    segmentation: Upstream,
+    signer: ContextSigner,
+    clock: Clock,
+    metrics: &Metrics,
+) -> Upstream {
+    let server = Effects::new(ingest, segmentation, signer, clock).server();
+    Upstream::new(Observe::new("effects", metrics).layer(server))
 }
 
 /// Ends the streams of what is watched once the process is asked to stop: they would go on for as long as a drain may take.

@@ -162,10 +162,18 @@ pub(crate) async fn gateway(args: GatewayArgs, output: Output, metrics: Metrics)
     let store = args.postgres.open().await?;
     let keys = Keys::new(store.clone(), pepper);
     let operator_key = first_operator_key(&store, &keys, &clock).await?;
+    let (ingest, segmentation) = (ingest.upstream(), segmentation.upstream());
     let routes = Routes {
-        ingest: ingest.upstream(),
+        effects: parts::effects(
+            ingest.clone(),
+            segmentation.clone(),
+            signer.clone(),
+            clock.clone(),
+            &metrics,
+        ),
+        ingest,
         funnel: funnel.upstream(),
-        segmentation: segmentation.upstream(),
+        segmentation,
         admin: parts::admin(store.clone(), keys.clone(), signer.clone(), clock.clone()),
         health: lifecycle.health(),
         reflection: if args.edge.reflection { Some(parts::reflection()?) } else { None },

@@ -48,7 +48,7 @@ impl Charger {
         message: &Message,
     ) -> Result<(), Refusal> {
         let Allowances { events, bytes, questions } = self.allowances;
-        let question = u64::from(matches!(method.load, Load::Question | Load::Follow));
+        let question = u64::from(matches!(method.load, Load::Question | Load::Effects | Load::Follow));
         let charges = [
             ("events", message.events as u64, events, limits::BATCH_EVENTS as u64),
             ("bytes", message.bytes as u64, bytes, limits::MESSAGE_BYTES as u64),

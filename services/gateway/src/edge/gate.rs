@@ -108,7 +108,8 @@ impl Gates {
         match load {
             Load::Append => append,
             Load::Stream => stream,
-            Load::Question => question,
+            // What takes long about it is the questions.
+            Load::Question | Load::Effects => question,
             Load::Control => control,
             Load::Probe => probe,
             Load::Watch => watch,

@@ -170,7 +170,7 @@ impl Messages {
     fn longest(&self) -> usize {
         match self.method.needs {
             Needs::Nothing => STRANGERS_BYTES,
-            Needs::Key(_) => limits::MESSAGE_BYTES,
+            Needs::Key(_) | Needs::Both(..) => limits::MESSAGE_BYTES,
         }
     }
 
@@ -308,7 +308,7 @@ impl Messages {
 enum Counter {
     /// Events, while they arrive.
     Events(ElementCounter),
-    /// Every element, at the end: only events come in numbers that are worth the while.
+    /// Nothing: only events come in numbers that are worth the while.
     Elements,
 }
 
@@ -317,6 +317,8 @@ impl Counter {
         match method.load {
             // AppendRequest.events
             Load::Append => Counter::Events(ElementCounter::new(None, 2)),
+            // AppendRequest.batch.events
+            Load::Effects => Counter::Events(ElementCounter::new(Some(1), 2)),
             // AppendStreamRequest.batch.events
             Load::Stream => Counter::Events(ElementCounter::new(Some(2), 2)),
             Load::Question | Load::Control | Load::Probe | Load::Watch | Load::Follow => Counter::Elements,
@@ -331,27 +333,34 @@ impl Counter {
     }
 
     fn finish(self, method: &Method, pieces: &Pieces) -> Result<usize, Refusal> {
-        match self {
+        let events = match self {
             Counter::Events(counter) => {
                 let events = counter.finish().map_err(no_message)?;
-                few_enough(events, &events.to_string()).map(|()| events)
+                few_enough(events, &events.to_string())?;
+                events
             }
-            Counter::Elements => {
-                let mut whole = pieces.clone();
-                whole.0.pop_front();
-                let whole = whole.copy_to_bytes(whole.remaining());
-                match weigh::elements(method.path, &whole, limits::MESSAGE_ELEMENTS) {
-                    Ok(_) => Ok(0),
-                    Err(WeighError::Malformed(fault)) => Err(no_message(fault)),
-                    Err(WeighError::TooMany) => {
-                        let text = format!(
-                            "A message has at most {} elements; this one has more.",
-                            limits::MESSAGE_ELEMENTS
-                        );
-                        Err(Refusal::new(Reason::ElementsTooMany, text))
-                    }
-                }
-            }
+            Counter::Elements => 0,
+        };
+        // Of events alone ingest makes no messages.
+        if !matches!(method.load, Load::Append | Load::Stream) {
+            few_elements(method, pieces)?;
+        }
+        Ok(events)
+    }
+}
+
+/// Refuses a message that would become too many elements.
+fn few_elements(method: &Method, pieces: &Pieces) -> Result<(), Refusal> {
+    let mut whole = pieces.clone();
+    whole.0.pop_front();
+    let whole = whole.copy_to_bytes(whole.remaining());
+    match weigh::elements(method.path, &whole, limits::MESSAGE_ELEMENTS) {
+        Ok(_) => Ok(()),
+        Err(WeighError::Malformed(fault)) => Err(no_message(fault)),
+        Err(WeighError::TooMany) => {
+            let text =
+                format!("A message has at most {} elements; this one has more.", limits::MESSAGE_ELEMENTS);
+            Err(Refusal::new(Reason::ElementsTooMany, text))
         }
     }
 }

@@ -8,8 +8,7 @@ use tonic::body::Body;
 use tower::{Layer, ServiceExt};
 
 /// What a browser may send, and what it may read of an answer.
-const REQUEST_HEADERS: &str =
-    "authorization,content-type,grpc-timeout,traceparent,tracestate,x-grpc-web,x-user-agent";
+const REQUEST_HEADERS: &str = "authorization,content-type,grpc-timeout,read-authorization,traceparent,tracestate,x-grpc-web,x-user-agent";
 const RESPONSE_HEADERS: &str = "grpc-status,grpc-message,grpc-status-details-bin,runnel-request-id";
 
 /// The origins whose pages may call, such as `https://console.example.com`. None: no browser may.

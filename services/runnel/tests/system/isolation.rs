@@ -160,6 +160,21 @@ const PROBES: &[(&str, &str, Told)] = &[
         Told::Refused(Code::NotFound),
     ),
     ("SegmentationService/ListTimeline", r#"{"visitorId":"v1"}"#, Told::Own),
+    (
+        "EffectService/Append",
+        r#"{"batch":{"requestId":"r2","events":[{"visitorId":"v1","name":"a","eventId":"e2","timeMs":"1700000000000"}]}}"#,
+        Told::Own,
+    ),
+    (
+        "EffectService/Append",
+        r#"{"batch":{"requestId":"r3","events":[{"visitorId":"v1","name":"a","eventId":"e3","timeMs":"1700000000000"}]},"segments":["s1"]}"#,
+        Told::Refused(Code::NotFound),
+    ),
+    (
+        "EffectService/Append",
+        r#"{"batch":{"requestId":"r4","events":[{"visitorId":"v1","name":"a","eventId":"e4","timeMs":"1700000000000"}]},"funnels":["f1"]}"#,
+        Told::Refused(Code::NotFound),
+    ),
     ("SegmentationService/ListSegments", r"{}", Told::Own),
     ("SegmentationService/WatchSegment", r#"{"segment":{"name":"s1"}}"#, Told::Refused(Code::NotFound)),
     (
@@ -264,13 +279,26 @@ async fn call(
     request: &str,
     keys: &[&str],
 ) -> Result<String, Status> {
+    call_reading(channel, method, request, keys, &[]).await
+}
+
+/// As [`call`], with these values of `read-authorization` as well.
+async fn call_reading(
+    channel: &Channel,
+    method: &MethodDescriptor,
+    request: &str,
+    keys: &[&str],
+    readers: &[&str],
+) -> Result<String, Status> {
     let mut json = serde_json::Deserializer::from_str(request);
     let message =
         DynamicMessage::deserialize_with_options(method.input(), &mut json, &DeserializeOptions::new())
             .unwrap();
     let mut call = Request::new(tokio_stream::once(Bytes::from(message.encode_to_vec())));
-    for key in keys {
-        call.metadata_mut().append("authorization", format!("Bearer {key}").parse().unwrap());
+    for (name, keys) in [("authorization", keys), ("read-authorization", readers)] {
+        for key in keys {
+            call.metadata_mut().append(name, format!("Bearer {key}").parse().unwrap());
+        }
     }
     let mut client = Grpc::new(channel.clone());
     client.ready().await.unwrap();
@@ -287,11 +315,16 @@ async fn call(
 /// The kind of key that a method needs.
 fn needs(path: &str) -> KeyKind {
     match path.split_once('/').unwrap() {
-        ("IngestService", _) | ("IdentityService", "Identify") => KeyKind::Write,
+        ("IngestService" | "EffectService", _) | ("IdentityService", "Identify") => KeyKind::Write,
         ("SubjectService", _) => KeyKind::Erase,
         ("AdminService", _) | ("IdentityService", "Merge") => KeyKind::Admin,
         _ => KeyKind::Read,
     }
+}
+
+/// Whether a method needs a key to read beside it.
+fn reads(path: &str) -> bool {
+    path.starts_with("EffectService/")
 }
 
 const KINDS: [KeyKind; 4] = [KeyKind::Write, KeyKind::Read, KeyKind::Admin, KeyKind::Erase];
@@ -399,13 +432,33 @@ async fn every_wrong_call_is_denied(server: Deployment) {
         for (at, key) in good.iter().enumerate().filter(|(at, _)| *at != right) {
             wrong.push((KINDS[at].as_str_name(), vec![key], Code::PermissionDenied));
         }
-        for (what, keys, code) in wrong {
-            let status = call(&channel, method, &request, &keys).await.expect_err(what);
+        // What a method does not need is not looked at.
+        let reader = vec![good[1].as_str()];
+        let mut wrong: Vec<(&str, Vec<&str>, Vec<&str>, Code)> =
+            wrong.into_iter().map(|(what, keys, code)| (what, keys, reader.clone(), code)).collect();
+        if reads(path) {
+            let [writer, reader, admin, _] = &good[..] else { panic!("a key of each kind") };
+            let bad_readers = [
+                ("no key to read", vec![], Code::Unauthenticated),
+                ("garbage to read", vec!["garbage"], Code::Unauthenticated),
+                ("an expired key to read", vec![&*expired[1]], Code::Unauthenticated),
+                ("a revoked key to read", vec![&*revoked[1]], Code::Unauthenticated),
+                ("two keys to read", vec![&**reader, reader], Code::Unauthenticated),
+                ("another tenant's key to read", vec![&*read], Code::Unauthenticated),
+                ("a key to write to read", vec![&**writer], Code::PermissionDenied),
+                ("an admin key to read", vec![&**admin], Code::PermissionDenied),
+            ];
+            for (what, readers, code) in bad_readers {
+                wrong.push((what, vec![&good[right]], readers, code));
+            }
+        }
+        for (what, keys, readers, code) in wrong {
+            let status = call_reading(&channel, method, &request, &keys, &readers).await.expect_err(what);
             assert_eq!(status.code(), code, "{path} with {what}: {status:?}");
             assert!(!format!("{status:?}").contains(CANARY), "{path} with {what}");
             denied += 1;
         }
-        match (call(&channel, method, &request, &[&good[right]]).await, told) {
+        match (call_reading(&channel, method, &request, &[&good[right]], &reader).await, told) {
             (Ok(answer), Told::Own) => {
                 assert!(!answer.contains(CANARY) && !answer.contains("only-theirs"), "{path}: {answer}");
                 own += 1;

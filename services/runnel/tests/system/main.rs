@@ -15,6 +15,7 @@ mod command;
 mod consent;
 mod conversions;
 mod edge;
+mod effects;
 mod erasure;
 mod fresh;
 mod identity;

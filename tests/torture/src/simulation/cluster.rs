@@ -7,7 +7,7 @@ use std::{
 
 use runnel_chassis::{Clock, ContextSigner, Metrics, Upstream, seal::Seal};
 use runnel_funnel::Funnels;
-use runnel_gateway::{Admin, Edge, EdgeOptions, Keys, Routes};
+use runnel_gateway::{Admin, Edge, EdgeOptions, Effects, Keys, Routes};
 use runnel_ingest::{Ingest, compact};
 use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_segmentation::{Segmentation, SegmentationOptions};
@@ -146,8 +146,11 @@ impl Cluster {
         let keys = keys(store.clone());
         let admin = Admin::new(store, keys.clone(), signer(), clock.clone());
         let admin = runnel_contracts::proto::admin::v1::admin_service_server::AdminServiceServer::new(admin);
+        let (ingest, visitors) = (inside(Role::Ingest), inside(Role::Segmentation));
+        let effects = Effects::new(ingest.clone(), visitors, signer(), clock.clone()).server();
         let routes = Routes {
-            ingest: inside(Role::Ingest),
+            effects: Upstream::new(effects),
+            ingest,
             funnel: inside(Role::Funnel),
             segmentation: inside(Role::Segmentation),
             admin: Upstream::new(admin),
