@@ -1,7 +1,9 @@
-//! What watching costs: from the acknowledgement of an event to the change at a watcher, how late a turn is told, what a thousand watchers cost ingest, and memory.
+//! What watching costs: from the acknowledgement of an event to the change at a watcher, how late a turn is told, what a thousand watchers cost ingest, and memory;
+//! and how long one visitor takes to be asked for meanwhile.
 //!
 //! `cargo bench -p runnel --bench watch -- EVENTS`, with a visitor in ten events; small by default, so that it never rots. Three funnels and five segments are
-//! watched while events come at a fixed rate; every batch has one visitor who was never there before, and many whose absence is due while it runs.
+//! watched while events come at a fixed rate; every batch has one visitor who was never there before, and many whose absence is due while it runs. Hot state lies on a
+//! Redis server where there is one.
 
 #![expect(
     clippy::print_stdout,
@@ -11,7 +13,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,17 +30,19 @@ use runnel_client::{
     Client,
     proto::{
         event::v1::Event,
-        funnel::v1::{FunnelDefinition, Step},
+        funnel::v1::{DefineFunnelRequest, FunnelDefinition, Step},
         query::v1::EventMatch,
         segmentation::v1::{
-            Absent, Condition, Happened, Occurrence, SegmentDefinition, SegmentRef, WatchFunnelRequest,
-            WatchSegmentRequest, WatchedFunnel, condition::Node as Asked, occurrence::What, segment_ref,
-            watched_funnel,
+            Absent, Condition, DefineSegmentRequest, GetVisitorRequest, Happened, Occurrence,
+            SegmentDefinition, SegmentRef, WatchFunnelRequest, WatchSegmentRequest, WatchedFunnel,
+            condition::Node as Asked, occurrence::What, segment_ref, watched_funnel,
         },
     },
 };
+use runnel_gateway::EdgeOptions;
+use runnel_harness::{Redis, or_skip};
 use runnel_model::{EventBatch, EventRef, TenantName};
-use runnel_storage::Admitted;
+use runnel_storage::{Admitted, Hot, hot::HotOptions};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -64,6 +71,11 @@ fn mixed(number: u64) -> u64 {
     (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16
 }
 
+/// How long before the tenant is filled a visitor puts something into the cart for the last time.
+fn left_ago_ms(number: u64) -> i64 {
+    (mixed(number) % LEFT_MS as u64) as i64
+}
+
 /// Fills the tenant: every visitor has put something into the cart within the last half an hour, so that each of them is due within the next.
 async fn fill(node: &Node, tenant: &TenantName, events: u64, now_ms: i64) {
     let visitors = events.div_ceil(10);
@@ -73,7 +85,7 @@ async fn fill(node: &Node, tenant: &TenantName, events: u64, now_ms: i64) {
             let number = at % visitors;
             let last = at + visitors >= events;
             let ago_ms = match last {
-                true => (mixed(number) % LEFT_MS as u64) as i64,
+                true => left_ago_ms(number),
                 false => LEFT_MS + (mixed(at) % (14 * 86_400_000)) as i64,
             };
             batch.push(&EventRef {
@@ -103,33 +115,91 @@ fn occurrence(name: &str) -> Vec<Occurrence> {
     vec![Occurrence { what: Some(What::Event(event_match(name))) }]
 }
 
-fn funnel(steps: [&str; 3]) -> WatchFunnelRequest {
+fn steps(names: [&str; 3]) -> FunnelDefinition {
     let step = |name: &str| Step { any_of: vec![event_match(name)], ..Step::default() };
-    let definition = FunnelDefinition { steps: steps.map(step).to_vec(), ..FunnelDefinition::default() };
+    FunnelDefinition { steps: names.map(step).to_vec(), ..FunnelDefinition::default() }
+}
+
+fn funnel(names: [&str; 3]) -> WatchFunnelRequest {
+    let definition = steps(names);
     WatchFunnelRequest {
         funnel: Some(WatchedFunnel { funnel: Some(watched_funnel::Funnel::Inline(definition)) }),
         ..WatchFunnelRequest::default()
     }
 }
 
-fn segment(condition: Asked) -> WatchSegmentRequest {
-    let definition = SegmentDefinition {
-        condition: Some(Condition { node: Some(condition) }),
-        ..SegmentDefinition::default()
-    };
+fn of(condition: Asked) -> SegmentDefinition {
+    SegmentDefinition { condition: Some(Condition { node: Some(condition) }), ..SegmentDefinition::default() }
+}
+
+fn segment(definition: SegmentDefinition) -> WatchSegmentRequest {
     let segment = Some(SegmentRef { segment: Some(segment_ref::Segment::Inline(definition)) });
     WatchSegmentRequest { segment, ..WatchSegmentRequest::default() }
 }
 
-fn absent() -> WatchSegmentRequest {
+fn absent() -> SegmentDefinition {
     let (after, without) = (occurrence("cart"), occurrence("pay"));
-    segment(Asked::Absent(Absent { after, without, for_ms: LEFT_MS, within_ms: None }))
+    of(Asked::Absent(Absent { after, without, for_ms: LEFT_MS, within_ms: None }))
 }
 
-fn happened(name: &str, at_least: u32, within_ms: Option<i64>) -> WatchSegmentRequest {
+fn happened(name: &str, at_least: u32, within_ms: Option<i64>) -> SegmentDefinition {
     let happened =
         Happened { any_of: occurrence(name), at_least: Some(at_least), within_ms, ..Happened::default() };
-    segment(Asked::Happened(happened))
+    of(Asked::Happened(happened))
+}
+
+/// The funnels that are watched and asked for, by name.
+fn funnels() -> [(&'static str, [&'static str; 3]); 3] {
+    [
+        ("bought", ["look", "checkout", "buy"]),
+        ("paid", ["cart", "checkout", "pay"]),
+        ("carted", ["look", "cart", "buy"]),
+    ]
+}
+
+/// The segments that are watched and asked for, by name. Whoever leaves a cart is in the first.
+fn segments() -> [(&'static str, SegmentDefinition); 5] {
+    [
+        ("left", absent()),
+        ("looked", happened("look", 1, None)),
+        ("loyal", happened("buy", 2, None)),
+        ("today", happened("look", 2, Some(86_400_000))),
+        ("reading", happened("page_view", 3, Some(3_600_000))),
+    ]
+}
+
+/// Saves them, so that they can be asked for by name.
+async fn define(client: &Client<Wire>) {
+    for (name, names) in funnels() {
+        let definition = Some(steps(names));
+        let request = DefineFunnelRequest { name: name.to_owned(), definition, expected_version: None };
+        client.funnel().define_funnel(request).await.unwrap();
+    }
+    for (name, definition) in segments() {
+        let definition = Some(definition);
+        let request = DefineSegmentRequest { name: name.to_owned(), definition, expected_version: None };
+        client.segmentation().define_segment(request).await.unwrap();
+    }
+}
+
+/// Asks for one visitor after the other until it is stopped; how long each took, in microseconds.
+async fn ask(client: &Client<Wire>, visitors: u64, stop: &AtomicBool) -> Vec<i64> {
+    let mut took = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let request = GetVisitorRequest {
+            visitor_id: format!("visitor-{}", mixed(took.len() as u64) % visitors),
+            segments: segments().map(|(name, _)| name.to_owned()).to_vec(),
+            funnels: funnels().map(|(name, _)| name.to_owned()).to_vec(),
+            ..GetVisitorRequest::default()
+        };
+        let watch = Stopwatch::start();
+        let answer = client.segmentation().get_visitor(request).await.unwrap().into_inner();
+        took.push(watch.elapsed().as_micros() as i64);
+        assert!(answer.events > 0 && answer.segments.len() == 5 && answer.funnels.len() == 3);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    took.sort_unstable();
+    took
 }
 
 /// Resident memory of this process, in bytes.
@@ -211,28 +281,37 @@ async fn flood(client: &Client<Wire>, clock: &Clock, visitors: u64, round: u64, 
 
 async fn run(events: u64, seconds: u64) {
     let folder = std::env::temp_dir().join(format!("runnel-watch-{}", std::process::id()));
-    let node = Node::open(&folder, NodeOptions::default(), Clock::default()).await.unwrap();
+    let redis = or_skip(Redis::start(&[])).unwrap();
+    let hot = match &redis {
+        Some(redis) => Hot::open(&HotOptions::new(redis.url())).await.unwrap(),
+        None => Hot::process(),
+    };
+    let edge = EdgeOptions { hot, ..EdgeOptions::default() };
+    let options = NodeOptions { edge, ..NodeOptions::default() };
+    let node = Node::open(&folder, options, Clock::default()).await.unwrap();
     let tenant = TenantName::parse("shop").unwrap();
     node.ensure_tenant(&tenant).await.unwrap();
     let (client, clock) = (over(node.trusted(&tenant)).unwrap(), node.clock().clone());
     let visitors = events.div_ceil(10);
-    fill(&node, &tenant, events, clock.now_ms()).await;
-    println!("{events} events of {visitors} visitors, each with a cart that is left within half an hour");
+    let filled_ms = clock.now_ms();
+    fill(&node, &tenant, events, filled_ms).await;
+    define(&client).await;
+    println!(
+        "{events} events of {visitors} visitors, each with a cart that is left within half an hour; hot state {}",
+        if redis.is_some() { "on Redis" } else { "in the process" }
+    );
 
     let seen = Arc::new(Mutex::new(Seen::default()));
     let mut watching = tokio::task::JoinSet::new();
     let before = resident();
     // Loads the journeys, whose memory is not that of watching.
-    let mut warm = client.watch_segment(happened("look", 1, None));
+    let opening = Stopwatch::start();
+    let mut warm = client.watch_segment(segment(happened("look", 1, None)));
     warm.next().await.unwrap();
-    let loaded = resident();
+    let (loaded, first) = (resident(), opening.elapsed());
     let mut ready = Vec::new();
-    for request in [
-        funnel(["look", "checkout", "buy"]),
-        funnel(["cart", "checkout", "pay"]),
-        funnel(["look", "cart", "buy"]),
-    ] {
-        let mut watch = client.watch_funnel(request);
+    for (_, names) in funnels() {
+        let mut watch = client.watch_funnel(funnel(names));
         watch.next().await.unwrap();
         let (seen, clock) = (seen.clone(), clock.clone());
         let (told, is_told) = tokio::sync::oneshot::channel::<()>();
@@ -254,17 +333,8 @@ async fn run(events: u64, seconds: u64) {
             }
         });
     }
-    for (at, request) in [
-        absent(),
-        happened("look", 1, None),
-        happened("buy", 2, None),
-        happened("look", 2, Some(86_400_000)),
-        happened("page_view", 3, Some(3_600_000)),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let mut watch = client.watch_segment(request);
+    for (at, (_, definition)) in segments().into_iter().enumerate() {
+        let mut watch = client.watch_segment(segment(definition));
         watch.next().await.unwrap();
         let (seen, clock) = (seen.clone(), clock.clone());
         let (told, is_told) = tokio::sync::oneshot::channel::<()>();
@@ -278,10 +348,12 @@ async fn run(events: u64, seconds: u64) {
                 };
                 // Who was in the cart at an instant is due a millisecond after half an hour.
                 let now_ms = clock.now_ms();
-                let due = message.changes.iter().filter(|change| change.member);
-                let lags = due.map(|change| now_ms - change.at_ms).collect::<Vec<_>>();
                 if at == 0 {
-                    seen.lock().unwrap().turned.extend(lags);
+                    let due = message.changes.iter().filter(|change| change.member).filter_map(|change| {
+                        let number: u64 = change.visitor_id.strip_prefix("visitor-")?.parse().ok()?;
+                        Some(now_ms - (filled_ms - left_ago_ms(number) + LEFT_MS + 1))
+                    });
+                    seen.lock().unwrap().turned.extend(due);
                 }
             }
         });
@@ -293,9 +365,19 @@ async fn run(events: u64, seconds: u64) {
         (loaded - before) / f64::from(1 << 20),
         each(held - loaded)
     );
+    println!(
+        "until the first message: {:.1} s with journeys to be loaded; all of them {:.1} s",
+        first.as_secs_f64(),
+        opening.elapsed().as_secs_f64()
+    );
 
-    send(&client, &seen, &clock, visitors, seconds).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stop = AtomicBool::new(false);
+    let sending = async {
+        send(&client, &seen, &clock, visitors, seconds).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (took, ()) = tokio::join!(ask(&client, visitors, &stop), sending);
     let (mut delays, lost) = {
         let seen = seen.lock().unwrap();
         let delays = seen.acknowledged.iter();
@@ -316,11 +398,17 @@ async fn run(events: u64, seconds: u64) {
     let mut turned = std::mem::take(&mut seen.lock().unwrap().turned);
     turned.sort_unstable();
     println!(
-        "{} carts were left meanwhile; told {} ms after they were found, median, {} ms p99, {} ms longest",
+        "{} carts were left meanwhile, of {visitors} that were due some time; told {} ms later, median, {} ms p99, {} ms longest",
         turned.len(),
         at(&turned, 0.5),
         at(&turned, 0.99),
         at(&turned, 1.0)
+    );
+    println!(
+        "one visitor with all of them: {:.1} ms median, {:.1} ms p99, of {}",
+        at(&took, 0.5) as f64 / 1e3,
+        at(&took, 0.99) as f64 / 1e3,
+        took.len()
     );
     drop(ready);
     while watching.join_next().await.is_some() {}
@@ -331,7 +419,7 @@ async fn run(events: u64, seconds: u64) {
         without.push(flood(&client, &clock, visitors, 2 * round, batches).await);
         let mut crowd = tokio::task::JoinSet::new();
         for _ in 0..WATCHERS {
-            let mut watch = client.watch_segment(absent());
+            let mut watch = client.watch_segment(segment(absent()));
             crowd.spawn(async move { while watch.next().await.is_ok() {} });
         }
         tokio::time::sleep(Duration::from_secs(2)).await;

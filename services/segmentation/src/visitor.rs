@@ -1,7 +1,8 @@
 //! One visitor: where it stands, and what it did.
 
-use std::{collections::BTreeSet, iter::once, sync::Arc};
+use std::{collections::BTreeSet, iter::once, sync::Arc, time::Duration};
 
+use moka::future::Cache;
 use runnel_contracts::{
     proto::{
         catalog::v1::Stage,
@@ -21,7 +22,7 @@ use runnel_definitions::{
     funnel::{self, Range},
     members::{Members, selectors},
     posed::{self, Posed},
-    refusal::{counting, stopped},
+    refusal::{counting, stopped, unavailable},
     saved::{self, Named, Saved, foreign_token, page_size},
     segment::{self, Checked},
     worth::Priced,
@@ -34,22 +35,49 @@ use runnel_storage::compute;
 /// The rungs of the ladder of intent, and the one beside it.
 const STAGES: [Stage; 4] = [Stage::Interest, Stage::Engagement, Stage::Willingness, Stage::Negative];
 
+/// Questions that are kept at hand, and for how long: a database that was put back to an earlier state may give the same version to other definitions.
+const AT_HAND: u64 = 256;
+const BELIEVED: Duration = Duration::from_secs(60);
+
 /// Answers questions about single visitors. Clones share one.
 #[derive(Clone, Debug)]
 pub(crate) struct Visitors {
     journeys: Journeys,
+    /// Questions that ask for no list, which changes without them, by the definitions that they are made of.
+    questions: Cache<Key, Arc<Questions>>,
 }
 
-/// What is asked about a visitor, checked.
-struct Asked {
-    id: String,
-    as_of_ms: i64,
+/// Of which tenant, by which version of its definitions, in which names. One without names is a timeline's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    tenant: TenantName,
+    definition: u64,
+    names: Option<Names>,
+}
+
+/// Segments and funnels, as they were asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Names {
+    segments: Vec<String>,
+    funnels: Vec<String>,
+}
+
+/// What is asked of visitors, checked: sessions and the conversions of the catalogue, and what has a name.
+#[derive(Debug)]
+struct Questions {
     marks: MarksFor,
     /// Names of conversions, in the order of the marks.
     conversions: Vec<String>,
     stages: Option<Checked>,
     segments: Vec<(Named<SegmentDefinition>, Checked)>,
     funnels: Vec<(Named<FunnelDefinition>, funnel::Checked)>,
+}
+
+/// What is asked about a visitor.
+struct Asked {
+    id: String,
+    as_of_ms: i64,
+    questions: Arc<Questions>,
     /// Whether what is at stake in funnels is told.
     values: bool,
 }
@@ -58,16 +86,10 @@ fn session(dimension: Dimension) -> Selector {
     Selector::Session(dimension)
 }
 
-impl Asked {
-    /// About an id, as of an instant: sessions and the conversions of the catalogue.
-    fn new(id: String, as_of_ms: i64, catalogue: &Catalogue) -> Result<Asked, Refusal> {
-        if id.is_empty() {
-            return Err(Refusal::field(Reason::FieldMissing, "visitor_id", "visitor_id is missing."));
-        }
+impl Questions {
+    fn new(catalogue: &Catalogue) -> Questions {
         let conversions = catalogue.conversions.values().map(|known| Happens::from(known.conversion.clone()));
-        Ok(Asked {
-            id,
-            as_of_ms,
+        Questions {
             marks: MarksFor {
                 conversions: conversions.collect(),
                 settings: catalogue.settings.clone(),
@@ -77,8 +99,13 @@ impl Asked {
             stages: None,
             segments: Vec::new(),
             funnels: Vec::new(),
-            values: false,
-        })
+        }
+    }
+
+    /// Whether they stay the same for as long as the definitions do.
+    fn last(&self) -> bool {
+        let on_list = |condition: &segment::Asked| matches!(condition, segment::Asked::OnList(_));
+        !self.segments.iter().any(|(_, checked)| checked.conditions.iter().any(on_list))
     }
 
     /// Whatever is looked at.
@@ -88,10 +115,26 @@ impl Asked {
         columns.extend(self.stages.iter().flat_map(selectors));
         columns.extend(self.segments.iter().flat_map(|(_, checked)| selectors(checked)));
         columns.extend(self.funnels.iter().flat_map(|(_, checked)| checked.columns.selectors()));
+        columns
+    }
+}
+
+impl Asked {
+    /// Whatever is looked at.
+    fn columns(&self) -> BTreeSet<Selector> {
+        let mut columns = self.questions.columns();
         let (amount, currency) = Worth::OfEvent.columns();
         columns.extend(amount.into_iter().chain(currency).filter(|_| self.values));
         columns
     }
+}
+
+/// The id of the visitor that is asked for.
+fn present(visitor_id: String) -> Result<String, Refusal> {
+    if visitor_id.is_empty() {
+        return Err(Refusal::field(Reason::FieldMissing, "visitor_id", "visitor_id is missing."));
+    }
+    Ok(visitor_id)
 }
 
 /// A definition of which the parts are the stages, in their order.
@@ -114,7 +157,7 @@ impl Alone {
         let bad = |fault: PredicateError| {
             Refusal::field(Reason::PredicateInvalid, "conversion", format!("{fault}."))
         };
-        let marks = asked.marks.derive(&loaded, asked.as_of_ms).map_err(bad)?;
+        let marks = asked.questions.marks.derive(&loaded, asked.as_of_ms).map_err(bad)?;
         Ok(Alone { loaded, marks })
     }
 
@@ -140,7 +183,8 @@ fn marked(bits: &[u64], events: usize) -> impl DoubleEndedIterator<Item = usize>
 
 impl Visitors {
     pub(crate) fn new(journeys: Journeys) -> Visitors {
-        Visitors { journeys }
+        let questions = Cache::builder().max_capacity(AT_HAND).time_to_live(BELIEVED).build();
+        Visitors { journeys, questions }
     }
 
     /// A saved definition, which `field` names.
@@ -157,7 +201,44 @@ impl Visitors {
 
     /// The journeys with what is asked about, and the version of the tenant's definitions.
     async fn loaded(&self, tenant: &TenantName, asked: &Asked) -> Result<(Arc<Loaded>, u64), Refusal> {
-        posed::loaded(&self.journeys, tenant, asked.columns(), &asked.marks.settings, false).await
+        posed::loaded(&self.journeys, tenant, asked.columns(), &asked.questions.marks.settings, false).await
+    }
+
+    /// What is asked, by the tenant's definitions as they are.
+    async fn questions(&self, tenant: &TenantName, names: Option<Names>) -> Result<Arc<Questions>, Refusal> {
+        let definition = self.journeys.store().definition_version(tenant).await;
+        let definition = definition.map_err(|fault| unavailable(&fault))?;
+        let key = Key { tenant: tenant.clone(), definition, names };
+        if let Some(known) = self.questions.get(&key).await {
+            return Ok(known);
+        }
+        // Definitions that change meanwhile have another version, for which they are read again.
+        let questions = Arc::new(self.read(tenant, key.names.as_ref()).await?);
+        if questions.last() {
+            self.questions.insert(key, questions.clone()).await;
+        }
+        Ok(questions)
+    }
+
+    async fn read(&self, tenant: &TenantName, names: Option<&Names>) -> Result<Questions, Refusal> {
+        let store = self.journeys.store();
+        let catalogue = Catalogue::read(store, tenant).await?;
+        let mut questions = Questions::new(&catalogue);
+        let Some(Names { segments, funnels }) = names else { return Ok(questions) };
+        questions.stages = Some(segment::check(store, tenant, &catalogue, "stage", &stages()).await?);
+        for (at, name) in segments.iter().enumerate() {
+            let field = format!("segments[{at}]");
+            let named: Named<SegmentDefinition> = self.named(tenant, &field, name).await?;
+            let checked = segment::check(store, tenant, &catalogue, &field, &named.definition).await?;
+            questions.segments.push((named, checked));
+        }
+        for (at, name) in funnels.iter().enumerate() {
+            let field = format!("funnels[{at}]");
+            let named: Named<FunnelDefinition> = self.named(tenant, &field, name).await?;
+            let checked = funnel::check(&named.definition, None, TrendInterval::Unspecified, &catalogue)?;
+            questions.funnels.push((named, checked));
+        }
+        Ok(questions)
     }
 
     pub(crate) async fn get(
@@ -174,23 +255,10 @@ impl Visitors {
                 return Err(Refusal::field(Reason::NumberOutOfRange, field, text));
             }
         }
-        let store = self.journeys.store();
-        let catalogue = Catalogue::read(store, tenant).await?;
-        let mut asked = Asked::new(request.visitor_id, as_of_ms, &catalogue)?;
-        asked.values = request.values;
-        asked.stages = Some(segment::check(store, tenant, &catalogue, "stage", &stages()).await?);
-        for (at, name) in request.segments.iter().enumerate() {
-            let field = format!("segments[{at}]");
-            let named: Named<SegmentDefinition> = self.named(tenant, &field, name).await?;
-            let checked = segment::check(store, tenant, &catalogue, &field, &named.definition).await?;
-            asked.segments.push((named, checked));
-        }
-        for (at, name) in request.funnels.iter().enumerate() {
-            let field = format!("funnels[{at}]");
-            let named: Named<FunnelDefinition> = self.named(tenant, &field, name).await?;
-            let checked = funnel::check(&named.definition, None, TrendInterval::Unspecified, &catalogue)?;
-            asked.funnels.push((named, checked));
-        }
+        let GetVisitorRequest { visitor_id, segments, funnels, values, .. } = request;
+        let id = present(visitor_id)?;
+        let questions = self.questions(tenant, Some(Names { segments, funnels })).await?;
+        let asked = Asked { id, as_of_ms, questions, values };
         let (loaded, definition) = self.loaded(tenant, &asked).await?;
         let told = move || {
             let alone = Alone::new(&loaded, &asked)?;
@@ -215,8 +283,8 @@ impl Visitors {
             (Some(token), _) => token.as_of_ms,
             (None, asked) => funnel::range(None, asked, now_ms)?.as_of_ms,
         };
-        let catalogue = Catalogue::read(self.journeys.store(), tenant).await?;
-        let asked = Asked::new(request.visitor_id, as_of_ms, &catalogue)?;
+        let id = present(request.visitor_id)?;
+        let asked = Asked { id, as_of_ms, questions: self.questions(tenant, None).await?, values: false };
         let (loaded, definition) = self.loaded(tenant, &asked).await?;
         let told = move || {
             let alone = Alone::new(&loaded, &asked)?;
@@ -239,10 +307,11 @@ fn provenance(loaded: &Loaded, definition: u64, as_of_ms: i64) -> Result<query::
 fn tell(alone: &Alone, asked: &Asked, definition: u64) -> Result<GetVisitorResponse, Refusal> {
     let failed = |fault: CountError| counting(&fault);
     let run = &alone.loaded.shards[0].base;
+    let questions = &*asked.questions;
     let view = alone.view().map_err(failed)?;
     let existing: Vec<usize> = marked(&view.every(), run.events()).collect();
     let sessions: Vec<Session> = view.sessions().of_visitor(0).collect();
-    let conversions = asked.conversions.iter().enumerate().filter_map(|(at, name)| {
+    let conversions = questions.conversions.iter().enumerate().filter_map(|(at, name)| {
         let marks = view.conversion(at);
         let times: Vec<i64> = marked(&marks, run.events()).map(|event| run.time(event)).collect();
         let (first_ms, last_ms) = (*times.first()?, *times.last()?);
@@ -258,7 +327,8 @@ fn tell(alone: &Alone, asked: &Asked, definition: u64) -> Result<GetVisitorRespo
             last_ms: run.time(last.last),
             events: u64::from(last.events),
             number: sessions.len() as u64,
-            open: asked.as_of_ms <= run.time(last.last).saturating_add(asked.marks.settings.session_gap_ms),
+            open: asked.as_of_ms
+                <= run.time(last.last).saturating_add(questions.marks.settings.session_gap_ms),
             channel: alone.text(Dimension::Channel, last.first),
             device: alone.text(Dimension::Device, last.first),
         }),
@@ -270,19 +340,19 @@ fn tell(alone: &Alone, asked: &Asked, definition: u64) -> Result<GetVisitorRespo
         ..GetVisitorResponse::default()
     };
     let holds = |bits: &[u64]| bits.first().is_some_and(|word| word & 1 == 1);
-    if let Some(stages) = &asked.stages {
+    if let Some(stages) = &questions.stages {
         let members = Members::new(alone.loaded.clone(), stages.clone(), asked.as_of_ms)?;
         let found = members.of(run, None).map_err(failed)?;
         let stage = STAGES.iter().zip(&stages.told).find(|(_, (_, who))| holds(&found.of(who)));
         answer.stage = stage.map_or(Stage::Unspecified, |(stage, _)| *stage) as i32;
     }
-    for (named, checked) in &asked.segments {
+    for (named, checked) in &questions.segments {
         let members = Members::new(alone.loaded.clone(), checked.clone(), asked.as_of_ms)?;
         let member = holds(&members.of(run, None).map_err(failed)?.members);
         answer.segments.push(VisitorSegment { name: named.name.clone(), version: named.version, member });
     }
     let priced = asked.values.then(|| Priced::new(&Worth::OfEvent, &alone.loaded));
-    for (named, checked) in &asked.funnels {
+    for (named, checked) in &questions.funnels {
         let from_ms = *limits::TIME_RANGE_MS.start();
         let range = Range { from_ms, until_ms: asked.as_of_ms, as_of_ms: asked.as_of_ms };
         let posed = Posed::new(alone.loaded.clone(), checked, range, definition)?;
@@ -369,7 +439,8 @@ fn page(
 ) -> Result<ListTimelineResponse, CountError> {
     let run = &alone.loaded.shards[0].base;
     let view = alone.view()?;
-    let conversions: Vec<Vec<u64>> = (0..asked.conversions.len()).map(|at| view.conversion(at)).collect();
+    let conversions: Vec<Vec<u64>> =
+        (0..asked.questions.conversions.len()).map(|at| view.conversion(at)).collect();
     let off_site = alone.loaded.column(&runnel_journeys::off_site());
     let is_off_site = |event: usize| {
         let codes = off_site.and_then(|column| run.columns.get(column));
@@ -402,6 +473,7 @@ fn page(
         session: sessions[*event].map_or(0, |number| u64::from(number) + 1),
         off_site: is_off_site(*event),
         conversions: asked
+            .questions
             .conversions
             .iter()
             .zip(&conversions)
