@@ -79,8 +79,10 @@ impl WeakJourneys {
 /// One tenant's place in the cache.
 #[derive(Debug, Default)]
 struct Slot {
-    /// Held by whoever loads or refreshes.
-    work: tokio::sync::Mutex<()>,
+    /// Held by whoever loads or refreshes. The last of `begun` that ended well.
+    work: tokio::sync::Mutex<u64>,
+    /// How many loads and refreshes have begun to look at the store.
+    begun: AtomicU64,
     loaded: Mutex<Option<Arc<Loaded>>>,
     /// The same, though it was given up for others: as long as somebody has it, nothing is won by reading it anew.
     held: Mutex<Weak<Loaded>>,
@@ -223,15 +225,36 @@ impl Journeys {
         columns: &BTreeSet<Selector>,
         settings: Option<&Settings>,
     ) -> Result<Arc<Loaded>, LoadError> {
-        let _work = slot.work.lock().await;
+        let begun = slot.begun.load(Ordering::SeqCst);
+        let mut ended = slot.work.lock().await;
+        // Whatever was committed before this call is in what began later: those who wait together need one refresh.
+        if *ended > begun
+            && let Some(current) = slot.current()
+            && current.serves(columns, settings)
+        {
+            return Ok(current);
+        }
+        let begun = slot.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let loaded = self.renew(tenant, slot, columns, settings).await?;
+        *ended = begun;
+        Ok(loaded)
+    }
+
+    /// Brings journeys up to date, or loads them. Only one does so at a time.
+    async fn renew(
+        &self,
+        tenant: &TenantName,
+        slot: &Slot,
+        columns: &BTreeSet<Selector>,
+        settings: Option<&Settings>,
+    ) -> Result<Arc<Loaded>, LoadError> {
         let (store, pool) = (&self.inner.store, &self.inner.pool);
         let mut wanted = columns.clone();
         let mut identities = false;
         let mut by = settings.cloned().map(Arc::new);
         if let Some(current) = slot.at_hand() {
             identities = current.identities;
-            let known = settings.is_none_or(|settings| *settings == *current.settings);
-            if known && columns.iter().all(|selector| current.column(selector).is_some()) {
+            if current.serves(columns, settings) {
                 match refresh(store, tenant, &current, pool.clone()).await? {
                     None => {
                         if slot.current().is_none() {
@@ -315,6 +338,10 @@ impl Journeys {
                 }
                 let Some(inner) = inner.upgrade() else { break };
                 let journeys = Journeys { inner };
+                // Whoever asks all the time keeps it fresh already.
+                if slot.current().is_some_and(|current| current.sequence != sequence) {
+                    continue;
+                }
                 if slot.current().is_none()
                     || journeys.freshen(&tenant, &slot, &BTreeSet::new(), None).await.is_err()
                 {

@@ -12,6 +12,7 @@ use runnel_kernel::{Session, Sessions};
 use runnel_model::{ChannelSettings, Dimension, Field, Selector, Settings, Value, ValueRef};
 
 use crate::{
+    merge::Merged,
     question::codes,
     rows::LoadedColumns,
     run::{Run, ValueColumn},
@@ -64,7 +65,7 @@ fn tag_columns(field: Field, names: &[&str]) -> Vec<Selector> {
 }
 
 /// Makes the columns of a run that are made of its sessions.
-pub(crate) fn fill(run: &mut Run, columns: &LoadedColumns, settings: &Settings) {
+pub(crate) fn fill(Merged { run, anew }: &mut Merged, columns: &LoadedColumns, settings: &Settings) {
     let wanted: Vec<(usize, Dimension)> = columns
         .iter()
         .enumerate()
@@ -73,7 +74,7 @@ pub(crate) fn fill(run: &mut Run, columns: &LoadedColumns, settings: &Settings) 
             Selector::Attribute(_) => None,
         })
         .collect();
-    if wanted.is_empty() {
+    if wanted.is_empty() || anew.is_empty() {
         return;
     }
     let Ok(slice) = run.slice(None) else { return };
@@ -86,8 +87,8 @@ pub(crate) fn fill(run: &mut Run, columns: &LoadedColumns, settings: &Settings) 
     let mut filled = Vec::new();
     for (at, dimension) in wanted {
         let mut teller = Teller::new(dimension, run, columns, &columns[at].1, settings);
-        let mut codes = vec![0; run.events()];
-        for visitor in 0..slice.visitors() {
+        let mut codes = run.columns[at].codes();
+        for &visitor in anew.iter() {
             let told: Vec<u32> = sessions
                 .of_visitor(visitor)
                 .enumerate()

@@ -13,7 +13,7 @@ use runnel_storage::{Block, BlockError, FetchError, Listing, Store, Unavailable,
 use crate::{
     dimension::fill,
     loaded::{Loaded, Properties, Shard, set},
-    merge::{MissingIdentity, Part, merge},
+    merge::{Merged, MissingIdentity, Part, merge},
     names::Names,
     rows::{LoadedColumns, Rows, RowsError, TooManyNames, Who},
     run::{Run, RunBuilder},
@@ -224,9 +224,9 @@ fn read_identities(fetched: &Fetched, origins: &mut [Origin], mut wanted: Unread
 }
 
 /// A run with the columns that are made of its sessions.
-fn complete(mut run: Run, columns: &LoadedColumns, settings: &Settings) -> Run {
-    fill(&mut run, columns, settings);
-    run
+fn complete(mut merged: Merged, columns: &LoadedColumns, settings: &Settings) -> Run {
+    fill(&mut merged, columns, settings);
+    merged.run
 }
 
 /// Merges every shard of what was decoded, reading identities where copies are possible.
@@ -235,10 +235,10 @@ fn merge_shards(
     mut origins: Vec<Origin>,
     columns: usize,
     identities: bool,
-) -> Result<Vec<Run>, LoadError> {
-    let mut runs: Vec<Option<Run>> = (0..SHARDS).map(|_| None).collect();
+) -> Result<Vec<Merged>, LoadError> {
+    let mut runs: Vec<Option<Merged>> = (0..SHARDS).map(|_| None).collect();
     loop {
-        let outcomes: Vec<(usize, Result<Run, Unread>)> = runs
+        let outcomes: Vec<(usize, Result<Merged, Unread>)> = runs
             .par_iter()
             .enumerate()
             .filter(|(_, run)| run.is_none())
@@ -296,7 +296,7 @@ pub(crate) async fn load(
         let runs = merge_shards(&fetched, origins, columns.len(), identities)?;
         let empty = Arc::new(RunBuilder::new(columns.len(), true, 0).finish());
         let shard = |base: Run| Shard::new(Arc::new(base), Arc::default(), empty.clone());
-        let complete = |run| complete(run, &columns, &settings);
+        let complete = |merged| complete(merged, &columns, &settings);
         let shards: Vec<Run> = runs.into_par_iter().map(complete).collect();
         let shards = shards.into_iter().map(shard).collect();
         let Fetched { sequence, erasure, erasing, .. } = fetched;
@@ -454,7 +454,7 @@ fn apply_shard(
     let wanted = |missing: Vec<MissingIdentity>| {
         missing.into_iter().map(|event| (origins[event.part], event.row as u32)).collect::<Vec<_>>()
     };
-    let complete = |run| complete(run, &loaded.columns, &loaded.settings);
+    let complete = |merged| complete(merged, &loaded.columns, &loaded.settings);
     let overlay = complete(merge(&parts, columns, true).map_err(wanted)?);
     let mut superseded = shard.superseded.to_vec();
     let gone = touched.iter().map(|&visitor| visitor as usize).chain(left.base.iter().copied());
@@ -468,7 +468,7 @@ fn apply_shard(
     let base = merge(&both, columns, true)
         .map_err(|missing| missing.iter().map(|_| (RESIDENT, 0)).collect::<Vec<_>>())?;
     let empty = RunBuilder::new(columns, true, 0).finish();
-    Ok(Shard::new(Arc::new(base), Arc::default(), Arc::new(empty)))
+    Ok(Shard::new(Arc::new(base.run), Arc::default(), Arc::new(empty)))
 }
 
 /// Visitors of the base that have new events and are not in the overlay yet, ascending.

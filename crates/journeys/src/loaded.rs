@@ -193,6 +193,12 @@ impl Loaded {
         Loaded { shards: shards.collect(), ..self.clone() }
     }
 
+    /// Whether it has these columns, those that are made of sessions told by these settings.
+    pub(crate) fn serves(&self, columns: &BTreeSet<Selector>, settings: Option<&Settings>) -> bool {
+        settings.is_none_or(|settings| *settings == *self.settings)
+            && columns.iter().all(|selector| self.column(selector).is_some())
+    }
+
     /// The position of a loaded column.
     #[must_use]
     pub fn column(&self, selector: &Selector) -> Option<usize> {
@@ -213,24 +219,29 @@ impl Loaded {
         overlay.or_else(|| shard.in_base(visitor.as_bytes()).map(|at| (&*shard.base, at)))
     }
 
-    /// The journeys of some visitors alone, in one run and in the order in which they are named, with dictionaries of what these have: so that what is asked of few
-    /// costs little. Whoever has no journey, as an id that counts as another visitor, has an empty one.
+    /// The journeys of some visitors alone, in one run and in the order in which they are named, with the columns that are wanted and dictionaries of what these have: so that
+    /// what is asked of few costs little. Whoever has no journey, as an id that counts as another visitor, has an empty one.
     #[must_use]
-    pub fn alone<'a>(&self, visitors: impl Iterator<Item = &'a str>) -> Loaded {
-        let mut builder = RunBuilder::new(self.columns.len(), false, 0);
-        let dictionaries: Vec<ValueDictionary> =
-            self.columns.iter().map(|_| ValueDictionary::default()).collect();
-        let mut known: Vec<HashMap<u32, u32>> = vec![HashMap::new(); self.columns.len()];
-        let mut codes = vec![0; self.columns.len()];
+    pub fn alone<'a>(
+        &self,
+        visitors: impl Iterator<Item = &'a str>,
+        wanted: impl Fn(&Selector) -> bool,
+    ) -> Loaded {
+        let columns = self.columns.iter().enumerate().filter(|(_, (selector, _))| wanted(selector));
+        let columns: Vec<(usize, &ValueDictionary)> =
+            columns.map(|(at, (_, values))| (at, &**values)).collect();
+        let dictionaries: Vec<ValueDictionary> = columns.iter().map(|_| ValueDictionary::default()).collect();
+        let mut known: Vec<HashMap<u32, u32>> = vec![HashMap::new(); columns.len()];
+        let mut builder = RunBuilder::new(columns.len(), false, 0);
+        let mut codes = vec![0; columns.len()];
         for visitor in visitors {
             if let Some((run, place)) = self.place(visitor) {
                 for event in run.range(place) {
-                    for (at, code) in codes.iter_mut().enumerate() {
-                        let found =
-                            run.columns.get(at).and_then(|column| column.values().get(event)).unwrap_or(0);
-                        *code = *known[at].entry(found).or_insert_with(|| {
-                            let value = self.columns[at].1.value(found);
-                            value.map_or(0, |value| dictionaries[at].code(value.as_ref()))
+                    for (at, (column, values)) in columns.iter().enumerate() {
+                        let found = run.columns.get(*column).and_then(|column| column.values().get(event));
+                        let found = found.unwrap_or(0);
+                        codes[at] = *known[at].entry(found).or_insert_with(|| {
+                            values.value(found).map_or(0, |value| dictionaries[at].code(value.as_ref()))
                         });
                     }
                     builder.event(run.time(event), run.kind(event), codes.iter().copied(), (&[], 0));
@@ -238,11 +249,11 @@ impl Loaded {
             }
             builder.visitor(visitor.as_bytes());
         }
-        let selectors = self.columns.iter().map(|(selector, _)| selector.clone());
+        let selectors = columns.iter().map(|(at, _)| self.columns[*at].0.clone());
         let shard = Shard::new(
             Arc::new(builder.finish()),
             Arc::default(),
-            Arc::new(RunBuilder::new(self.columns.len(), false, 0).finish()),
+            Arc::new(RunBuilder::new(columns.len(), false, 0).finish()),
         );
         Loaded {
             columns: selectors.zip(dictionaries.into_iter().map(Arc::new)).collect(),

@@ -1,4 +1,4 @@
-//! Merges rows of several origins into one run: canonical order, every identity once, the lowest number wins.
+//! Merges rows of several origins into one run: canonical order, every identity once, the lowest number wins. Whoever is in one run only is copied as it is there.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -65,9 +65,8 @@ impl<'a> Cursor<'a> {
     /// The next visitor, without moving.
     fn peek(&mut self) -> Option<&'a [u8]> {
         match self.part {
-            Part::Run { run, skip } => {
-                let passed = |at: usize| skip.is_some_and(|skip| is_set(skip, at));
-                while self.at < run.visitors.len() && passed(self.at) {
+            Part::Run { run, .. } => {
+                while self.at < run.visitors.len() && self.passes(self.at) {
                     self.at += 1;
                 }
                 (self.at < run.visitors.len()).then(|| run.visitors.get(self.at))
@@ -79,6 +78,40 @@ impl<'a> Cursor<'a> {
                 (from + self.at < until).then(|| rows.visitor(rows.order[from + self.at] as usize))
             }
         }
+    }
+
+    /// Copies the visitors of a run who come before another one, beginning with the next, which is one of them. Nothing for rows, which have to be put in order.
+    fn copy_below(&mut self, until: Option<&[u8]>, builder: &mut RunBuilder) -> bool {
+        let is_below = |visitor: &[u8]| until.is_none_or(|until| visitor < until);
+        match self.part {
+            Part::Rows { .. } => return false,
+            Part::Run { run, .. } => {
+                while self.peek().is_some_and(is_below) {
+                    let start = self.at;
+                    self.at += 1;
+                    while self.at < run.visitors.len()
+                        && is_below(run.visitors.get(self.at))
+                        && !self.passes(self.at)
+                    {
+                        self.at += 1;
+                    }
+                    builder.copy(run, start..self.at);
+                }
+            }
+            Part::Picked { run, visitors } => {
+                while self.peek().is_some_and(is_below) {
+                    let visitor = visitors[self.at] as usize;
+                    builder.copy(run, visitor..visitor + 1);
+                    self.at += 1;
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether a visitor of a run is passed over.
+    fn passes(&self, visitor: usize) -> bool {
+        matches!(self.part, Part::Run { skip: Some(skip), .. } if is_set(skip, visitor))
     }
 
     /// Takes the next visitor's events.
@@ -119,15 +152,24 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// What a merge makes.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    /// The run.
+    pub run: Run,
+    /// Visitors of it who are not as they were in a run of before, ascending.
+    pub anew: Vec<usize>,
+}
+
 /// Merges the parts of one shard into a run with `columns` loaded columns. Fails with the events whose ids must be read first.
 pub(crate) fn merge(
     parts: &[Part<'_>],
     columns: usize,
     keep_identities: bool,
-) -> Result<Run, Vec<MissingIdentity>> {
+) -> Result<Merged, Vec<MissingIdentity>> {
     let events = parts.iter().map(size).sum();
     let mut builder = RunBuilder::new(columns, keep_identities, events);
-    let mut missing = Vec::new();
+    let (mut missing, mut anew) = (Vec::new(), Vec::new());
     let mut cursors: Vec<Cursor<'_>> = parts.iter().map(|&part| Cursor { part, at: 0 }).collect();
     let mut heap = BinaryHeap::with_capacity(parts.len());
     for (number, cursor) in cursors.iter_mut().enumerate() {
@@ -138,6 +180,11 @@ pub(crate) fn merge(
     let mixed = parts.iter().any(|part| matches!(part, Part::Rows { rows, .. } if rows.is_mixed()));
     let mut items = Vec::new();
     while let Some(Reverse((visitor, number))) = heap.pop() {
+        let other = heap.peek().map(|Reverse((other, _))| *other);
+        if other != Some(visitor) && cursors[number].copy_below(other, &mut builder) {
+            heap.extend(cursors[number].peek().map(|following| Reverse((following, number))));
+            continue;
+        }
         items.clear();
         let mut next = Some(number);
         let mut origins = 0;
@@ -159,11 +206,12 @@ pub(crate) fn merge(
             for item in &items {
                 emit(&mut builder, &parts[item.part as usize], item.row as usize, columns);
             }
+            anew.push(builder.visitors());
             builder.visitor(visitor);
         }
     }
     if missing.is_empty() {
-        Ok(builder.finish())
+        Ok(Merged { run: builder.finish(), anew })
     } else {
         missing.sort_unstable();
         missing.dedup();

@@ -288,7 +288,8 @@ impl Segments {
         let Asked { members, version, definition } = self.ask(tenant, request.segment, at_ms).await?;
         let (asked, visitor_id) = (members.clone(), members.loaded.people.visitor(&id).to_owned());
         let look = move || {
-            let alone = Arc::new(asked.loaded.alone(std::iter::once(asked.loaded.people.visitor(&id))));
+            let alone =
+                Arc::new(asked.loaded.alone(std::iter::once(asked.loaded.people.visitor(&id)), |_| true));
             let alone = Members::new(alone, asked.checked.clone(), at_ms)?;
             alone.of(&alone.loaded.shards[0].base, None).map_err(|fault| counting(&fault))
         };

@@ -153,7 +153,7 @@ struct Alone {
 
 impl Alone {
     fn new(loaded: &Loaded, asked: &Asked) -> Result<Alone, Refusal> {
-        let loaded = Arc::new(loaded.alone(once(loaded.people.visitor(&asked.id))));
+        let loaded = Arc::new(loaded.alone(once(loaded.people.visitor(&asked.id)), |_| true));
         let bad = |fault: PredicateError| {
             Refusal::field(Reason::PredicateInvalid, "conversion", format!("{fault}."))
         };

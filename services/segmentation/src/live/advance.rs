@@ -11,8 +11,8 @@ use std::{
 use rayon::prelude::*;
 use runnel_contracts::{proto::segmentation::v1::ChangeCause as Cause, refusal::Refusal};
 use runnel_definitions::refusal::counting;
-use runnel_journeys::{CountError, Loaded};
-use runnel_model::is_nobody;
+use runnel_journeys::{CountError, Loaded, off_site};
+use runnel_model::{Selector, is_nobody};
 
 use super::{
     due::Due,
@@ -65,6 +65,9 @@ pub(super) fn advance(
     let failed = |fault: CountError| counting(&fault);
     let mut told: Vec<Result<Vec<Change>, Refusal>> = watched.iter().map(|_| Ok(Vec::new())).collect();
     let redefined = watched.iter().any(|one| one.redefined);
+    // Journeys may have columns that only others ask for.
+    let wanted = watched.iter().flat_map(|one| one.was.selectors().chain(one.is.selectors()));
+    let wanted: BTreeSet<Selector> = wanted.chain([off_site()]).collect();
     let changed = if redefined { None } else { to.loaded.changed_since(&from.loaded) };
     if changed.is_none() {
         due.forget();
@@ -82,7 +85,9 @@ pub(super) fn advance(
         }
         if !visitors.is_empty() || everybody {
             let alone = |moment: &Moment| Moment {
-                loaded: Arc::new(moment.loaded.alone(visitors.iter().map(|id| &**id))),
+                loaded: Arc::new(
+                    moment.loaded.alone(visitors.iter().map(|id| &**id), |column| wanted.contains(column)),
+                ),
                 as_of_ms: moment.as_of_ms,
             };
             let is = alone(&after);
