@@ -33,9 +33,9 @@ use runnel_client::{
         funnel::v1::{DefineFunnelRequest, FunnelDefinition, Step},
         query::v1::EventMatch,
         segmentation::v1::{
-            Absent, Condition, DefineSegmentRequest, GetVisitorRequest, Happened, Occurrence,
-            SegmentDefinition, SegmentRef, WatchFunnelRequest, WatchSegmentRequest, WatchedFunnel,
-            condition::Node as Asked, occurrence::What, segment_ref, watched_funnel,
+            Absent, Condition, DefineSegmentRequest, GetVisitorRequest, GetVisitorResponse, Happened,
+            Occurrence, SegmentDefinition, SegmentRef, WatchFunnelRequest, WatchSegmentRequest,
+            WatchedFunnel, condition::Node as Asked, occurrence::What, segment_ref, watched_funnel,
         },
     },
 };
@@ -196,18 +196,23 @@ async fn know_ids(client: &Client<Wire>, filled_ms: i64) {
     client.watch_segment(segment(absent())).next().await.unwrap();
 }
 
+/// Asks for a visitor with everything that is watched.
+async fn get(client: &Client<Wire>, number: u64) -> GetVisitorResponse {
+    let request = GetVisitorRequest {
+        visitor_id: format!("visitor-{number}"),
+        segments: segments().map(|(name, _)| name.to_owned()).to_vec(),
+        funnels: funnels().map(|(name, _)| name.to_owned()).to_vec(),
+        ..GetVisitorRequest::default()
+    };
+    client.segmentation().get_visitor(request).await.unwrap().into_inner()
+}
+
 /// Asks for one visitor after the other until it is stopped; how long each took, in microseconds.
 async fn ask(client: &Client<Wire>, visitors: u64, stop: &AtomicBool) -> Vec<i64> {
     let mut took = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let request = GetVisitorRequest {
-            visitor_id: format!("visitor-{}", mixed(took.len() as u64) % visitors),
-            segments: segments().map(|(name, _)| name.to_owned()).to_vec(),
-            funnels: funnels().map(|(name, _)| name.to_owned()).to_vec(),
-            ..GetVisitorRequest::default()
-        };
         let watch = Stopwatch::start();
-        let answer = client.segmentation().get_visitor(request).await.unwrap().into_inner();
+        let answer = get(client, mixed(took.len() as u64) % visitors).await;
         took.push(watch.elapsed().as_micros() as i64);
         assert!(answer.events > 0 && answer.segments.len() == 5 && answer.funnels.len() == 3);
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -320,6 +325,7 @@ async fn run(events: u64, seconds: u64) {
     let before = resident();
     // Loads the journeys, whose memory is not that of watching.
     let opening = Stopwatch::start();
+    get(&client, 0).await;
     let mut warm = client.watch_segment(segment(happened("look", 1, None)));
     warm.next().await.unwrap();
     let (loaded, first) = (resident(), opening.elapsed());
@@ -388,6 +394,9 @@ async fn run(events: u64, seconds: u64) {
     let anew = Stopwatch::start();
     know_ids(&client, filled_ms).await;
     println!("until journeys have the ids of all events: {:.1} s", anew.elapsed().as_secs_f64());
+    // What was due meanwhile is told late, and then is told.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    seen.lock().unwrap().turned.clear();
 
     let stop = AtomicBool::new(false);
     let sending = async {

@@ -15,7 +15,7 @@ use runnel_journeys::{CountError, Loaded, off_site};
 use runnel_model::{Selector, is_nobody};
 
 use super::{
-    due::Due,
+    due::{Due, Turn},
     what::{Brought, Standing, Stands, Tally, What},
 };
 
@@ -23,6 +23,8 @@ use super::{
 const WHOLE_MS: i64 = 1_000;
 /// Into so many.
 const PARTS: i64 = 64;
+/// Visitors that a computing thread looks at at a time.
+const LOOKED: usize = 512;
 
 /// Journeys as of an instant.
 #[derive(Debug, Clone)]
@@ -83,27 +85,41 @@ pub(super) fn advance(
         if first {
             visitors.extend(changed.iter().flatten().map(|id| id.clone().into_boxed_str()));
         }
-        if !visitors.is_empty() || everybody {
-            let alone = |moment: &Moment| Moment {
-                loaded: Arc::new(
-                    moment.loaded.alone(visitors.iter().map(|id| &**id), |column| wanted.contains(column)),
-                ),
-                as_of_ms: moment.as_of_ms,
-            };
-            let is = alone(&after);
-            due.add(&is.loaded, as_of_ms).map_err(failed)?;
-            let was = (!everybody).then(|| alone(&before));
+        let visitors: Vec<Box<str>> = visitors.into_iter().collect();
+        if everybody {
+            let is = alone(&after, &visitors, &wanted);
+            due.add(due.turns(&is.loaded, as_of_ms).map_err(failed)?);
             for (one, told) in watched.iter_mut().zip(&mut told) {
                 let Ok(changes) = told else { continue };
                 let known = if first { one.was } else { one.is };
                 let redefined = first && one.redefined;
                 let cause = |visitor: &str| cause(visitor, &before, &after, redefined);
-                let looked = match &was {
-                    Some(was) => some(known, one, (was, &is), &visitors, &cause, changes),
-                    None => all(known, one, (&before, &after), &cause, changes),
-                };
-                if let Err(refusal) = looked {
+                if let Err(refusal) = all(known, one, (&before, &after), &cause, changes) {
                     *told = Err(refusal);
+                }
+            }
+        } else if !visitors.is_empty() {
+            let known = watched
+                .iter()
+                .zip(&told)
+                .map(|(one, told)| told.is_ok().then_some((if first { one.was } else { one.is }, one.is)));
+            let known: Vec<Option<(&What, &What)>> = known.collect();
+            let look = |some: &[Box<str>]| look(some, (&before, &after), &known, &wanted, due);
+            let looked: Result<Vec<Looked>, Refusal> = visitors.par_chunks(LOOKED).map(look).collect();
+            let cause = |visitor: &str| cause(visitor, &before, &after, false);
+            for (some, Looked { turns, differing }) in visitors.chunks(LOOKED).zip(looked?) {
+                due.add(turns);
+                for ((one, told), differing) in watched.iter_mut().zip(&mut told).zip(differing) {
+                    let (Ok(changes), Some(differing)) = (told.as_mut(), differing) else { continue };
+                    match differing {
+                        Err(refusal) => *told = Err(refusal),
+                        Ok(differing) => {
+                            for (at, before, after) in differing {
+                                one.tally.change(&before, &after);
+                                tell(&some[at], (&before, &after), as_of_ms, &cause, changes);
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -124,27 +140,48 @@ fn instants(from_ms: i64, until_ms: i64) -> Vec<i64> {
     (1..=PARTS).map(|part| from_ms + length / PARTS * part + length % PARTS * part / PARTS).collect()
 }
 
-/// Looks at some visitors, of whom there are the journeys alone, in their order.
-fn some(
-    known: &What,
-    one: &mut Watched<'_>,
-    (was, is): (&Moment, &Moment),
-    visitors: &BTreeSet<Box<str>>,
-    cause: &impl Fn(&str) -> Cause,
-    changes: &mut Vec<Change>,
-) -> Result<(), Refusal> {
+/// The journeys of some visitors alone, with the columns that are looked at.
+fn alone(moment: &Moment, visitors: &[Box<str>], wanted: &BTreeSet<Selector>) -> Moment {
+    let loaded = moment.loaded.alone(visitors.iter().map(|id| &**id), |column| wanted.contains(column));
+    Moment { loaded: Arc::new(loaded), as_of_ms: moment.as_of_ms }
+}
+
+/// A visitor, by position, with how it stood and how it stands.
+type Differing = (usize, Stands, Stands);
+
+/// What looking at some visitors came to.
+struct Looked {
+    turns: Vec<Turn>,
+    /// Who stands otherwise, for each that is watched and looked at.
+    differing: Vec<Option<Result<Vec<Differing>, Refusal>>>,
+}
+
+/// Looks at some visitors, for each that is watched as it was understood and as it is.
+fn look(
+    some: &[Box<str>],
+    (before, after): (&Moment, &Moment),
+    known: &[Option<(&What, &What)>],
+    wanted: &BTreeSet<Selector>,
+    due: &Due,
+) -> Result<Looked, Refusal> {
+    let (was, is) = (alone(before, some, wanted), alone(after, some, wanted));
     let stand = |what: &What, moment: &Moment| {
         let brought = what.before(&moment.loaded, moment.as_of_ms)?;
         brought.stand(&moment.loaded.shards[0].base, None).map_err(|fault| counting(&fault))
     };
-    let (before, after) = (stand(known, was)?, stand(one.is, is)?);
-    for (visitor, (before, after)) in visitors.iter().zip(before.iter().zip(&after)) {
-        if before != after {
-            one.tally.change(before, after);
-            tell(visitor, (before, after), is.as_of_ms, cause, changes);
-        }
-    }
-    Ok(())
+    let differing = known.iter().map(|known| {
+        let (knew, knows) = (*known)?;
+        let stands = stand(knew, &was).and_then(|before| Ok((before, stand(knows, &is)?)));
+        Some(stands.map(|(before, after)| {
+            let both = before.into_iter().zip(after).enumerate();
+            both.filter(|(_, (before, after))| before != after)
+                .map(|(at, (before, after))| (at, before, after))
+                .collect()
+        }))
+    });
+    let differing = differing.collect();
+    let turns = due.turns(&is.loaded, after.as_of_ms).map_err(|fault| counting(&fault))?;
+    Ok(Looked { turns, differing })
 }
 
 /// Looks at everybody, and counts anew.

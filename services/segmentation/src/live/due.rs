@@ -15,7 +15,7 @@ use runnel_kernel::members::turns;
 const AHEAD_MS: i64 = 60_000;
 
 /// When it is whose turn, the earliest first.
-type Turn = Reverse<(i64, Box<str>)>;
+pub(super) type Turn = Reverse<(i64, Box<str>)>;
 
 /// Turns that are ahead.
 #[derive(Debug, Default)]
@@ -57,13 +57,18 @@ impl Due {
         Ok(())
     }
 
-    /// Adds the turns of visitors of journeys that are theirs alone, after an instant.
-    pub(super) fn add(&mut self, alone: &Loaded, from_ms: i64) -> Result<(), CountError> {
-        let Some(until_ms) = self.until_ms else { return Ok(()) };
-        for (run, skip) in alone.runs() {
-            self.queue.extend(self.of(run, skip, from_ms, until_ms)?);
+    /// The turns of visitors of journeys that are theirs alone, after an instant, which the queue has to have.
+    pub(super) fn turns(&self, alone: &Loaded, from_ms: i64) -> Result<Vec<Turn>, CountError> {
+        let mut turns = Vec::new();
+        for (run, skip) in alone.runs().filter(|_| self.until_ms.is_some()) {
+            turns.extend(self.of(run, skip, from_ms, self.until_ms.unwrap_or(from_ms))?);
         }
-        Ok(())
+        Ok(turns)
+    }
+
+    /// Adds turns.
+    pub(super) fn add(&mut self, turns: Vec<Turn>) {
+        self.queue.extend(turns);
     }
 
     fn of(
