@@ -123,7 +123,7 @@ reasons! {
     /// A name that breaks the rule for names.
     NameInvalid, "NAME_INVALID", InvalidArgument, "Choose another name.";
     /// No credentials.
-    KeyMissing, "KEY_MISSING", Unauthenticated, "Send the metadata authorization: Bearer rk_….";
+    KeyMissing, "KEY_MISSING", Unauthenticated, "Send a key as metadata, in the form authorization: Bearer rk_….";
     /// The key is unknown, expired, revoked or damaged.
     KeyInvalid, "KEY_INVALID", Unauthenticated, "Use a live key; runnel keys create makes one.";
     /// The key may not do this.

@@ -196,20 +196,18 @@ async fn authenticated(
         [header::AUTHORIZATION, READ_AUTHORIZATION].map(|name| key_in(request.headers(), &name));
     let known = async {
         let now_ms = clock.now_ms();
-        let caller = keys.authenticate(first?.as_deref(), kind, now_ms).await?;
+        let caller = keys.authenticate(&first?, kind, now_ms).await?;
         let Some(second) = second else { return Ok(caller) };
-        let reader = match other {
-            Ok(key) => keys.authenticate(key.as_deref(), second, now_ms).await,
-            Err(refusal) => Err(refusal),
-        };
-        let invalid = || Refusal::new(Reason::KeyInvalid, "The key is not valid.");
-        // A key of another tenant is as good as none.
-        let same = reader
-            .and_then(|reader| if reader.tenant == caller.tenant { Ok(caller) } else { Err(invalid()) });
-        same.map_err(|refusal| {
-            let message = format!("{READ_AUTHORIZATION}: {}", refusal.message);
+        let blamed = |refusal: Refusal| {
+            let message = format!("In {READ_AUTHORIZATION}: {}", refusal.message);
             Refusal { field: READ_AUTHORIZATION.to_string(), message, ..refusal }
-        })
+        };
+        let reader = keys.authenticate(&other?, second, now_ms).await.map_err(blamed)?;
+        // A key of another tenant is as good as none.
+        if reader.tenant != caller.tenant {
+            return Err(blamed(Refusal::new(Reason::KeyInvalid, "The key is not valid.")));
+        }
+        Ok(caller)
     };
     match known.await {
         Ok(caller) => {
@@ -230,14 +228,20 @@ async fn authenticated(
     }
 }
 
-/// The key that a header has, of which there may be one.
-fn key_in(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Refusal> {
+/// The key that a header has, of which there has to be one.
+fn key_in(headers: &HeaderMap, name: &HeaderName) -> Result<String, Refusal> {
     let mut sent = headers.get_all(name).iter();
-    let (first, second) = (sent.next(), sent.next());
-    if second.is_some() {
-        return Err(Refusal::new(Reason::KeyInvalid, "The call has more than one key."));
+    match (sent.next(), sent.next()) {
+        (Some(key), None) => Ok(key.to_str().unwrap_or_default().to_owned()),
+        (None, _) => {
+            let text = format!("The call has no key in the metadata {name}.");
+            Err(Refusal::field(Reason::KeyMissing, name.as_str(), text))
+        }
+        (Some(_), Some(_)) => {
+            let text = format!("The call has more than one key in the metadata {name}.");
+            Err(Refusal::field(Reason::KeyInvalid, name.as_str(), text))
+        }
     }
-    Ok(first.map(|value| value.to_str().unwrap_or_default().to_owned()))
 }
 
 /// Signs who calls and hands the call to the service that owns the method.

@@ -142,18 +142,10 @@ impl Keys {
         Ok(record)
     }
 
-    /// Who the bearer of `authorization` is, if the key is alive and of the needed kind. Unknown, expired, revoked and forged keys look alike.
-    pub async fn authenticate(
-        &self,
-        authorization: Option<&str>,
-        kind: KeyKind,
-        now_ms: i64,
-    ) -> Result<Caller, Refusal> {
-        let Some(text) = authorization else {
-            return Err(Refusal::new(Reason::KeyMissing, "The call has no key."));
-        };
+    /// Who the bearer of a key is, as a header has it, if the key is alive and of the needed kind. Unknown, expired, revoked and forged keys look alike.
+    pub async fn authenticate(&self, bearer: &str, kind: KeyKind, now_ms: i64) -> Result<Caller, Refusal> {
         let invalid = || Refusal::new(Reason::KeyInvalid, "The key is not valid.");
-        let key = text.strip_prefix("Bearer ").and_then(ApiKey::parse).ok_or_else(invalid)?;
+        let key = bearer.strip_prefix("Bearer ").and_then(ApiKey::parse).ok_or_else(invalid)?;
         let record = self.alive(&key.id, now_ms).await?.ok_or_else(invalid)?;
         if !self.pepper.holds(key.text.as_bytes(), &record.hash) {
             return Err(invalid());

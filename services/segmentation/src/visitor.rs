@@ -103,7 +103,7 @@ impl Questions {
     }
 
     /// Whether they stay the same for as long as the definitions do.
-    fn last(&self) -> bool {
+    fn lasts(&self) -> bool {
         let on_list = |condition: &segment::Asked| matches!(condition, segment::Asked::OnList(_));
         !self.segments.iter().any(|(_, checked)| checked.conditions.iter().any(on_list))
     }
@@ -214,7 +214,7 @@ impl Visitors {
         }
         // Definitions that change meanwhile have another version, for which they are read again.
         let questions = Arc::new(self.read(tenant, key.names.as_ref()).await?);
-        if questions.last() {
+        if questions.lasts() {
             self.questions.insert(key, questions.clone()).await;
         }
         Ok(questions)

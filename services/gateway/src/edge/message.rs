@@ -304,12 +304,12 @@ impl Messages {
     }
 }
 
-/// Counts what a message would become.
+/// What is counted of a message while it arrives.
 enum Counter {
-    /// Events, while they arrive.
+    /// Events: only they come in numbers that are worth the while.
     Events(ElementCounter),
-    /// Nothing: only events come in numbers that are worth the while.
-    Elements,
+    /// Nothing.
+    Nothing,
 }
 
 impl Counter {
@@ -321,14 +321,14 @@ impl Counter {
             Load::Effects => Counter::Events(ElementCounter::new(Some(1), 2)),
             // AppendStreamRequest.batch.events
             Load::Stream => Counter::Events(ElementCounter::new(Some(2), 2)),
-            Load::Question | Load::Control | Load::Probe | Load::Watch | Load::Follow => Counter::Elements,
+            Load::Question | Load::Control | Load::Probe | Load::Watch | Load::Follow => Counter::Nothing,
         }
     }
 
     fn feed(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         match self {
             Counter::Events(counter) => counter.feed(bytes).map_err(no_message),
-            Counter::Elements => Ok(()),
+            Counter::Nothing => Ok(()),
         }
     }
 
@@ -339,9 +339,9 @@ impl Counter {
                 few_enough(events, &events.to_string())?;
                 events
             }
-            Counter::Elements => 0,
+            Counter::Nothing => 0,
         };
-        // Of events alone ingest makes no messages.
+        // Ingest walks over what it takes; whatever else is decoded becomes as many messages as it has elements.
         if !matches!(method.load, Load::Append | Load::Stream) {
             few_elements(method, pieces)?;
         }
