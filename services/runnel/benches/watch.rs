@@ -1,5 +1,5 @@
-//! What watching costs: from the acknowledgement of an event to the change at a watcher, how late a turn is told, what a thousand watchers cost ingest, and memory;
-//! and how long one visitor takes to be asked for meanwhile.
+//! What watching costs: from the acknowledgement of an event to the change at a watcher, how late a turn is told, what a thousand watchers cost ingest, and
+//! how long one visitor takes to be asked for meanwhile.
 //!
 //! `cargo bench -p runnel --bench watch -- EVENTS`, with a visitor in ten events; small by default, so that it never rots. Three funnels and five segments are
 //! watched while events come at a fixed rate; every batch has one visitor who was never there before, and many whose absence is due while it runs. Hot state lies on a
@@ -221,14 +221,6 @@ async fn ask(client: &Client<Wire>, visitors: u64, stop: &AtomicBool) -> Vec<i64
     took
 }
 
-/// Resident memory of this process, in bytes.
-fn resident() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kilobytes.unwrap_or_default() * 1024.0
-}
-
 /// The value at a share of sorted numbers.
 fn at(sorted: &[i64], share: f64) -> i64 {
     let place = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
@@ -322,20 +314,10 @@ async fn run(events: u64, seconds: u64) {
 
     let seen = Arc::new(Mutex::new(Seen::default()));
     let mut watching = tokio::task::JoinSet::new();
-    let before = resident();
-    // Loads the journeys, whose memory is not that of watching.
     let opening = Stopwatch::start();
     get(&client, 0).await;
     let first = opening.elapsed();
-    // What loading took beside the journeys is given back little by little.
-    for number in 0..20 {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        get(&client, number % visitors).await;
-    }
     let opening = Stopwatch::start();
-    let mut warm = client.watch_segment(segment(happened("look", 1, None)));
-    warm.next().await.unwrap();
-    let loaded = resident();
     let mut ready = Vec::new();
     for (_, names) in funnels() {
         let mut watch = client.watch_funnel(funnel(names));
@@ -385,13 +367,6 @@ async fn run(events: u64, seconds: u64) {
             }
         });
     }
-    let held = resident();
-    let each = |bytes: f64| bytes / visitors as f64;
-    println!(
-        "memory: journeys {:.0} MiB; three funnels and five segments {:.0} bytes a visitor",
-        (loaded - before) / f64::from(1 << 20),
-        each(held - loaded)
-    );
     println!(
         "until the first answer: {:.1} s, with journeys to be loaded; until all of them are watched: {:.1} s more",
         first.as_secs_f64(),
