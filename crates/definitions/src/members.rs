@@ -7,10 +7,7 @@ use runnel_contracts::{
     refusal::{Reason, Refusal},
 };
 use runnel_journeys::{CountError, Derived, Journeys, Loaded, Marks, Run, View};
-use runnel_kernel::{
-    Plan, Question,
-    members::{Look, Who, absent, happened, happened_in_sessions, present, reached, touched},
-};
+use runnel_kernel::{Plan, Question, members::Who};
 use runnel_model::{Selector, TenantName, limits};
 
 use crate::{
@@ -118,7 +115,7 @@ impl Members {
         let conditions = self.checked.conditions.iter().zip(&self.needs);
         let conditions = conditions.map(|(asked, needs)| self.condition(asked, needs, &view, skip));
         let conditions = conditions.collect::<Result<Vec<_>, CountError>>()?;
-        let present = present(view.slice(), self.as_of_ms);
+        let present = view.as_of().present();
         let members = self.checked.who.members(&conditions, &present);
         Ok(Found { members, present, conditions })
     }
@@ -130,36 +127,35 @@ impl Members {
         view: &View<'_>,
         skip: Option<&[u64]>,
     ) -> Result<Vec<u64>, CountError> {
-        let (slice, as_of_ms) = (view.slice(), self.as_of_ms);
+        let as_of = view.as_of();
         let marks = |any_of: &[usize]| {
-            let mut marks = vec![0; view.run().events().div_ceil(64)];
-            for place in any_of {
-                let more = view.conversion(*place);
+            let mut places = any_of.iter().map(|place| view.conversion(*place));
+            let mut marks = places.next().unwrap_or_default();
+            for more in places {
                 marks.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
             }
             marks
         };
         Ok(match asked {
             Asked::Happened { any_of, times, within_ms, sessions } => {
-                let (marks, look) = (marks(any_of), Look { as_of_ms, within_ms: *within_ms });
+                let marks = marks(any_of);
                 match sessions {
-                    true => happened_in_sessions(view.sessions(), &marks, look, times.clone()),
-                    false => happened(slice, &marks, look, times.clone()),
+                    true => as_of.happened_in_sessions(view.sessions(), &marks, *within_ms, times.clone()),
+                    false => as_of.happened(&marks, *within_ms, times.clone()),
                 }
             }
             Asked::Absent { after, without, for_ms, within_ms } => {
-                let look = Look { as_of_ms, within_ms: *within_ms };
-                absent(slice, &marks(after), &marks(without), *for_ms, look)
+                as_of.absent(&marks(after), &marks(without), *for_ms, *within_ms)
             }
             Asked::Has { has, holds, touch, or } => {
-                touched(slice, (&marks(&[*has]), &marks(&[*holds])), *touch, *or, as_of_ms)
+                as_of.touched((&marks(&[*has]), &marks(&[*holds])), *touch, *or)
             }
             Asked::Reached { levels, states, .. } => {
                 let Needs::Plan(needs) = needs else { return Ok(Vec::new()) };
                 let (plan, derived) = &**needs;
                 let columns = derived.columns(view.run(), skip)?;
                 let predicates = columns.predicates();
-                reached(plan, slice, &columns.kernel(&predicates), levels.clone(), states)?
+                as_of.reached(plan, &columns.kernel(&predicates), levels.clone(), states)?
             }
             Asked::OnList(_) => {
                 let Needs::Visitors(visitors) = needs else { return Ok(Vec::new()) };

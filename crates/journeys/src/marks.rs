@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, collections::BTreeSet, ops::Range};
 
-use runnel_kernel::{Per, Sessions, Slice, SliceError, Threshold, Values};
+use runnel_kernel::{Per, Sessions, Slice, SliceError, Threshold, Values, members::AsOf};
 use runnel_model::{
     Conversion, Counting, EventMatch, Operator, Predicate, Rule, Selector, SessionThreshold, Settings, Value,
     Visit,
@@ -10,7 +10,7 @@ use runnel_model::{
 
 use crate::{
     loaded::Loaded,
-    question::{PredicateError, Test, bits, codes, compile},
+    question::{PredicateError, Test, codes, compile},
     run::{KindColumn, Run},
     seen::off_site,
 };
@@ -173,23 +173,18 @@ impl Matcher {
 
 fn of_kinds(run: &Run, wanted: &[bool]) -> Vec<u64> {
     match &run.kinds {
-        KindColumn::U8(kinds) => bits(kinds, wanted),
-        KindColumn::U16(kinds) => bits(kinds, wanted),
+        KindColumn::U8(kinds) => Values::U8(kinds),
+        KindColumn::U16(kinds) => Values::U16(kinds),
     }
+    .holding(wanted)
 }
 
 impl Marks {
     /// The sessions of a run, from which its marks are made. Skipped visitors have neither.
     pub fn view<'a>(&'a self, run: &'a Run, skip: Option<&'a [u64]>) -> Result<View<'a>, SliceError> {
         let slice = run.slice(skip)?;
-        let existing = (run.span_ms.1 >= self.as_of_ms).then(|| {
-            let mut existing = vec![0; run.events().div_ceil(64)];
-            for event in (0..run.events()).filter(|event| run.time(*event) < self.as_of_ms) {
-                existing[event / 64] |= 1 << (event % 64);
-            }
-            existing
-        });
-        Ok(View { marks: self, run, slice, sessions: OnceCell::new(), existing })
+        let as_of = AsOf::new(slice, self.as_of_ms);
+        Ok(View { marks: self, run, as_of, sessions: OnceCell::new() })
     }
 }
 
@@ -198,18 +193,22 @@ impl Marks {
 pub struct View<'a> {
     marks: &'a Marks,
     run: &'a Run,
-    slice: Slice<'a>,
+    as_of: AsOf<'a>,
     /// Made when somebody asks for them.
     sessions: OnceCell<Sessions<'a>>,
-    /// A bit per event that exists; `None` when all do.
-    existing: Option<Vec<u64>>,
 }
 
 impl<'a> View<'a> {
     /// The journeys, as the kernel reads them.
     #[must_use]
     pub fn slice(&self) -> &Slice<'a> {
-        &self.slice
+        self.as_of.slice()
+    }
+
+    /// The same as of the instant before which events exist.
+    #[must_use]
+    pub fn as_of(&self) -> &AsOf<'a> {
+        &self.as_of
     }
 
     /// The sessions.
@@ -218,17 +217,18 @@ impl<'a> View<'a> {
         self.sessions.get_or_init(|| {
             let mut off_site = self.marks.off_site.bits(self.run);
             // What does not exist yet opens and extends no session, as if it were off the site.
-            if let Some(existing) = &self.existing {
+            if let Some(existing) = self.as_of.existing() {
                 off_site.iter_mut().zip(existing).for_each(|(word, existing)| *word |= !existing);
             }
-            Sessions::new(self.slice, Some(&off_site), self.marks.gap_ms)
+            Sessions::new(*self.slice(), Some(&off_site), self.marks.gap_ms)
         })
     }
 
     /// A bit per event that exists.
     #[must_use]
     pub fn every(&self) -> Vec<u64> {
-        self.existing.clone().unwrap_or_else(|| vec![u64::MAX; self.run.events().div_ceil(64)])
+        let every = || vec![u64::MAX; self.run.events().div_ceil(64)];
+        self.as_of.existing().map_or_else(every, <[u64]>::to_vec)
     }
 
     /// A bit per event that is a page.
@@ -302,7 +302,7 @@ impl<'a> View<'a> {
     }
 
     fn exist(&self, mut marks: Vec<u64>) -> Vec<u64> {
-        if let Some(existing) = &self.existing {
+        if let Some(existing) = self.as_of.existing() {
             marks.iter_mut().zip(existing).for_each(|(word, existing)| *word &= existing);
         }
         marks

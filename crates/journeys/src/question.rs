@@ -278,25 +278,9 @@ impl Test {
             Test::All(tests) => combine(tests, |left, right| left & right),
             Test::Any(tests) => combine(tests, |left, right| left | right),
             Test::Not(test) => test.bits(run).into_iter().map(|word| !word).collect(),
-            Test::Code { column, holds } => match codes(run, *column) {
-                Values::U8(codes) => bits(codes, holds),
-                Values::U16(codes) => bits(codes, holds),
-                Values::U32(codes) => bits(codes, holds),
-            },
+            Test::Code { column, holds } => codes(run, *column).holding(holds),
         }
     }
-}
-
-/// A bit per event whose code passes.
-pub(crate) fn bits<C: Copy + Into<u32>>(codes: &[C], holds: &[bool]) -> Vec<u64> {
-    let pack = |some: &[C]| {
-        let bit = |(at, code): (usize, &C)| {
-            let code: u32 = (*code).into();
-            u64::from(holds.get(code as usize).copied().unwrap_or(false)) << at
-        };
-        some.iter().enumerate().map(bit).sum()
-    };
-    codes.chunks(64).map(pack).collect()
 }
 
 /// A condition as tests of codes.

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use runnel_kernel::{
-    BreakDown, Columns, Counts, Kinds, Layout, Plan, Question, Slice, Step, Times, Trend, Values,
+    BreakDown, Columns, Counts, Kinds, Layout, Plan, Question, Slice, State, Step, Times, Trend, Values,
+    Width,
+    members::{AsOf, Touch},
 };
 use runnel_simulate::{Config, FUNNEL, FUNNEL_WINDOW_MS, Shop};
 
@@ -141,13 +143,42 @@ fn main() {
         measure("fast, and matured", &|partition| {
             plan_result(full.run_with_matured(&partition.slice(), &columns(partition)).map(|counts| counts.0))
         });
-        measure("fast, narrow registers", &|partition| {
-            plan_result(full.run_narrow(&partition.slice(), &columns(partition)))
+        for (name, most) in [("fast, AVX2", Width::Avx2), ("fast, narrow registers", Width::Narrow)] {
+            measure(name, &|partition| {
+                plan_result(full.run_within(&partition.slice(), &columns(partition), most))
+            });
+        }
+        measure("who reached the last step", &|partition| {
+            let as_of = AsOf::new(partition.slice(), full.question().as_of_ms);
+            let last = FUNNEL.len()..=FUNNEL.len();
+            black_box(as_of.reached(&full, &columns(partition), last, &[State::Converted]).ok());
+            Counts::default()
+        });
+        for (name, within_ms) in
+            [("who has two of a kind", None), ("the same in a fortnight", Some(14 * DAY_MS))]
+        {
+            measure(name, &|partition| {
+                let marks = Values::U8(&partition.kinds).holding(&[false, true]);
+                black_box(as_of(partition).happened(&marks, within_ms, 2..=u32::MAX));
+                Counts::default()
+            });
+        }
+        measure("who came last by a channel", &|partition| {
+            let channels = Values::U8(&partition.channels);
+            let has = channels.holding(&[false, true, true, true, true]);
+            let holds = channels.holding(&[false, false, true]);
+            black_box(as_of(partition).touched((&has, &holds), Touch::Last, false));
+            Counts::default()
         });
         measure("general engine", &|partition| {
             plan_result(full.run_general(&partition.slice(), &columns(partition)))
         });
     }
+}
+
+/// As of an instant that some events are not before.
+fn as_of(partition: &Partition) -> AsOf<'_> {
+    AsOf::new(partition.slice(), EPOCH_MS + 29 * DAY_MS)
 }
 
 fn columns(partition: &Partition) -> Columns<'_> {

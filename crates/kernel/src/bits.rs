@@ -25,6 +25,16 @@ fn touched(range: &Range<usize>) -> Range<usize> {
     range.start >> 6..range.end.div_ceil(64)
 }
 
+/// The bits of `count` events from one on, at most 64, the first of them lowest.
+#[inline(always)]
+pub(crate) fn cut(column: &[u64], start: usize, count: usize) -> u64 {
+    let word = |at: usize| column.get(at).copied().unwrap_or(0);
+    let place = start & 63;
+    let from = word(start >> 6) >> place | word((start >> 6) + 1) << 1 << (63 - place);
+    let mask = if count == 0 { 0 } else { u64::MAX >> (64 - count) };
+    from & mask
+}
+
 /// Sets a bit; nothing happens past the end of the column.
 #[inline(always)]
 pub(crate) fn set(column: &mut [u64], at: usize) {
@@ -194,6 +204,10 @@ mod tests {
                 assert_eq!(count(&column, start..end) as usize, expected.len());
                 assert_eq!(first(&column, start..end), expected.first().copied());
                 assert_eq!(last(&column, start..end), expected.last().copied());
+                if end - start <= 64 {
+                    let cut = expected.iter().fold(0, |bits, at| bits | 1 << (at - start));
+                    assert_eq!(super::cut(&column, start, end - start), cut);
+                }
                 let both = (expected.last().copied(), expected.len() as u32);
                 assert_eq!(last_and_count(&column, start..end), both);
                 for n in 0..=expected.len() {

@@ -7,18 +7,17 @@
 //! whose furthest chain does not fit the window. A visitor that has an event that matches two steps is handed to the
 //! general engine. The tests hold all of them against each other.
 
-/// Runs code with the widest [`Simd`] that the processor has and that is allowed, compiled for that.
-macro_rules! with_processor {
-    ($wide:expr, |$simd:ident| $work:expr) => {
-        match Wide::detect().filter(|_| $wide) {
-            Some($simd) => $simd.run(
-                #[inline(always)]
-                || $work,
-            ),
-            None => {
-                let $simd = Narrow;
+/// Runs code that is compiled for at least as many steps as there are. Funnels of few steps have code of their own, in which every step is known to the compiler.
+macro_rules! with_steps {
+    ($steps:expr, |$STEPS:ident| $work:expr) => {
+        with_steps!(@ $steps, $STEPS, $work, [2 => 2, 3 => 3, 4 => 4, 5 => 5, 6 => 6, 7..=10 => 10, _ => 32])
+    };
+    (@ $steps:expr, $STEPS:ident, $work:expr, [$($some:pat => $most:literal),*]) => {
+        match $steps {
+            $($some => {
+                const $STEPS: usize = $most;
                 $work
-            }
+            })*
         }
     };
 }
@@ -28,7 +27,6 @@ mod long;
 mod marks;
 mod reached;
 mod scan;
-mod simd;
 mod tally;
 mod ties;
 
@@ -37,13 +35,13 @@ use self::long::Long;
 use self::marks::{MOST_EVENTS, Marks, Rules};
 pub(crate) use self::reached::Wanted;
 use self::scan::{Bounds, Instant};
-use self::simd::{Narrow, Simd, Wide};
 use self::tally::{Tally, Visitor};
 use crate::Counts;
 use crate::engine::Engine;
 use crate::outcome::{RunError, State};
 use crate::plan::Plan;
 use crate::question::{Question, Reentry, Step, Unit};
+use crate::simd::{Simd, Width, with_processor};
 use crate::slice::{Columns, Slice, Times, Values};
 
 /// Visitors of 64 from which on all of them are put into lanes as they stand.
@@ -55,18 +53,28 @@ pub(crate) struct Fast<'a> {
     columns: Columns<'a>,
     rules: Rules,
     marks: Marks<'a>,
-    wide: bool,
+    most: Width,
 }
 
 impl<'a> Fast<'a> {
-    /// `None` for a plan of another shape. Columns must fit the slice. `wide` lets it use what not every processor has.
-    pub(crate) fn new(plan: &Plan, slice: &Slice<'a>, columns: &Columns<'a>, wide: bool) -> Option<Self> {
+    /// `None` for a plan of another shape. Columns must fit the slice. `seen` is a bit per event that the plan sees, unless it sees all. Instructions are `most` so
+    /// wide.
+    pub(crate) fn new(
+        plan: &Plan,
+        slice: &Slice<'a>,
+        columns: &Columns<'a>,
+        seen: Option<&[u64]>,
+        most: Width,
+    ) -> Option<Self> {
         if !common_shape(plan.question()) {
             return None;
         }
         let rules = Rules::new(plan)?;
-        let marks = with_processor!(wide, |simd| Marks::new(simd, &rules, slice, columns));
-        Some(Self { slice: *slice, columns: *columns, rules, marks, wide })
+        let mut marks = with_processor!(most, |simd| Marks::new(simd, &rules, slice, columns));
+        if let Some(seen) = seen {
+            marks.see(seen);
+        }
+        Some(Self { slice: *slice, columns: *columns, rules, marks, most })
     }
 
     /// Answers the plan, or another with the same steps, without the visitors in `skip` and those that the slice leaves out.
@@ -104,25 +112,10 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Funnels of few steps have code of their own, in which every step is known to the compiler.
     fn of_any_length<T: Instant>(self, bounds: &Bounds, times: &[T]) -> Result<Counts, RunError> {
-        match self.plan.required_steps() {
-            2 => self.by_processor::<T, 2>(bounds, times),
-            3 => self.by_processor::<T, 3>(bounds, times),
-            4 => self.by_processor::<T, 4>(bounds, times),
-            5 => self.by_processor::<T, 5>(bounds, times),
-            6 => self.by_processor::<T, 6>(bounds, times),
-            7..=10 => self.by_processor::<T, 10>(bounds, times),
-            _ => self.by_processor::<T, 32>(bounds, times),
-        }
-    }
-
-    fn by_processor<T: Instant, const STEPS: usize>(
-        self,
-        bounds: &Bounds,
-        times: &[T],
-    ) -> Result<Counts, RunError> {
-        with_processor!(self.fast.wide, |simd| self.visitors::<T, STEPS>(simd, bounds, times))
+        with_steps!(self.plan.required_steps(), |STEPS| {
+            with_processor!(self.fast.most, |simd| self.visitors::<T, STEPS>(simd, bounds, times))
+        })
     }
 
     /// `STEPS` is the number of steps or more.
@@ -162,7 +155,6 @@ impl Pass<'_> {
                 }
             }
             if left.count_ones() > DENSE
-                && bounds.all_visible
                 && let Some(offsets) = offsets.first_chunk()
             {
                 if !lanes.is_empty() {
@@ -176,13 +168,11 @@ impl Pass<'_> {
                     continue;
                 };
                 let events = *start as usize..*end as usize;
-                let count = if bounds.all_visible { events.len() } else { bounds.visible(&times[events]) };
-                if count.wrapping_sub(1) < MOST_EVENTS {
-                    if lanes.add(*start, count as u32) {
+                if events.len().wrapping_sub(1) < MOST_EVENTS {
+                    if lanes.add(*start, end - start) {
                         self.drain(&mut lanes, simd, &mut tally, bounds, times);
                     }
-                } else if count > 0 {
-                    let events = *start as usize..*start as usize + count;
+                } else if !events.is_empty() {
                     let visitor = Visitor { marks, bounds, times, events };
                     long.record(&visitor, plan.required_steps(), &mut tally);
                 }

@@ -10,6 +10,7 @@
 //! - `engine` answers every question exactly, one visitor at a time, in time proportional to events × steps.
 //! - `fast` answers the common shape (loose order, total window, best chain) in one branch-free pass and
 //!   hands every visitor it cannot treat exactly to `engine`.
+//! - `simd` is what both do to many values at once, as widely as the processor can; `select` makes bits of columns by it.
 //! - [`twin`] is the slow and obvious oracle that the tests compare both with; it shares no matching logic.
 //! - [`counts`], [`histogram`] and [`stats`] hold what comes out: order-free sums, and the estimates made of them.
 //!
@@ -38,7 +39,9 @@ pub mod plan;
 pub mod profile;
 pub mod question;
 pub mod retention;
+mod select;
 pub mod sessions;
+mod simd;
 pub mod slice;
 pub mod stats;
 pub mod trend;
@@ -57,5 +60,6 @@ pub use question::{
 };
 pub use retention::{Retention, retention};
 pub use sessions::{Ordinals, Per, Session, Sessions, Threshold, count_sessions};
+pub use simd::Width;
 pub use slice::{Columns, Kinds, Layout, Slice, SliceError, Times, Values};
 pub use trend::{Amounts, Cell, TrendCounts, trend};

@@ -1,10 +1,11 @@
 //! Who belongs to a group: a bit per visitor, by what a visitor did up to an instant.
 //!
-//! Each function answers one condition for all visitors of a slice; [`Who`] combines what they say. Only events before the instant `as_of_ms` exist. A duration
+//! [`AsOf`] answers one condition at a time for all visitors of a slice; [`Who`] combines what it says. Only events before its instant exist. A duration
 //! that looks back is inclusive: an event exactly so long before the instant counts. Visitors that the slice skips have no bit.
 //!
 //! Whether a visitor belongs changes only when an event comes into being, or when one is so long ago as a condition says. [`turns`] tells when that is next.
 
+use std::borrow::Cow;
 use std::ops::{Range, RangeInclusive};
 
 use crate::bits;
@@ -13,16 +14,8 @@ use crate::fast::{Fast, Wanted};
 use crate::outcome::{RunError, State};
 use crate::plan::Plan;
 use crate::sessions::Sessions;
-use crate::slice::{Columns, INSTANT_BOUND_MS, Slice, bit, words};
-
-/// The instant that a condition is asked about, and how far back it looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
-    /// Events before this instant exist, in milliseconds.
-    pub as_of_ms: i64,
-    /// Events that lie longer before it do not count, in milliseconds; `None`: all count.
-    pub within_ms: Option<i64>,
-}
+use crate::simd::{Simd, WIDTH, Width, with_processor};
+use crate::slice::{Columns, INSTANT_BOUND_MS, Layout, Slice, bit, words};
 
 /// Which of a visitor's values counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,33 +39,13 @@ pub enum Who {
     Condition(usize),
 }
 
-impl Look {
-    /// Looks at everything up to an instant.
-    pub fn back(as_of_ms: i64) -> Self {
-        Self { as_of_ms, within_ms: None }
-    }
-
-    /// The first instant that counts.
-    fn since_ms(&self) -> i64 {
-        let bounded = self.as_of_ms.clamp(-INSTANT_BOUND_MS, INSTANT_BOUND_MS);
-        self.within_ms.map_or(i64::MIN, |within_ms| bounded.saturating_sub(within_ms))
-    }
-
-    /// Looks at the events of each visitor that count, and keeps a bit for those of which something holds.
-    fn visitors(self, slice: &Slice<'_>, holds: impl Fn(Range<usize>) -> bool) -> Vec<u64> {
-        let (first_ms, last_ms) = slice.layout().span_ms;
-        let since_ms = self.since_ms();
-        let (from_all, to_all) = (since_ms <= first_ms, last_ms < self.as_of_ms);
-        each(slice, |mut events| {
-            if !to_all {
-                events.end = before(slice, events.clone(), self.as_of_ms);
-            }
-            if !from_all {
-                events.start = before(slice, events.clone(), since_ms);
-            }
-            holds(events)
-        })
-    }
+/// A slice as of an instant: only events before it exist.
+#[derive(Debug, Clone)]
+pub struct AsOf<'a> {
+    slice: Slice<'a>,
+    as_of_ms: i64,
+    /// A bit per event that exists; `None` when all do.
+    existing: Option<Vec<u64>>,
 }
 
 /// A bit per visitor who is not skipped and of whom something holds.
@@ -85,6 +58,183 @@ fn each(slice: &Slice<'_>, mut holds: impl FnMut(Range<usize>) -> bool) -> Vec<u
         }
     }
     members
+}
+
+/// As [`each`], where it can be told from words of bits, the first bit of which is the visitor's first event. Most visitors have so few events that they fit into one;
+/// of the others `long` tells.
+#[inline(always)]
+fn by_words<const N: usize>(
+    simd: impl Simd,
+    slice: &Slice<'_>,
+    columns: [&[u64]; N],
+    short: impl Fn([u64; N]) -> bool,
+    long: impl Fn(Range<usize>) -> bool,
+) -> Vec<u64> {
+    let Layout { offsets, skip, .. } = slice.layout();
+    let mut members = vec![0; words(slice.visitors())];
+    for (at, members) in members.iter_mut().enumerate() {
+        let offsets = &offsets[at << 6..offsets.len().min(((at + 1) << 6) + 1)];
+        let mut holds = [0; WIDTH];
+        for (holds, pair) in holds.iter_mut().zip(offsets.windows(2)) {
+            let (start, end) = (pair[0] as usize, pair[1] as usize);
+            *holds = u8::from(match end - start {
+                count @ 0..=WIDTH => short(columns.map(|column| bits::cut(column, start, count))),
+                _ => long(start..end),
+            });
+        }
+        let skip = skip.and_then(|skip| skip.get(at)).copied().unwrap_or(0);
+        *members = simd.equal(&holds, 1) & !skip;
+    }
+    members
+}
+
+impl<'a> AsOf<'a> {
+    /// Only events of the slice before the instant, in milliseconds.
+    pub fn new(slice: Slice<'a>, as_of_ms: i64) -> Self {
+        let existing = (slice.layout().span_ms.1 >= as_of_ms).then(|| slice.before(as_of_ms));
+        Self { slice, as_of_ms, existing }
+    }
+
+    /// The slice.
+    pub fn slice(&self) -> &Slice<'a> {
+        &self.slice
+    }
+
+    /// A bit per event that exists; `None` when all do.
+    pub fn existing(&self) -> Option<&[u64]> {
+        self.existing.as_deref()
+    }
+
+    /// Those of some marks whose event exists, and lies no longer back than `within_ms`.
+    fn counting<'m>(&self, marks: &'m [u64], within_ms: Option<i64>) -> Cow<'m, [u64]> {
+        let mut marks = Cow::Borrowed(marks);
+        if let Some(existing) = &self.existing {
+            marks = Cow::Owned(bits::both(existing, &marks));
+        }
+        let bounded = self.as_of_ms.clamp(-INSTANT_BOUND_MS, INSTANT_BOUND_MS);
+        let since_ms = within_ms.map_or(i64::MIN, |within_ms| bounded.saturating_sub(within_ms));
+        if since_ms > self.slice.layout().span_ms.0 {
+            let too_old = self.slice.before(since_ms);
+            marks.to_mut().iter_mut().zip(too_old).for_each(|(word, too_old)| *word &= !too_old);
+        }
+        marks
+    }
+
+    /// Visitors who exist: who have done anything at all.
+    pub fn present(&self) -> Vec<u64> {
+        let exists = |event: usize| self.existing.as_ref().is_none_or(|existing| bit(existing, event));
+        each(&self.slice, |events| !events.is_empty() && exists(events.start))
+    }
+
+    /// Visitors of whom so many events are marked, and lie no longer back than `within_ms`.
+    pub fn happened(&self, marks: &[u64], within_ms: Option<i64>, times: RangeInclusive<u32>) -> Vec<u64> {
+        let marks = &*self.counting(marks, within_ms);
+        let short = |[marks]: [u64; 1]| times.contains(&marks.count_ones());
+        let long = |events| times.contains(&bits::count(marks, events));
+        with_processor!(Width::Avx512, |simd| by_words(simd, &self.slice, [marks], short, long))
+    }
+
+    /// Visitors of whom so many sessions have a marked event that lies no longer back than `within_ms`. Events outside sessions are not looked at.
+    pub fn happened_in_sessions(
+        &self,
+        sessions: &Sessions<'_>,
+        marks: &[u64],
+        within_ms: Option<i64>,
+        times: RangeInclusive<u32>,
+    ) -> Vec<u64> {
+        let marks = bits::both(sessions.members(), &self.counting(marks, within_ms));
+        each(&self.slice, |events| {
+            let (mut last, mut count) = (None, 0);
+            for event in bits::ones(&marks, events) {
+                // A session is known by the event that opened it.
+                let opened = bits::last(sessions.starts(), 0..event + 1);
+                count += u32::from(last != Some(opened));
+                last = Some(opened);
+            }
+            times.contains(&count)
+        })
+    }
+
+    /// Visitors whose latest event marked in `after` lies more than `for_ms` back, and no longer than `within_ms`, and is followed by none that is marked in `without`.
+    pub fn absent(&self, after: &[u64], without: &[u64], for_ms: i64, within_ms: Option<i64>) -> Vec<u64> {
+        let (after, without) = (&*self.counting(after, within_ms), &*self.counting(without, None));
+        let old = &self.slice.before(self.as_of_ms.saturating_sub(for_ms));
+        let short = |[after, without, old]: [u64; 3]| {
+            let latest = highest(after);
+            latest & old != 0 && without & !(latest | latest.wrapping_sub(1)) == 0
+        };
+        let long = |events: Range<usize>| {
+            bits::last(after, events.clone()).is_some_and(|latest| {
+                bit(old, latest) && bits::first(without, latest + 1..events.end).is_none()
+            })
+        };
+        with_processor!(Width::Avx512, |simd| by_words(simd, &self.slice, [after, without, old], short, long))
+    }
+
+    /// Visitors of whom the first or last event that is marked in `has` is marked in `holds`; where none is, `or`.
+    pub fn touched(&self, (has, holds): (&[u64], &[u64]), touch: Touch, or: bool) -> Vec<u64> {
+        let (slice, has) = (&self.slice, &*self.counting(has, None));
+        let long = |events: Range<usize>| {
+            let found = match touch {
+                Touch::First => bits::first(has, events),
+                Touch::Last => bits::last(has, events),
+            };
+            found.map_or(or, |event| bit(holds, event))
+        };
+        let told = |has: u64, one: u64, holds: u64| if has == 0 { or } else { one & holds != 0 };
+        match touch {
+            Touch::First => {
+                let short = |[has, holds]: [u64; 2]| told(has, has & has.wrapping_neg(), holds);
+                with_processor!(Width::Avx512, |simd| by_words(simd, slice, [has, holds], short, long))
+            }
+            Touch::Last => {
+                let short = |[has, holds]: [u64; 2]| told(has, highest(has), holds);
+                with_processor!(Width::Avx512, |simd| by_words(simd, slice, [has, holds], short, long))
+            }
+        }
+    }
+
+    /// Visitors whose unit has reached one of these levels and is in one of these states. The plan counts visitors and says which entries count, and as of when.
+    pub fn reached(
+        &self,
+        plan: &Plan,
+        columns: &Columns<'_>,
+        levels: RangeInclusive<usize>,
+        states: &[State],
+    ) -> Result<Vec<u64>, RunError> {
+        let slice = &self.slice;
+        plan.check(slice, columns)?;
+        let mut members = vec![0; words(slice.visitors())];
+        let wanted = Wanted { levels: levels.clone(), states };
+        // The general engine is asked about whomever the fast path does not tell of.
+        let seen = self.before(plan.visible_until_ms);
+        let left = match Fast::new(plan, slice, columns, seen.as_deref(), Width::Avx512) {
+            Some(fast) => fast.reached(plan, &wanted, self, &mut members),
+            None => vec![u64::MAX; members.len()],
+        };
+        let mut engine = Engine::new(plan);
+        let mut outcomes = Vec::new();
+        for visitor in bits::ones(&left, 0..slice.visitors()) {
+            if slice.skipped(visitor) {
+                continue;
+            }
+            engine.visit(slice, columns, visitor, &mut outcomes)?;
+            let belongs = outcomes
+                .drain(..)
+                .any(|unit| !unit.removed && levels.contains(&unit.level) && states.contains(&unit.state));
+            members[visitor >> 6] |= u64::from(belongs) << (visitor & 63);
+        }
+        Ok(members)
+    }
+
+    /// A bit per event before an instant; `None` where all are.
+    pub(crate) fn before(&self, instant_ms: i64) -> Option<Cow<'_, [u64]>> {
+        match &self.existing {
+            Some(existing) if instant_ms == self.as_of_ms => Some(Cow::Borrowed(existing)),
+            _ if instant_ms > self.slice.layout().span_ms.1 => None,
+            _ => Some(Cow::Owned(self.slice.before(instant_ms))),
+        }
+    }
 }
 
 /// The end of those of a visitor's events that lie before an instant. Most visitors have few events, most of which lie there.
@@ -105,90 +255,10 @@ fn before(slice: &Slice<'_>, events: Range<usize>, instant_ms: i64) -> usize {
     low
 }
 
-/// Visitors who exist: who have done anything at all.
-pub fn present(slice: &Slice<'_>, as_of_ms: i64) -> Vec<u64> {
-    Look::back(as_of_ms).visitors(slice, |events| !events.is_empty())
-}
-
-/// Visitors of whom so many events are marked.
-pub fn happened(slice: &Slice<'_>, marks: &[u64], look: Look, times: RangeInclusive<u32>) -> Vec<u64> {
-    look.visitors(slice, |events| times.contains(&bits::count(marks, events)))
-}
-
-/// Visitors of whom so many sessions have a marked event that counts. Events outside sessions are not looked at.
-pub fn happened_in_sessions(
-    sessions: &Sessions<'_>,
-    marks: &[u64],
-    look: Look,
-    times: RangeInclusive<u32>,
-) -> Vec<u64> {
-    let marks = bits::both(sessions.members(), marks);
-    look.visitors(sessions.slice(), |events| {
-        let (mut last, mut count) = (None, 0);
-        for event in bits::ones(&marks, events) {
-            // A session is known by the event that opened it.
-            let opened = bits::last(sessions.starts(), 0..event + 1);
-            count += u32::from(last != Some(opened));
-            last = Some(opened);
-        }
-        times.contains(&count)
-    })
-}
-
-/// Visitors whose latest event marked in `after` lies more than `for_ms` back, but counts, and is followed by none that is marked in `without`.
-pub fn absent(slice: &Slice<'_>, after: &[u64], without: &[u64], for_ms: i64, look: Look) -> Vec<u64> {
-    look.visitors(slice, |events| {
-        bits::last(after, events.clone()).is_some_and(|latest| {
-            slice.time(latest).saturating_add(for_ms) < look.as_of_ms
-                && bits::first(without, latest + 1..events.end).is_none()
-        })
-    })
-}
-
-/// Visitors of whom the first or last event that is marked in `has` is marked in `holds`; where none is, `or`.
-pub fn touched(
-    slice: &Slice<'_>,
-    (has, holds): (&[u64], &[u64]),
-    touch: Touch,
-    or: bool,
-    as_of_ms: i64,
-) -> Vec<u64> {
-    Look::back(as_of_ms).visitors(slice, |events| {
-        let found = match touch {
-            Touch::First => bits::first(has, events),
-            Touch::Last => bits::last(has, events),
-        };
-        found.map_or(or, |event| bits::first(holds, event..event + 1).is_some())
-    })
-}
-
-/// Visitors whose unit has reached one of these levels and is in one of these states. The plan counts visitors and says which entries count, and as of when.
-pub fn reached(
-    plan: &Plan,
-    slice: &Slice<'_>,
-    columns: &Columns<'_>,
-    levels: RangeInclusive<usize>,
-    states: &[State],
-) -> Result<Vec<u64>, RunError> {
-    plan.check(slice, columns)?;
-    let mut members = vec![0; words(slice.visitors())];
-    let wanted = Wanted { levels: levels.clone(), states };
-    let fast = Fast::new(plan, slice, columns, true);
-    // The general engine is asked about whomever the fast path does not tell of.
-    let left = fast.map(|fast| fast.reached(plan, &wanted, &mut members));
-    let mut engine = Engine::new(plan);
-    let mut outcomes = Vec::new();
-    for visitor in 0..slice.visitors() {
-        if slice.skipped(visitor) || left.as_ref().is_some_and(|left| !bit(left, visitor)) {
-            continue;
-        }
-        engine.visit(slice, columns, visitor, &mut outcomes)?;
-        let belongs = outcomes
-            .drain(..)
-            .any(|unit| !unit.removed && levels.contains(&unit.level) && states.contains(&unit.state));
-        members[visitor >> 6] |= u64::from(belongs) << (visitor & 63);
-    }
-    Ok(members)
+/// The highest bit of a word alone; nothing of an empty word.
+#[inline(always)]
+fn highest(word: u64) -> u64 {
+    word & (1 << 63 >> (word | 1).leading_zeros())
 }
 
 /// For each visitor the next instant, after `as_of_ms`, at which it may belong otherwise than at `as_of_ms` without new events: when an event comes into

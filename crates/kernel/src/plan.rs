@@ -11,6 +11,7 @@ mod matcher;
 use crate::fast::Fast;
 use crate::outcome::{RunError, UnitOutcome};
 use crate::question::Question;
+use crate::simd::Width;
 use crate::slice::{Columns, Slice, bit, words};
 use crate::{Counts, engine};
 
@@ -157,21 +158,26 @@ impl Plan {
 
     /// The counts over all visitors of a slice: the sum of [`Plan::outcomes`], found faster.
     pub fn run(&self, slice: &Slice<'_>, columns: &Columns<'_>) -> Result<Counts, RunError> {
-        self.run_on(slice, columns, true)
+        self.run_within(slice, columns, Width::Avx512)
     }
 
-    /// As [`Plan::run`], without instructions that not every processor of the architecture has. Tests and benchmarks compare
-    /// with it.
-    pub fn run_narrow(&self, slice: &Slice<'_>, columns: &Columns<'_>) -> Result<Counts, RunError> {
-        self.run_on(slice, columns, false)
-    }
-
-    fn run_on(&self, slice: &Slice<'_>, columns: &Columns<'_>, wide: bool) -> Result<Counts, RunError> {
+    /// As [`Plan::run`], with instructions that are `most` so wide. Tests and benchmarks compare with it.
+    pub fn run_within(
+        &self,
+        slice: &Slice<'_>,
+        columns: &Columns<'_>,
+        most: Width,
+    ) -> Result<Counts, RunError> {
         self.check(slice, columns)?;
-        match Fast::new(self, slice, columns, wide) {
+        match Fast::new(self, slice, columns, self.seen(slice).as_deref(), most) {
             Some(fast) => fast.run(self, None),
             None => self.sum(slice, columns, None),
         }
+    }
+
+    /// A bit per event that is seen; `None` when all are.
+    fn seen(&self, slice: &Slice<'_>) -> Option<Vec<u64>> {
+        (slice.layout().span_ms.1 >= self.visible_until_ms).then(|| slice.before(self.visible_until_ms))
     }
 
     /// [`Plan::run`] of this question, and of [`Plan::matured`] if that is another one.
@@ -187,7 +193,7 @@ impl Plan {
             return Ok((self.run(slice, columns)?, None));
         };
         self.check(slice, columns)?;
-        let fast = Fast::new(self, slice, columns, true);
+        let fast = Fast::new(self, slice, columns, self.seen(slice).as_deref(), Width::Avx512);
         let run = |plan: &Self, skip: Option<&[u64]>| match &fast {
             Some(fast) => fast.run(plan, skip),
             None => plan.sum(slice, columns, skip),

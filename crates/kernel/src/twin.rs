@@ -11,7 +11,7 @@ mod journeys;
 mod tally;
 mod verdict;
 
-pub use self::journeys::Journeys;
+pub use self::journeys::{Journeys, Look};
 
 use self::chains::{Chain, Search};
 use self::verdict::{Verdict, verdict};

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::marks::{MOST_EVENTS, Marks};
 use super::places;
 use super::scan::{Bounds, Found, Instant};
-use super::simd::{Simd, WIDTH};
+use crate::simd::{Simd, WIDTH};
 
 /// Visitors side by side.
 pub(super) const LANES: usize = WIDTH;
@@ -25,7 +25,7 @@ pub(super) struct Lanes<const STEPS: usize> {
     filled: u64,
     /// First event of each visitor, …
     starts: Lane<u32>,
-    /// … and the number of visible ones.
+    /// … and their number.
     counts: Lane<u32>,
     /// Per step the places of its events, as bits, counted from the first event.
     words: [Lane<u64>; STEPS],
@@ -61,7 +61,7 @@ impl<const STEPS: usize> Lanes<STEPS> {
         }
     }
 
-    /// Adds a visitor by its visible events, of which there are one to [`MOST_EVENTS`]. Answers whether all lanes are filled.
+    /// Adds a visitor by its events, of which there are one to [`MOST_EVENTS`]. Answers whether all lanes are filled.
     #[inline(always)]
     pub(super) fn add(&mut self, start: u32, count: u32) -> bool {
         let lane = self.filled.trailing_ones() as usize % LANES;
@@ -131,7 +131,7 @@ impl<const STEPS: usize> Lanes<STEPS> {
         simd.equal(&self.levels, level as u8)
     }
 
-    /// The visible events of a lane's visitor.
+    /// The events of a lane's visitor.
     #[inline(always)]
     pub(super) fn events(&self, lane: usize) -> Range<usize> {
         let start = self.starts[lane] as usize;

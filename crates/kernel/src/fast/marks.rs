@@ -7,10 +7,10 @@
 use std::ops::Range;
 
 use super::places;
-use super::simd::{Simd, WIDTH};
 use super::ties::Ties;
 use crate::plan::Plan;
 use crate::question::Tie;
+use crate::simd::{Simd, WIDTH};
 use crate::slice::{Columns, Kinds, Slice, bit, words};
 
 /// Most events of a visitor that [`word_at`] can cut out: a word less the bits of the byte that its first event shares.
@@ -95,6 +95,18 @@ impl<'a> Marks<'a> {
         let (ties, _) = slice.layout().ties.split_at(words(slice.events()));
         let ties = Ties::resolve(&mut marks, ties, rules.strict, rules.told);
         Self { columns: marks, ties, overlaps }
+    }
+
+    /// Leaves only events that are seen. Of an instant all are, or none.
+    pub(super) fn see(&mut self, seen: &[u64]) {
+        self.columns.iter_mut().for_each(|column| leave(column, seen.iter().copied()));
+    }
+
+    /// Leaves only entries of some events. Of an instant all are, or none.
+    pub(super) fn enter(&mut self, events: impl Iterator<Item = u64>) {
+        if let Some(entries) = self.columns.first_mut() {
+            leave(entries, events);
+        }
     }
 
     /// The event, in the slice, at a place.
@@ -239,6 +251,13 @@ fn mark<K: Kind>(simd: impl Simd, rules: &Rules, kinds: &[K], columns: &Columns<
 fn set(marks: &mut [[u8; 8]], bits: impl Iterator<Item = u64>) {
     for (marks, bits) in marks.iter_mut().zip(bits) {
         *marks = (u64::from_le_bytes(*marks) | bits).to_le_bytes();
+    }
+}
+
+/// Leaves only bits of a column that are set in some words.
+fn leave(column: &mut [u8], words: impl Iterator<Item = u64>) {
+    for (bytes, word) in column.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *bytes = (u64::from_le_bytes(*bytes) & word).to_le_bytes();
     }
 }
 

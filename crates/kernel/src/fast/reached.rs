@@ -2,15 +2,16 @@
 
 use std::ops::RangeInclusive;
 
+use super::lanes::{Lane, Lanes};
 use super::long::Long;
-use super::marks::{MOST_EVENTS, word_at};
 use super::scan::{Bounds, Instant};
-use super::simd::Narrow;
 use super::tally::{Visitor, state};
 use super::{Fast, LANES, entering, places};
+use crate::members::AsOf;
 use crate::outcome::State;
 use crate::plan::Plan;
-use crate::slice::Times;
+use crate::simd::{Simd, with_processor};
+use crate::slice::{Layout, Times};
 
 /// What is asked of each visitor's unit.
 #[derive(Debug, Clone)]
@@ -29,89 +30,136 @@ impl Wanted<'_> {
 
 impl Fast<'_> {
     /// Sets the bits of the visitors whose unit is as wanted. The bits of those who have events that serve several steps are the other answer: the general engine
-    /// is the one to ask about them.
-    pub(crate) fn reached(&self, plan: &Plan, wanted: &Wanted<'_>, members: &mut [u64]) -> Vec<u64> {
-        match self.slice.layout().times {
-            Times::Narrow { epoch_ms, since_epoch_ms } => {
-                let bounds = Bounds::new(plan, &self.slice, epoch_ms);
-                self.visitors(plan, wanted, (&bounds, since_epoch_ms), members)
-            }
-            Times::Wide(times) => {
-                let bounds = Bounds::new(plan, &self.slice, 0);
-                self.visitors(plan, wanted, (&bounds, times), members)
-            }
-        }
-    }
-
-    fn visitors<T: Instant>(
-        &self,
+    /// is the one to ask about them. Nothing else is to be asked afterwards: what the plan does not see is gone from the bit columns.
+    pub(crate) fn reached(
+        mut self,
         plan: &Plan,
         wanted: &Wanted<'_>,
-        (bounds, times): (&Bounds, &[T]),
+        as_of: &AsOf<'_>,
         members: &mut [u64],
     ) -> Vec<u64> {
-        let Self { slice, rules, marks, .. } = self;
-        let (layout, steps) = (slice.layout(), plan.required_steps());
+        let Layout { times, span_ms, .. } = self.slice.layout();
+        let epoch_ms = match times {
+            Times::Narrow { epoch_ms, .. } => epoch_ms,
+            Times::Wide(_) => 0,
+        };
+        let mut bounds = Bounds::new(plan, &self.slice, epoch_ms);
+        let (from_ms, until_ms) = (plan.question().from_ms, plan.question().until_ms);
+        if until_ms < plan.visible_until_ms
+            && let Some(inside) = as_of.before(until_ms)
+        {
+            self.marks.enter(inside.iter().copied());
+        }
+        if from_ms > span_ms.0 {
+            self.marks.enter(self.slice.before(from_ms).into_iter().map(|early| !early));
+        }
+        bounds.all_inside = true;
+        let pass = Pass { fast: &self, plan, wanted, bounds: &bounds };
+        match times {
+            Times::Narrow { since_epoch_ms, .. } => pass.of_any_length(since_epoch_ms, members),
+            Times::Wide(times) => pass.of_any_length(times, members),
+        }
+    }
+}
+
+/// One pass over a slice, of whose bit columns only what is seen is left.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    fast: &'a Fast<'a>,
+    plan: &'a Plan,
+    wanted: &'a Wanted<'a>,
+    bounds: &'a Bounds,
+}
+
+impl Pass<'_> {
+    fn of_any_length<T: Instant>(self, times: &[T], members: &mut [u64]) -> Vec<u64> {
+        with_steps!(self.plan.required_steps(), |STEPS| {
+            with_processor!(self.fast.most, |simd| self.visitors::<T, STEPS>(simd, times, members))
+        })
+    }
+
+    /// `STEPS` is the number of steps or more.
+    #[inline(always)]
+    fn visitors<T: Instant, const STEPS: usize>(
+        self,
+        simd: impl Simd,
+        times: &[T],
+        members: &mut [u64],
+    ) -> Vec<u64> {
+        let Fast { slice, rules, marks, .. } = self.fast;
+        let (layout, steps) = (slice.layout(), self.plan.required_steps());
         let mut apart = vec![0; members.len()];
         let mut long = Long::default();
+        let mut lanes = Lanes::<STEPS>::new();
         for (at, sets) in layout.kind_sets.chunks(LANES).enumerate() {
-            let entering = entering(Narrow, sets, rules.entry_kinds);
             let skipped = layout.skip.and_then(|skip| skip.get(at)).copied().unwrap_or(0);
-            let overlapping = entering & !skipped & marks.overlapping(at);
-            apart[at] = overlapping;
-            for place in places(entering & !skipped & !overlapping) {
-                let events = slice.range(at * LANES + place);
-                let count = bounds.visible(&times[events.clone()]);
-                if count == 0 {
-                    continue;
-                }
-                let visitor = Visitor { marks, bounds, times, events: events.start..events.start + count };
-                let short = if count <= MOST_EVENTS { by_words(&visitor, wanted, steps) } else { None };
-                let belongs = short.unwrap_or_else(|| {
-                    let found = long.find(&visitor, steps, &mut [0; 32]);
-                    found.is_some_and(|(found, open)| wanted.has(found.level, steps, open))
-                });
+            let entering = entering(simd, sets, rules.entry_kinds) & !skipped;
+            apart[at] = entering & marks.overlapping(at);
+            let left = entering & !apart[at];
+            if left == 0 {
+                continue;
+            }
+            let offsets = layout.offsets.get(at * LANES..).unwrap_or_default();
+            if let (Some(start), Some(end)) = (offsets.get(LANES), offsets.get(2 * LANES)) {
+                simd.fetch(&times[*start as usize..*end as usize]);
+            }
+            // Lanes without a visitor have no events.
+            let mut padded = [offsets.last().copied().unwrap_or(0); LANES + 1];
+            padded.iter_mut().zip(offsets).for_each(|(to, from)| *to = *from);
+            let left = lanes.add_all(simd, left, &padded);
+            members[at] |= self.of_lanes(simd, &mut lanes, times);
+            for place in places(left) {
+                let events = padded[place] as usize..padded[place + 1] as usize;
+                let visitor = Visitor { marks, bounds: self.bounds, times, events };
+                let found = long.find(&visitor, steps, &mut [0; 32]);
+                let belongs = found.is_some_and(|(found, open)| self.wanted.has(found.level, steps, open));
                 members[at] |= u64::from(belongs) << place;
             }
         }
         apart
     }
-}
 
-/// Whether a visitor of few events is as wanted; `None` if the furthest chain that order allows does not fit the window, so that one has to look closer.
-#[inline]
-fn by_words<T: Instant>(visitor: &Visitor<'_, T>, wanted: &Wanted<'_>, steps: usize) -> Option<bool> {
-    let Visitor { marks, bounds, times, events } = visitor;
-    let mask = u64::MAX >> (64 - events.len());
-    let word = |step: usize| word_at(marks.column(step), events.start) & mask;
-    let mut entries = word(0);
-    if !bounds.all_inside {
-        entries &= bounds.inside(&times[events.clone()]);
-    }
-    if entries == 0 {
-        return Some(false);
-    }
-    let (mut level, mut last) = (1, entries.trailing_zeros());
-    while level < steps {
-        let later = word(level) & (u64::MAX << last << 1);
-        if later == 0 {
-            break;
+    /// Those of the visitors in the lanes, as bits, whose unit is as wanted. Leaves none in the lanes.
+    #[inline(always)]
+    fn of_lanes<T: Instant, const STEPS: usize>(
+        self,
+        simd: impl Simd,
+        lanes: &mut Lanes<STEPS>,
+        times: &[T],
+    ) -> u64 {
+        let Self { fast, plan, wanted, bounds } = self;
+        let steps = plan.required_steps();
+        let time = |place: u32| times.get(place as usize).map_or(0, |time| time.ms());
+        let filled = lanes.solve(simd, &fast.marks, times, bounds);
+        let levels: Lane<u64> = std::array::from_fn(|level| match (1..=steps).contains(&level) {
+            true => lanes.of_level(simd, level) & filled,
+            false => 0,
+        });
+        // No chain comes further than order allows.
+        let far = levels[(*wanted.levels.start()).clamp(1, LANES)..].iter().fold(0, |far, some| far | some);
+        let spans: Lane<i64> =
+            std::array::from_fn(|lane| time(lanes.completions[lane]) - time(lanes.chosen[lane]));
+        let fits = simd.equal(&spans.map(|span| u8::from(span <= bounds.window)), 1);
+        let open = match bounds.mature {
+            true => 0,
+            false => {
+                let opened = lanes.newest.map(|place| u8::from(time(place) >= bounds.open_from));
+                simd.equal(&opened, 1)
+            }
+        };
+        let mut belongs = 0;
+        for (level, of_level) in levels.iter().enumerate().skip(1).take(steps) {
+            for (some, is_open) in [(of_level & fits & open, true), (of_level & fits & !open, false)] {
+                if some != 0 && wanted.has(level, steps, is_open) {
+                    belongs |= some;
+                }
+            }
         }
-        (level, last) = (level + 1, later.trailing_zeros());
+        for lane in places(far & !fits) {
+            let found = lanes.furthest_within(lane, times, bounds.window, &mut [0; 32]);
+            belongs |= u64::from(wanted.has(found.level, steps, open >> lane & 1 != 0)) << lane;
+        }
+        lanes.clear();
+        belongs
     }
-    // No chain comes further than order allows.
-    if level < *wanted.levels.start() {
-        return Some(false);
-    }
-    let mut entry = last;
-    for step in (0..level - 1).rev() {
-        let column = if step == 0 { entries } else { word(step) };
-        entry = (column & ((1 << entry) - 1)).checked_ilog2()?;
-    }
-    let time = |place: u32| visitor.time(events.start as u32 + place);
-    if time(last) - time(entry) > bounds.window {
-        return None;
-    }
-    let open = time(entries.ilog2()) >= bounds.open_from;
-    Some(wanted.has(level, steps, open))
 }

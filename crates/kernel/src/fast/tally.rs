@@ -25,7 +25,7 @@ pub(super) struct Visitor<'a, T> {
     pub(super) bounds: &'a Bounds,
     /// Of the whole slice.
     pub(super) times: &'a [T],
-    /// Its visible events.
+    /// Its events. In the bit columns are only those that the plan sees.
     pub(super) events: Range<usize>,
 }
 
@@ -207,7 +207,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Counts a unit of its own, with the visible events of its visitor and the places of its steps.
+    /// Counts a unit of its own, with the events of its visitor and the places of its steps.
     pub(super) fn record<T: Instant>(
         &mut self,
         unit: &Visitor<'_, T>,
@@ -260,7 +260,11 @@ impl<'a> Tally<'a> {
         }
         if let Some(break_down) = self.break_down {
             let at = |place: u32| self.values.get(unit.marks.event_at(place));
-            let touches = || unit.events.clone().filter_map(|event| self.values.get(event));
+            let touches = || {
+                let Range { start, end } = unit.events;
+                let seen = unit.bounds.visible(&unit.times[start..end]);
+                (start..start + seen).filter_map(|event| self.values.get(event))
+            };
             // Of simultaneous entries, which are alike for everything else, the first tells the value.
             let first = || self.values.get(unit.marks.entry_at(found.entry));
             let value = match break_down {

@@ -4,6 +4,7 @@ mod marks;
 mod members;
 mod reports;
 
+pub use self::members::Look;
 use crate::sessions::Session;
 use crate::slice::{Slice, Values};
 

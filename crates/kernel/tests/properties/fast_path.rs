@@ -1,6 +1,6 @@
 //! The fast path against the general engine, on larger slices and in every layout.
 
-use runnel_kernel::{BreakDown, Match, Plan, Question, Rule, Step, Tie, Trend};
+use runnel_kernel::{BreakDown, Match, Plan, Question, Rule, Step, Tie, Trend, Width};
 
 use crate::generate::{Random, Size, cases, first_seed, journey};
 use crate::journeys::{Event, Journeys, Widths};
@@ -80,8 +80,11 @@ fn the_fast_path_agrees_with_the_engine() {
             journeys.columns(false, |columns| {
                 let fast = plan.run(&slice, columns).expect("no grace, no limit");
                 let general = plan.run_general(&slice, columns).expect("no grace, no limit");
-                let narrow = plan.run_narrow(&slice, columns).expect("no grace, no limit");
-                assert_eq!(fast, narrow, "seed {seed}, wide times {wide_times}: {:#?}", plan.question());
+                for most in [Width::Narrow, Width::Avx2] {
+                    let narrower = plan.run_within(&slice, columns, most).expect("no grace, no limit");
+                    let context = format!("seed {seed}, {most:?}, wide times {wide_times}");
+                    assert_eq!(fast, narrower, "{context}: {:#?}", plan.question());
+                }
                 assert_eq!(fast, general, "seed {seed}, wide times {wide_times}: {:#?}", plan.question());
             });
         }

@@ -2,7 +2,7 @@
 
 use runnel_kernel::{
     Plan, Question, Reentry, State, Step, Unit,
-    members::{reached, turns},
+    members::{AsOf, turns},
 };
 
 use crate::generate::{Random, Size, cases, first_seed, journey, question};
@@ -82,7 +82,8 @@ fn who_reached_a_step_is_as_outcomes_say_and_changes_only_at_its_turn() {
                     .collect();
                 for level in 1..=plan.required_steps() {
                     for state in State::ALL {
-                        let found = reached(&plan, &slice, columns, level..=level, &[state]).expect("cheap");
+                        let as_of = AsOf::new(slice, as_of_ms);
+                        let found = as_of.reached(&plan, columns, level..=level, &[state]).expect("cheap");
                         for (visitor, is) in states.iter().enumerate() {
                             let belongs = found[0] >> visitor & 1 == 1;
                             let is = is.map(|(level, state, ..)| (level, state));

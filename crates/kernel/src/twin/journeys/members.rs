@@ -3,15 +3,24 @@
 use std::ops::RangeInclusive;
 
 use super::{Event, Journeys, has};
-use crate::members::{Look, Touch};
+use crate::members::Touch;
+
+/// The instant that a condition is asked about, and how far back it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Events before this instant exist, in milliseconds.
+    pub as_of_ms: i64,
+    /// Events that lie longer before it do not count, in milliseconds; `None`: all count.
+    pub within_ms: Option<i64>,
+}
 
 impl Journeys {
-    /// As [`crate::members::present`].
+    /// As [`crate::members::AsOf::present`].
     pub fn present(&self, as_of_ms: i64) -> Vec<u64> {
         self.members(|events| events.iter().any(|event| event.time < as_of_ms))
     }
 
-    /// As [`crate::members::happened`].
+    /// As [`crate::members::AsOf::happened`].
     pub fn happened(&self, marks: &[u64], look: Look, times: RangeInclusive<u32>) -> Vec<u64> {
         self.members(|events| {
             let marked = events.iter().filter(|event| counts(look, event) && has(marks, event.at));
@@ -19,7 +28,7 @@ impl Journeys {
         })
     }
 
-    /// As [`crate::members::happened_in_sessions`].
+    /// As [`crate::members::AsOf::happened_in_sessions`].
     pub fn happened_in_sessions(&self, marks: &[u64], look: Look, times: RangeInclusive<u32>) -> Vec<u64> {
         self.members(|events| {
             let marked = events.iter().filter(|event| counts(look, event) && has(marks, event.at));
@@ -30,7 +39,7 @@ impl Journeys {
         })
     }
 
-    /// As [`crate::members::absent`].
+    /// As [`crate::members::AsOf::absent`].
     pub fn absent(&self, after: &[u64], without: &[u64], for_ms: i64, look: Look) -> Vec<u64> {
         self.members(|events| {
             let counted: Vec<&Event> = events.iter().filter(|event| counts(look, event)).collect();
@@ -40,7 +49,7 @@ impl Journeys {
         })
     }
 
-    /// As [`crate::members::touched`].
+    /// As [`crate::members::AsOf::touched`].
     pub fn touched(
         &self,
         (values, holds): (&[u64], &[u64]),

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use runnel_kernel::{
     Sessions,
-    members::{Look, Touch, Who, absent, happened, happened_in_sessions, present, touched, turns},
-    twin,
+    members::{AsOf, Touch, Who, turns},
+    twin::{self, Look},
 };
 
 use super::agreement::{every_case, sessions, twin};
@@ -56,13 +56,14 @@ impl Asked {
     /// Every condition, and who is there at all.
     fn found(&self, columns: &Columns, sessions: &Sessions<'_>) -> Vec<Vec<u64>> {
         let Self { look, for_ms, times, touch, or } = self.clone();
-        let (slice, marked, again) = (columns.slice(), &columns.marked, &columns.again);
+        let (marked, again) = (&columns.marked, &columns.again);
+        let (as_of, within_ms) = (AsOf::new(columns.slice(), look.as_of_ms), look.within_ms);
         vec![
-            happened(&slice, marked, look, times.clone()),
-            happened_in_sessions(sessions, marked, look, times),
-            absent(&slice, marked, again, for_ms, look),
-            touched(&slice, (marked, again), touch, or, look.as_of_ms),
-            present(&slice, look.as_of_ms),
+            as_of.happened(marked, within_ms, times.clone()),
+            as_of.happened_in_sessions(sessions, marked, within_ms, times),
+            as_of.absent(marked, again, for_ms, within_ms),
+            as_of.touched((marked, again), touch, or),
+            as_of.present(),
         ]
     }
 

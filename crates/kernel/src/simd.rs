@@ -1,12 +1,58 @@
-//! What is done to 64 visitors or bytes at once, as widely as the processor can.
+//! What is done to 64 events or visitors at once, as widely as the processor can.
 
 #![expect(unsafe_code, reason = "64 bytes and eight words at once take half the time of the whole pass")]
 
 /// Bytes that are compared at once.
-pub(super) const WIDTH: usize = 64;
+pub(crate) const WIDTH: usize = 64;
+
+/// How wide the instructions are that may be used. What a processor does not have is never used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Width {
+    /// What every processor of the architecture has.
+    Narrow,
+    /// As wide as AVX2.
+    Avx2,
+    /// As wide as AVX-512.
+    Avx512,
+}
+
+/// The widest way that a processor has, up to what may be used.
+pub(crate) enum Way {
+    Narrow(Narrow),
+    Avx2(Avx2),
+    Avx512(Avx512),
+}
+
+impl Way {
+    #[inline]
+    pub(crate) fn up_to(most: Width) -> Self {
+        if let Some(way) = Avx512::detect().filter(|_| most >= Width::Avx512) {
+            return Self::Avx512(way);
+        }
+        Avx2::detect().filter(|_| most >= Width::Avx2).map_or(Self::Narrow(Narrow), Self::Avx2)
+    }
+}
+
+/// Runs code with the widest [`Simd`] that the processor has and that is allowed, compiled for that.
+macro_rules! with_processor {
+    ($most:expr, |$simd:ident| $work:expr) => {
+        match $crate::simd::Way::up_to($most) {
+            $crate::simd::Way::Avx512($simd) => $simd.run(
+                #[inline(always)]
+                || $work,
+            ),
+            $crate::simd::Way::Avx2($simd) => $simd.run(
+                #[inline(always)]
+                || $work,
+            ),
+            $crate::simd::Way::Narrow($simd) => $work,
+        }
+    };
+}
+pub(crate) use with_processor;
 
 /// A way to handle many values.
-pub(super) trait Simd: Copy {
+pub(crate) trait Simd: Copy {
     /// The places of the bytes that equal `code`, as bits.
     fn equal(self, bytes: &[u8; WIDTH], code: u8) -> u64;
 
@@ -22,7 +68,7 @@ const LINE: usize = 64;
 
 /// What every processor of the architecture has: sixteen bytes at a time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Narrow;
+pub(crate) struct Narrow;
 
 /// Bytes that [`Narrow`] compares at once.
 const CHUNK: usize = 16;
@@ -76,55 +122,110 @@ fn equal(chunk: [u8; CHUNK], code: u8) -> u16 {
     (half(bytes as u64) | half((bytes >> 64) as u64) << 8) as u16
 }
 
-#[cfg(target_arch = "x86_64")]
-pub(super) use self::avx512::Wide;
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) use self::unknown::Wide;
+pub(crate) use self::unknown::{Avx2, Avx512};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use self::{avx2::Avx2, avx512::Avx512};
+
+/// A way that only processors with some features have.
+#[cfg(target_arch = "x86_64")]
+macro_rules! way {
+    ($(#[$about:meta])* $way:ident: $($feature:tt),*) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy)]
+        pub(crate) struct $way(());
+
+        impl $way {
+            /// Where this processor has all that is promised to the compiler.
+            pub(crate) fn detect() -> Option<Self> {
+                ($(std::is_x86_feature_detected!($feature))&&*).then_some(Self(()))
+            }
+
+            /// Runs `work`, compiled for such a processor.
+            pub(crate) fn run<A>(self, work: impl FnOnce() -> A) -> A {
+                // SAFETY: this way exists only where the processor has these features.
+                unsafe { compiled(work) }
+            }
+        }
+
+        $(#[target_feature(enable = $feature)])*
+        fn compiled<A>(work: impl FnOnce() -> A) -> A {
+            work()
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{_mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8};
+
+    use super::{Narrow, Simd, WIDTH, prefetch};
+
+    way! {
+        /// AVX2: 32 bytes at a time.
+        Avx2: "avx2", "bmi1", "bmi2", "lzcnt", "popcnt"
+    }
+
+    impl Simd for Avx2 {
+        #[inline(always)]
+        fn equal(self, bytes: &[u8; WIDTH], code: u8) -> u64 {
+            // SAFETY: an `Avx2` exists only where the processor has these features.
+            unsafe { equal(bytes, code) }
+        }
+
+        #[inline(always)]
+        fn words(self, column: &[u8], at: &[u32; WIDTH]) -> [u64; WIDTH] {
+            Narrow.words(column, at)
+        }
+
+        #[inline(always)]
+        fn fetch<A>(self, values: &[A]) {
+            prefetch(values);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn equal(bytes: &[u8; WIDTH], code: u8) -> u64 {
+        let half = |at: usize| {
+            // SAFETY: 32 bytes are read, of which there are two times as many.
+            let bytes = unsafe { _mm256_loadu_si256(bytes[at..].as_ptr().cast()) };
+            let places = _mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(code.cast_signed())));
+            u64::from(places.cast_unsigned())
+        };
+        half(0) | half(32) << 32
+    }
+}
+
+/// Tells the processor that some values will be read soon.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn prefetch<A>(values: &[A]) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for value in values.iter().step_by((LINE / size_of::<A>().max(1)).max(1)) {
+        // SAFETY: this changes no value, and every processor of this architecture can.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
-        _MM_HINT_T0, _mm_prefetch, _mm256_loadu_epi32, _mm512_cmpeq_epi8_mask, _mm512_i32gather_epi64,
-        _mm512_loadu_epi8, _mm512_set1_epi8, _mm512_storeu_epi64,
+        _mm256_loadu_epi32, _mm512_cmpeq_epi8_mask, _mm512_i32gather_epi64, _mm512_loadu_epi8,
+        _mm512_set1_epi8, _mm512_storeu_epi64,
     };
 
-    use super::{LINE, Narrow, Simd, WIDTH};
+    use super::{Narrow, Simd, WIDTH, prefetch};
 
-    /// AVX-512: 64 bytes at a time, and words eight at a time. There is one only where the processor has it.
-    #[derive(Debug, Clone, Copy)]
-    pub(in super::super) struct Wide(());
-
-    impl Wide {
-        /// Whether this processor has all that [`Wide::run`] promises the compiler.
-        pub(in super::super) fn detect() -> Option<Self> {
-            let has = std::is_x86_feature_detected!("avx512f")
-                && std::is_x86_feature_detected!("avx512bw")
-                && std::is_x86_feature_detected!("avx512cd")
-                && std::is_x86_feature_detected!("avx512dq")
-                && std::is_x86_feature_detected!("avx512vl")
-                && std::is_x86_feature_detected!("bmi1")
-                && std::is_x86_feature_detected!("bmi2")
-                && std::is_x86_feature_detected!("lzcnt")
-                && std::is_x86_feature_detected!("popcnt");
-            has.then_some(Self(()))
-        }
-
-        /// Runs `work`, compiled for such a processor.
-        pub(in super::super) fn run<A>(self, work: impl FnOnce() -> A) -> A {
-            // SAFETY: a `Wide` exists only where the processor has these features.
-            unsafe { compiled(work) }
-        }
+    way! {
+        /// AVX-512: 64 bytes at a time, and words eight at a time.
+        Avx512: "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "bmi1", "bmi2", "lzcnt", "popcnt"
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-    fn compiled<A>(work: impl FnOnce() -> A) -> A {
-        work()
-    }
-
-    impl Simd for Wide {
+    impl Simd for Avx512 {
         #[inline(always)]
         fn equal(self, bytes: &[u8; WIDTH], code: u8) -> u64 {
-            // SAFETY: a `Wide` exists only where the processor has these features.
+            // SAFETY: an `Avx512` exists only where the processor has these features.
             unsafe { equal(bytes, code) }
         }
 
@@ -134,17 +235,14 @@ mod avx512 {
             if last + 8 > column.len() || last > i32::MAX as usize {
                 return Narrow.words(column, at);
             }
-            // SAFETY: a `Wide` exists only where the processor has these features; every word ends inside the column,
+            // SAFETY: an `Avx512` exists only where the processor has these features; every word ends inside the column,
             // and no place is too large for the sign that gathering gives it.
             unsafe { words(column, at) }
         }
 
         #[inline(always)]
         fn fetch<A>(self, values: &[A]) {
-            for value in values.iter().step_by((LINE / size_of::<A>().max(1)).max(1)) {
-                // SAFETY: this changes no value, and every processor of this architecture can.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
-            }
+            prefetch(values);
         }
     }
 
@@ -174,28 +272,31 @@ mod avx512 {
     }
 }
 
-/// Stands where no wider way is known.
+/// Stands where no wider ways are known.
 #[cfg(not(target_arch = "x86_64"))]
 mod unknown {
     use super::{Simd, WIDTH};
 
     /// There is none.
     #[derive(Debug, Clone, Copy)]
-    pub(in super::super) enum Wide {}
+    pub(crate) enum Unknown {}
 
-    impl Wide {
+    pub(crate) type Avx2 = Unknown;
+    pub(crate) type Avx512 = Unknown;
+
+    impl Unknown {
         /// No processor has what is not known.
-        pub(in super::super) fn detect() -> Option<Self> {
+        pub(crate) fn detect() -> Option<Self> {
             None
         }
 
         /// Runs `work`.
-        pub(in super::super) fn run<A>(self, work: impl FnOnce() -> A) -> A {
-            work()
+        pub(crate) fn run<A>(self, _: impl FnOnce() -> A) -> A {
+            match self {}
         }
     }
 
-    impl Simd for Wide {
+    impl Simd for Unknown {
         fn equal(self, _: &[u8; WIDTH], _: u8) -> u64 {
             match self {}
         }
@@ -220,9 +321,8 @@ mod tests {
             std::array::from_fn(|at| ((at as u32).wrapping_mul(2_654_435_761) >> 29) as u8);
         for code in [0, 1, 5, 7, 200] {
             let slow = (0..WIDTH).fold(0, |bits, at| bits | u64::from(bytes[at] == code) << at);
-            assert_eq!(Narrow.equal(&bytes, code), slow, "{code}");
-            if let Some(wide) = Wide::detect() {
-                assert_eq!(wide.run(|| wide.equal(&bytes, code)), slow, "{code}");
+            for most in [Width::Narrow, Width::Avx2, Width::Avx512] {
+                assert_eq!(with_processor!(most, |simd| simd.equal(&bytes, code)), slow, "{code}, {most:?}");
             }
         }
         assert_ne!(Narrow.equal(&bytes, 5), 0);
@@ -235,9 +335,8 @@ mod tests {
             let at: [u32; WIDTH] = std::array::from_fn(|at| (at as u32 * 37) % 93 + behind);
             let word = |at: u32| bytes.get(at as usize..at as usize + 8).map(|word| word.try_into().unwrap());
             let slow = at.map(|at| word(at).map_or(0, u64::from_le_bytes));
-            assert_eq!(Narrow.words(&bytes, &at), slow);
-            if let Some(wide) = Wide::detect() {
-                assert_eq!(wide.run(|| wide.words(&bytes, &at)), slow);
+            for most in [Width::Narrow, Width::Avx2, Width::Avx512] {
+                assert_eq!(with_processor!(most, |simd| simd.words(&bytes, &at)), slow, "{most:?}");
             }
         }
     }
