@@ -4,10 +4,7 @@ use std::{cmp::Ordering, sync::Arc};
 
 use runnel_model::is_nobody;
 
-use crate::{
-    loaded::{Loaded, Shard, is_set, ones},
-    run::Run,
-};
+use crate::loaded::{Level, Loaded, Shard, ones};
 
 /// A visitor, and how many events it has.
 type Length<'a> = (&'a [u8], usize);
@@ -31,41 +28,35 @@ impl Loaded {
 
 /// Tells of every visitor of a shard who has more or fewer events than before.
 fn differing(was: &Shard, is: &Shard, tell: &mut impl FnMut(&[u8])) {
-    let same_base = Arc::ptr_eq(&was.base, &is.base);
-    if same_base && Arc::ptr_eq(&was.overlay, &is.overlay) {
-        return;
-    }
-    if !same_base {
-        return compare(&all(was), &all(is), &|_| 0, &|_| 0, tell);
-    }
-    // Whoever is in neither overlay is as the base has it, unless it left.
-    let of =
-        |shard: &Shard, visitor: &[u8]| shard.in_base(visitor).map_or(0, |at| shard.base.range(at).len());
-    compare(&lengths(&was.overlay), &lengths(&is.overlay), &|one| of(was, one), &|one| of(is, one), tell);
-    let newly = is
-        .superseded
-        .iter()
-        .enumerate()
-        .map(|(at, word)| word & !was.superseded.get(at).copied().unwrap_or(0));
-    let newly: Vec<u64> = newly.collect();
-    for at in ones(&newly) {
-        let visitor = is.base.visitors.get(at);
-        if is.overlay.find(visitor).is_none() && was.overlay.find(visitor).is_none() && !is_nobody(visitor) {
-            tell(visitor);
+    let pairs = was.levels.iter().zip(&is.levels);
+    let same = pairs.take_while(|(was, is)| Arc::ptr_eq(&was.run, &is.run)).count();
+    // Whoever is in no other level is as these have it, unless it left.
+    let of = |shard: &Shard, visitor: &[u8]| {
+        let mut levels = shard.levels[..same].iter();
+        levels.find_map(|level| Some(level.run.range(level.find(visitor)?).len())).unwrap_or(0)
+    };
+    let (had, has) = (lengths(&was.levels[same..]), lengths(&is.levels[same..]));
+    compare(&had, &has, &|one| of(was, one), &|one| of(is, one), tell);
+    for (was, is) in was.levels.iter().zip(&is.levels).take(same) {
+        let before = was.superseded.iter().chain(std::iter::repeat(&0));
+        let newly: Vec<u64> = is.superseded.iter().zip(before).map(|(word, before)| word & !before).collect();
+        for at in ones(&newly) {
+            let visitor = is.run.visitors.get(at);
+            let is_in = |lengths: &[Length<'_>]| lengths.binary_search_by_key(&visitor, |one| one.0).is_ok();
+            if !is_in(&had) && !is_in(&has) && !is_nobody(visitor) {
+                tell(visitor);
+            }
         }
     }
 }
 
-fn lengths(run: &Run) -> Vec<Length<'_>> {
-    (0..run.visitors.len()).map(|at| (run.visitors.get(at), run.range(at).len())).collect()
-}
-
-/// Everybody of a shard, in order.
-fn all(shard: &Shard) -> Vec<Length<'_>> {
-    let base = &shard.base;
-    let below = (0..base.visitors.len()).filter(|at| !is_set(&shard.superseded, *at));
-    let mut all: Vec<Length<'_>> = below.map(|at| (base.visitors.get(at), base.range(at).len())).collect();
-    all.extend(lengths(&shard.overlay));
+/// Everybody of some levels, in order.
+fn lengths(levels: &[Level]) -> Vec<Length<'_>> {
+    let mut all = Vec::new();
+    for level in levels {
+        let run = &level.run;
+        all.extend(level.visitors().map(|at| (run.visitors.get(at), run.range(at).len())));
+    }
     all.sort();
     all
 }

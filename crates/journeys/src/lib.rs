@@ -1,9 +1,9 @@
 //! Journeys in memory: the events of a tenant as columns sorted by visitor, cached under a byte budget, kept fresh by deltas.
 //!
 //! ```text
-//! journal rows ─┐                    ┌─ base     one run a shard, from the last load
-//!               ├─ Rows ── merge ──► │
-//! blocks ───────┘                    └─ overlay  whole journeys of visitors with newer events; they are skipped in base
+//! journal rows ─┐                    ┌─ one run a shard, from the last load
+//!               ├─ Rows ── merge ──► ├─ whole journeys of visitors with newer events; they are skipped below
+//! blocks ───────┘                    └─ likewise, smaller and newer still
 //! ```
 //! [`Journeys::at`] gives an immutable [`Loaded`] that holds every batch committed before the call. Every identity is in it once, whatever lies in the store:
 //! copies are dropped where rows of several origins meet, the lowest number wins. Nothing here is the truth; all of it is rebuilt from the store.
@@ -26,7 +26,7 @@ mod values;
 pub use cache::{Journeys, JourneysOptions, PoolError, WeakJourneys};
 pub use dimension::channel_rules;
 pub use load::LoadError;
-pub use loaded::{Loaded, Properties, Shard};
+pub use loaded::{LEVELS, Loaded, Properties, Shard};
 pub use marks::{Happens, Marks, MarksFor, View};
 pub use names::Names;
 pub use question::{ColumnsFor, Condition, CountError, Derived, PredicateError, RunColumns, regex};

@@ -12,7 +12,7 @@ use runnel_storage::{Block, BlockError, FetchError, Listing, Store, Unavailable,
 
 use crate::{
     dimension::fill,
-    loaded::{Loaded, Properties, Shard, set},
+    loaded::{LEVELS, Level, Loaded, Properties, Shard},
     merge::{Merged, MissingIdentity, Part, merge},
     names::Names,
     rows::{LoadedColumns, Rows, RowsError, TooManyNames, Who},
@@ -24,12 +24,12 @@ use crate::{
 const ATTEMPTS: usize = 5;
 /// Journal rows fetched at a time.
 const FETCHED: usize = 256;
-/// An overlay of this many events is never folded into its base.
-const SMALL_OVERLAY: usize = 4_096;
-/// A larger one is, once it is this share of its base in the first shard, and twice that in the last: what arrives evenly fills all overlays alike, and if all
-/// were folded by the same refresh, that one would take seconds. Every refresh rewrites the overlays it touches and every fold rewrites a base: for some tens
-/// of events a refresh and shard, both cost about the same at a thirty-second.
-const OVERLAY_SHARE: usize = 32;
+/// A level of this many events is never folded into the one below, by level.
+const SMALL: [usize; LEVELS] = [usize::MAX, 4_096, 1_024];
+/// A larger one is, once it is this share of the one below in the first shard, and twice that in the last: what arrives evenly fills the levels of all shards alike,
+/// and if all were folded by the same refresh, that one would take seconds. Every refresh rewrites the levels on top that it touches, every fold the level below,
+/// and every question looks at whoever is superseded as well. For some tens of events a refresh and shard, levels of these sizes cost about the same each.
+const SHARE: [usize; LEVELS] = [1, 16, 8];
 
 /// Why journeys could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -294,11 +294,8 @@ pub(crate) async fn load(
         let people = Arc::new(people);
         let origins = decode(&fetched, &(0..=until), &names, &columns, &people, identities)?;
         let runs = merge_shards(&fetched, origins, columns.len(), identities)?;
-        let empty = Arc::new(RunBuilder::new(columns.len(), true, 0).finish());
-        let shard = |base: Run| Shard::new(Arc::new(base), Arc::default(), empty.clone());
-        let complete = |merged| complete(merged, &columns, &settings);
-        let shards: Vec<Run> = runs.into_par_iter().map(complete).collect();
-        let shards = shards.into_iter().map(shard).collect();
+        let shard = |merged| Shard::of(complete(merged, &columns, &settings), columns.len());
+        let shards = runs.into_par_iter().map(shard).collect();
         let Fetched { sequence, erasure, erasing, .. } = fetched;
         let kept_from_ms = erasing.kept_from_ms();
         Ok(Loaded {
@@ -395,28 +392,18 @@ fn apply(loaded: &Loaded, fetched: &Fetched, claims: &[Claim]) -> Result<Refresh
     }
 }
 
-/// Visitors of a shard whose journeys are parts of others' now.
-#[derive(Default)]
-struct Left {
-    /// Positions in the base, ascending.
-    base: Vec<usize>,
-    /// A bit a visitor of the overlay; empty when there is none.
-    overlay: Vec<u64>,
-}
+/// Visitors of a shard whose journeys are parts of others' now, by level: their positions.
+type Left = [Vec<usize>; LEVELS];
 
 /// Makes rows of the journeys of visitors that are parts of others now, and says where they were, by shard.
 fn leave(loaded: &Loaded, joined: &[(String, String)], origins: &mut Vec<Origin>) -> Vec<Left> {
     let mut left: Vec<Left> = (0..SHARDS).map(|_| Left::default()).collect();
     let mut journeys = Vec::new();
     for (visitor, whose) in joined {
-        let at = shard_of(visitor);
-        let (shard, left) = (&loaded.shards[at], &mut left[at]);
-        if let Some(at) = shard.overlay.find(visitor.as_bytes()) {
-            set(&mut left.overlay, at, shard.overlay.visitors.len());
-            journeys.push((&*shard.overlay, at, &**whose));
-        } else if let Some(at) = shard.in_base(visitor.as_bytes()) {
-            left.base.push(at);
-            journeys.push((&*shard.base, at, &**whose));
+        let shard = shard_of(visitor);
+        if let Some((level, at)) = loaded.shards[shard].find(visitor.as_bytes()) {
+            left[shard][level].push(at);
+            journeys.push((&*loaded.shards[shard].levels[level].run, at, &**whose));
         }
     }
     if !journeys.is_empty() {
@@ -429,7 +416,7 @@ fn leave(loaded: &Loaded, joined: &[(String, String)], origins: &mut Vec<Origin>
 /// Stands for what is in memory where an origin is named.
 const RESIDENT: usize = usize::MAX;
 
-/// Moves the journeys of visitors with new events into the overlay, which is folded into the base when it grows.
+/// Moves the journeys of visitors with new events into the top level. A level that has grown is folded into the one below.
 fn apply_shard(
     loaded: &Loaded,
     at: usize,
@@ -437,16 +424,19 @@ fn apply_shard(
     left: &Left,
 ) -> Result<Shard, Unread> {
     let shard = &loaded.shards[at];
-    if fresh.is_empty() && left.base.is_empty() && left.overlay.is_empty() {
+    if fresh.is_empty() && left.iter().all(Vec::is_empty) {
         return Ok(shard.clone());
     }
     let touched = touched(shard, &fresh);
     let columns = loaded.columns.len();
-    let mut origins = vec![RESIDENT, RESIDENT];
-    let mut parts = vec![
-        Part::Run { run: &shard.overlay, skip: Some(&left.overlay) },
-        Part::Picked { run: &shard.base, visitors: &touched },
-    ];
+    let [below @ .., top] = &shard.levels;
+    let top = top.without(left[LEVELS - 1].iter().copied());
+    let mut origins = vec![RESIDENT];
+    let mut parts = vec![Part::Run { run: &top.run, skip: Some(&top.superseded) }];
+    for (level, visitors) in below.iter().zip(&touched) {
+        origins.push(RESIDENT);
+        parts.push(Part::Picked { run: &level.run, visitors });
+    }
     for (origin, part) in fresh {
         origins.push(origin);
         parts.push(part);
@@ -454,39 +444,46 @@ fn apply_shard(
     let wanted = |missing: Vec<MissingIdentity>| {
         missing.into_iter().map(|event| (origins[event.part], event.row as u32)).collect::<Vec<_>>()
     };
-    let complete = |merged| complete(merged, &loaded.columns, &loaded.settings);
-    let overlay = complete(merge(&parts, columns, true).map_err(wanted)?);
-    let mut superseded = shard.superseded.to_vec();
-    let gone = touched.iter().map(|&visitor| visitor as usize).chain(left.base.iter().copied());
-    gone.for_each(|visitor| set(&mut superseded, visitor, shard.base.visitors.len()));
-    let share = shard.base.events() * (SHARDS + at) / (SHARDS * OVERLAY_SHARE);
-    if overlay.events() <= SMALL_OVERLAY.max(share) {
-        return Ok(Shard::new(shard.base.clone(), Arc::new(superseded), Arc::new(overlay)));
+    let top = complete(merge(&parts, columns, true).map_err(wanted)?, &loaded.columns, &loaded.settings);
+    let mut levels = shard.levels.clone();
+    for ((level, touched), left) in levels.iter_mut().zip(&touched).zip(left) {
+        *level = level.without(touched.iter().map(|&visitor| visitor as usize).chain(left.iter().copied()));
     }
-    let both =
-        [Part::Run { run: &shard.base, skip: Some(&superseded) }, Part::Run { run: &overlay, skip: None }];
-    let base = merge(&both, columns, true)
-        .map_err(|missing| missing.iter().map(|_| (RESIDENT, 0)).collect::<Vec<_>>())?;
-    let empty = RunBuilder::new(columns, true, 0).finish();
-    Ok(Shard::new(Arc::new(base.run), Arc::default(), Arc::new(empty)))
+    levels[LEVELS - 1] = Level::new(Arc::new(top), Arc::default());
+    for number in (1..LEVELS).rev() {
+        let [below, above] = [number - 1, number].map(|number| &levels[number]);
+        let share = below.run.events() * (SHARDS + at) / (SHARDS * SHARE[number]);
+        if above.run.events() <= SMALL[number].max(share) {
+            break;
+        }
+        let both = [below, above].map(|level| Part::Run { run: &level.run, skip: Some(&level.superseded) });
+        let folded = merge(&both, columns, true)
+            .map_err(|missing| missing.iter().map(|_| (RESIDENT, 0)).collect::<Vec<_>>())?;
+        levels[number - 1] = Level::new(Arc::new(folded.run), Arc::default());
+        levels[number] = Level::new(Arc::new(RunBuilder::new(columns, true, 0).finish()), Arc::default());
+    }
+    Ok(Shard { levels })
 }
 
-/// Visitors of the base that have new events and are not in the overlay yet, ascending.
-fn touched(shard: &Shard, fresh: &[(usize, Part<'_>)]) -> Vec<u32> {
-    let mut touched = Vec::new();
+/// Visitors who have new events and are not in the top level yet, by the level that they are in, ascending.
+fn touched(shard: &Shard, fresh: &[(usize, Part<'_>)]) -> [Vec<u32>; LEVELS - 1] {
+    let mut touched: [Vec<u32>; LEVELS - 1] = Default::default();
     for (_, part) in fresh {
         let Part::Rows { rows, from, until } = *part else { continue };
         let order = &rows.order[from..until];
         for some in
             order.chunk_by(|&left, &right| rows.visitors[left as usize] == rows.visitors[right as usize])
         {
-            let visitor = rows.visitor(some[0] as usize);
-            if shard.overlay.find(visitor).is_none() {
-                touched.extend(shard.in_base(visitor).map(|at| at as u32));
+            if let Some((level, at)) = shard.find(rows.visitor(some[0] as usize))
+                && let Some(touched) = touched.get_mut(level)
+            {
+                touched.push(at as u32);
             }
         }
     }
-    touched.sort_unstable();
-    touched.dedup();
+    for touched in &mut touched {
+        touched.sort_unstable();
+        touched.dedup();
+    }
     touched
 }

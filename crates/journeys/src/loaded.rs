@@ -15,48 +15,88 @@ use crate::{
     values::ValueDictionary,
 };
 
-/// The journeys of one shard: `base` without the superseded visitors, and `overlay`.
+/// Levels of a shard.
+pub const LEVELS: usize = 3;
+
+/// The journeys of one shard, in levels. A visitor's whole journey is in one of them.
 #[derive(Debug, Clone)]
 pub struct Shard {
-    /// What was loaded.
-    pub base: Arc<Run>,
-    /// Bit per visitor of `base`: the whole journey is in `overlay`, or part of another visitor's.
-    pub superseded: Arc<Vec<u64>>,
-    /// Whole journeys of visitors that have newer events.
-    pub overlay: Arc<Run>,
-    /// Bit per visitor of `base` and of `overlay`: it does not count, because it is superseded or stands for nobody.
-    passed: (Arc<Vec<u64>>, Arc<Vec<u64>>),
+    /// What was loaded first, and above it what is newer: smaller, and made anew more often.
+    pub(crate) levels: [Level; LEVELS],
 }
 
-impl Shard {
-    /// A shard of these runs, in which whoever is superseded in the base is not.
-    pub(crate) fn new(base: Arc<Run>, superseded: Arc<Vec<u64>>, overlay: Arc<Run>) -> Shard {
-        let passed = match nobodies(&base) {
+/// Journeys of some visitors of a shard.
+#[derive(Debug, Clone)]
+pub(crate) struct Level {
+    pub(crate) run: Arc<Run>,
+    /// Bit per visitor of the run: its whole journey is in a level above, or part of another visitor's.
+    pub(crate) superseded: Arc<Vec<u64>>,
+    /// Bit per visitor of the run: it does not count, because it is superseded or stands for nobody.
+    passed: Arc<Vec<u64>>,
+}
+
+impl Level {
+    /// A run, in which whoever is superseded does not count.
+    pub(crate) fn new(run: Arc<Run>, superseded: Arc<Vec<u64>>) -> Level {
+        let passed = match nobodies(&run) {
             0 => superseded.clone(),
             count => {
                 let mut passed = superseded.to_vec();
-                (0..count).for_each(|at| set(&mut passed, at, base.visitors.len()));
+                (0..count).for_each(|at| set(&mut passed, at, run.visitors.len()));
                 Arc::new(passed)
             }
         };
-        let mut passed_above = Vec::new();
-        (0..nobodies(&overlay)).for_each(|at| set(&mut passed_above, at, overlay.visitors.len()));
-        Shard { base, superseded, overlay, passed: (passed, Arc::new(passed_above)) }
+        Level { run, superseded, passed }
+    }
+
+    /// The place of a visitor whose journey is in this level.
+    pub(crate) fn find(&self, visitor: &[u8]) -> Option<usize> {
+        self.run.find(visitor).filter(|at| !is_set(&self.superseded, *at))
+    }
+
+    /// The visitors whose journeys are in this level, by position.
+    pub(crate) fn visitors(&self) -> impl Iterator<Item = usize> {
+        (0..self.run.visitors.len()).filter(|at| !is_set(&self.superseded, *at))
+    }
+
+    /// The same, with more visitors who are not in it any more.
+    pub(crate) fn without(&self, gone: impl Iterator<Item = usize>) -> Level {
+        let mut gone = gone.peekable();
+        if gone.peek().is_none() {
+            return self.clone();
+        }
+        let mut superseded = self.superseded.to_vec();
+        gone.for_each(|visitor| set(&mut superseded, visitor, self.run.visitors.len()));
+        Level::new(self.run.clone(), Arc::new(superseded))
+    }
+}
+
+impl Shard {
+    /// A shard of one run, with so many columns.
+    pub(crate) fn of(run: Run, columns: usize) -> Shard {
+        let empty = Level::new(Arc::new(RunBuilder::new(columns, true, 0).finish()), Arc::default());
+        Shard { levels: [Level::new(Arc::new(run), Arc::default()), empty.clone(), empty] }
     }
 
     /// The runs, each with the visitors that do not count.
     #[must_use]
-    pub fn runs(&self) -> [(&Run, Option<&[u64]>); 2] {
-        fn bits(passed: &[u64]) -> Option<&[u64]> {
-            (!passed.is_empty()).then_some(passed)
-        }
-        [(&self.base, bits(&self.passed.0)), (&self.overlay, bits(&self.passed.1))]
+    pub fn runs(&self) -> [(&Run, Option<&[u64]>); LEVELS] {
+        self.levels.each_ref().map(|level| {
+            let passed = &level.passed[..];
+            (&*level.run, (!passed.is_empty()).then_some(passed))
+        })
+    }
+
+    /// The run of the lowest level: of journeys that are alone, all there is.
+    #[must_use]
+    pub fn base(&self) -> &Run {
+        &self.levels[0].run
     }
 
     /// The same without the visitors of whom an event has a code of a column.
     fn without(&self, column: usize, code: u32) -> Shard {
-        let passed = |run: &Run, passed: &Arc<Vec<u64>>| {
-            let mut passed = passed.to_vec();
+        let levels = self.levels.each_ref().map(|level| {
+            let (run, mut passed) = (&level.run, level.passed.to_vec());
             let values = run.columns.get(column).map(|column| column.values());
             for visitor in 0..run.visitors.len() {
                 if run
@@ -66,22 +106,23 @@ impl Shard {
                     set(&mut passed, visitor, run.visitors.len());
                 }
             }
-            Arc::new(passed)
-        };
-        let passed = (passed(&self.base, &self.passed.0), passed(&self.overlay, &self.passed.1));
-        Shard { passed, ..self.clone() }
+            Level { passed: Arc::new(passed), ..level.clone() }
+        });
+        Shard { levels }
     }
 
     /// Visitors that stand for nobody, each with its run.
     pub(crate) fn nobodies(&self) -> impl Iterator<Item = (&Run, usize)> {
-        let below = (0..nobodies(&self.base)).filter(|at| !is_set(&self.superseded, *at));
-        let above = (0..nobodies(&self.overlay)).map(|at| (&*self.overlay, at));
-        below.map(|at| (&*self.base, at)).chain(above)
+        self.levels.iter().flat_map(|level| {
+            let visitors = (0..nobodies(&level.run)).filter(|at| !is_set(&level.superseded, *at));
+            visitors.map(|at| (&*level.run, at))
+        })
     }
 
-    /// The place of a visitor in `base`, where its journey is.
-    pub(crate) fn in_base(&self, visitor: &[u8]) -> Option<usize> {
-        self.base.find(visitor).filter(|at| !is_set(&self.superseded, *at))
+    /// The level that has the journey of a visitor, and its place there.
+    pub(crate) fn find(&self, visitor: &[u8]) -> Option<(usize, usize)> {
+        let levels = self.levels.iter().enumerate().rev();
+        levels.filter_map(|(number, level)| Some((number, level.find(visitor)?))).next()
     }
 }
 
@@ -215,8 +256,7 @@ impl Loaded {
     #[must_use]
     pub fn place(&self, visitor: &str) -> Option<(&Run, usize)> {
         let shard = self.shards.get(runnel_model::shard_of(visitor))?;
-        let overlay = shard.overlay.find(visitor.as_bytes()).map(|at| (&*shard.overlay, at));
-        overlay.or_else(|| shard.in_base(visitor.as_bytes()).map(|at| (&*shard.base, at)))
+        shard.find(visitor.as_bytes()).map(|(level, at)| (&*shard.levels[level].run, at))
     }
 
     /// The journeys of some visitors alone, in one run and in the order in which they are named, with the columns that are wanted and dictionaries of what these have: so that
@@ -250,11 +290,7 @@ impl Loaded {
             builder.visitor(visitor.as_bytes());
         }
         let selectors = columns.iter().map(|(at, _)| self.columns[*at].0.clone());
-        let shard = Shard::new(
-            Arc::new(builder.finish()),
-            Arc::default(),
-            Arc::new(RunBuilder::new(columns.len(), false, 0).finish()),
-        );
+        let shard = Shard::of(builder.finish(), columns.len());
         Loaded {
             columns: selectors.zip(dictionaries.into_iter().map(Arc::new)).collect(),
             identities: false,

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use runnel_journeys::{Journeys, JourneysOptions, Loaded, Run};
-use runnel_model::{EventBatch, EventRef, Identities, Selector, TenantName, ValueRef};
+use runnel_journeys::{Journeys, JourneysOptions, LEVELS, Loaded, Run};
+use runnel_model::{EventBatch, EventRef, Identities, Selector, TenantName, ValueRef, shard_of};
 use runnel_storage::{Admitted, CompactOptions, EmbeddedOptions, Identification, Store};
 
 const START: i64 = 1_767_225_600_000;
@@ -28,6 +28,16 @@ type Event = (String, i64, i64, String);
 fn event(random: &mut Random, ids: u64) -> Event {
     let sender = format!("v{}", random.below(ids));
     (sender, START + random.below(12) as i64, random.below(2) as i64, format!("e{}", random.below(4)))
+}
+
+/// A batch of so many events. It has each identity once; that is seen to when it is received.
+fn batch(random: &mut Random, events: u64, event: impl Fn(&mut Random) -> Event) -> Vec<Event> {
+    let mut batch: BTreeMap<(String, i64, String), Event> = BTreeMap::new();
+    for _ in 0..events {
+        let new = event(random);
+        batch.entry((new.0.clone(), new.1, new.3.clone())).or_insert(new);
+    }
+    batch.into_values().collect()
 }
 
 /// What tells an event from all others, as its name.
@@ -122,15 +132,8 @@ async fn journeys_follow_who_is_who() {
             now += 1;
             match random.below(6) {
                 0..2 => {
-                    // A batch has each identity once; that is seen to when it is received.
-                    let mut some: Vec<Event> = Vec::new();
-                    for _ in 0..1 + random.below(8) {
-                        let new = event(&mut random, ids);
-                        let same = |one: &Event| (&one.0, one.1, &one.3) == (&new.0, new.1, &new.3);
-                        if !some.iter().any(same) {
-                            some.push(new);
-                        }
-                    }
+                    let events = 1 + random.below(8);
+                    let some = batch(&mut random, events, |random| event(random, ids));
                     append(&store, &tenant, &some).await;
                     sent.extend(some);
                 }
@@ -170,5 +173,64 @@ async fn journeys_follow_who_is_who() {
         reloads += journeys.loads();
     }
     assert!(reloads < rounds * 4, "{reloads} loads in {rounds} rounds: nothing was added to what was there");
+    store.close().await;
+}
+
+/// Events of the levels of the shard that has them all.
+fn levels(loaded: &Loaded) -> [usize; LEVELS] {
+    let sizes = loaded.shards.iter().map(|shard| shard.runs().map(|(run, _)| run.events()));
+    sizes.max_by_key(|sizes| sizes.iter().sum::<usize>()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn levels_that_are_folded_lose_nobody_and_tell_who_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open_embedded(&folder.path().join("data"), EmbeddedOptions::default()).await.unwrap();
+    let columns: BTreeSet<Selector> = [Selector::property("sender")].into();
+    // All of one shard, so that few events make its levels large.
+    let ids: Vec<String> =
+        (0..).map(|at| format!("v{at}")).filter(|id| shard_of(id) == 0).take(3_000).collect();
+    let mut folded = [0; LEVELS];
+    for seed in 0..3 {
+        let mut random = Random(seed);
+        let tenant = TenantName::parse(&format!("shop-{seed}")).unwrap();
+        store.create_tenant(&tenant, START).await.unwrap();
+        let journeys = Journeys::new(store.clone(), JourneysOptions::default()).unwrap();
+        let event = |random: &mut Random| {
+            let sender = ids[random.below(ids.len() as u64) as usize].clone();
+            let time_ms = START + random.below(60) as i64;
+            (sender, time_ms, random.below(2) as i64, format!("e{}", random.below(4)))
+        };
+        let mut sent = batch(&mut random, 9_000, event);
+        append(&store, &tenant, &sent).await;
+        let mut before = journeys.at(&tenant, &columns).await.unwrap();
+        for round in 0..25 {
+            let events = 100 + random.below(200);
+            let some = batch(&mut random, events, event);
+            append(&store, &tenant, &some).await;
+            sent.extend(some);
+            for _ in 0..random.below(3) {
+                let [anonymous, known] = [(); 2].map(|()| ids[random.below(40) as usize].clone());
+                let one = Identification { anonymous, known, at_ms: START + round };
+                store.identify(&tenant, vec![one], START + round).await.unwrap();
+            }
+            let after = journeys.at(&tenant, &columns).await.unwrap();
+            let (was, is) = (found(&before), found(&after));
+            if let Some(mut changed) = after.changed_since(&before) {
+                let differ: BTreeSet<&String> =
+                    was.keys().chain(is.keys()).filter(|id| was.get(*id) != is.get(*id)).collect();
+                changed.sort_unstable();
+                let context = format!("seed {seed}, round {round}");
+                assert_eq!(changed.iter().collect::<Vec<_>>(), Vec::from_iter(differ), "{context}");
+                let (had, has) = (levels(&before), levels(&after));
+                (1..LEVELS).for_each(|level| folded[level] += usize::from(had[level] > 0 && has[level] == 0));
+            }
+            before = after;
+        }
+        let mut people = Identities::default();
+        drop(people.add(&store.claims(&tenant, 0, u64::MAX).await.unwrap()));
+        assert_eq!(found(&before), expected(&sent, &people), "seed {seed}");
+    }
+    assert!(folded[1..].iter().all(|times| *times > 2), "hardly a level was folded: {folded:?}");
     store.close().await;
 }

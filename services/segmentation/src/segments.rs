@@ -291,7 +291,7 @@ impl Segments {
             let alone =
                 Arc::new(asked.loaded.alone(std::iter::once(asked.loaded.people.visitor(&id)), |_| true));
             let alone = Members::new(alone, asked.checked.clone(), at_ms)?;
-            alone.of(&alone.loaded.shards[0].base, None).map_err(|fault| counting(&fault))
+            alone.of(alone.loaded.shards[0].base(), None).map_err(|fault| counting(&fault))
         };
         let found = compute(look).await.map_err(|_| stopped())??;
         let holds = |bits: &[u64]| bits.first().is_some_and(|word| word & 1 == 1);

@@ -162,12 +162,12 @@ impl Alone {
     }
 
     fn view(&self) -> Result<View<'_>, CountError> {
-        Ok(self.marks.view(&self.loaded.shards[0].base, None)?)
+        Ok(self.marks.view(self.loaded.shards[0].base(), None)?)
     }
 
     /// What an event has in a column, as text; empty when it has nothing.
     fn text(&self, dimension: Dimension, event: usize) -> String {
-        let run = &self.loaded.shards[0].base;
+        let run = self.loaded.shards[0].base();
         let value = self.loaded.column(&session(dimension)).and_then(|column| {
             let code = run.columns.get(column)?.values().get(event)?;
             self.loaded.columns[column].1.value(code)
@@ -306,7 +306,7 @@ fn provenance(loaded: &Loaded, definition: u64, as_of_ms: i64) -> Result<query::
 /// Where the visitor stands.
 fn tell(alone: &Alone, asked: &Asked, definition: u64) -> Result<GetVisitorResponse, Refusal> {
     let failed = |fault: CountError| counting(&fault);
-    let run = &alone.loaded.shards[0].base;
+    let run = alone.loaded.shards[0].base();
     let questions = &*asked.questions;
     let view = alone.view().map_err(failed)?;
     let existing: Vec<usize> = marked(&view.every(), run.events()).collect();
@@ -372,7 +372,7 @@ fn tell(alone: &Alone, asked: &Asked, definition: u64) -> Result<GetVisitorRespo
 
 /// What a funnel counts of the only visitor.
 fn outcomes(posed: &Posed) -> Result<Vec<UnitOutcome>, CountError> {
-    let run = &posed.loaded.shards[0].base;
+    let run = posed.loaded.shards[0].base();
     let columns = posed.derived.columns(run, None)?;
     let predicates = columns.predicates();
     Ok(posed.plan.outcomes(&run.slice(None)?, &columns.kernel(&predicates), 0)?)
@@ -437,7 +437,7 @@ fn page(
     token: Option<Token>,
     size: usize,
 ) -> Result<ListTimelineResponse, CountError> {
-    let run = &alone.loaded.shards[0].base;
+    let run = alone.loaded.shards[0].base();
     let view = alone.view()?;
     let conversions: Vec<Vec<u64>> =
         (0..asked.questions.conversions.len()).map(|at| view.conversion(at)).collect();

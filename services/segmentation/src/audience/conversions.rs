@@ -19,7 +19,7 @@ use runnel_definitions::{
     posed::{self, kept, never_occurred, provenance},
     worth::Priced,
 };
-use runnel_journeys::{CountError, Happens, Loaded, Marks, MarksFor, Run};
+use runnel_journeys::{CountError, Happens, LEVELS, Loaded, Marks, MarksFor, Run};
 use runnel_model::{Field, Selector, TenantName, limits};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -272,7 +272,8 @@ impl Audiences {
             loaded: loaded.clone(),
         });
         let mut totals = sought.totals();
-        for (shard, number) in (0..loaded.shards.len()).flat_map(|shard| [(shard, 0), (shard, 1)]) {
+        let runs = (0..loaded.shards.len()).flat_map(|shard| (0..LEVELS).map(move |number| (shard, number)));
+        for (shard, number) in runs {
             if loaded.shards[shard].runs()[number].0.events() == 0 {
                 continue;
             }

@@ -167,7 +167,7 @@ fn look(
     let (was, is) = (alone(before, some, wanted), alone(after, some, wanted));
     let stand = |what: &What, moment: &Moment| {
         let brought = what.before(&moment.loaded, moment.as_of_ms)?;
-        brought.stand(&moment.loaded.shards[0].base, None).map_err(|fault| counting(&fault))
+        brought.stand(moment.loaded.shards[0].base(), None).map_err(|fault| counting(&fault))
     };
     let differing = known.iter().map(|known| {
         let (knew, knows) = (*known)?;
