@@ -42,7 +42,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc, oneshot};
 use tracing::Instrument;
 
 use self::{
-    append::{LOCK_HEAD, insert_rows},
+    append::{LOCK_HEAD, insert},
     failure::unavailable,
     rows::WAITING_BYTES,
     writer::{Command, Work, transact},

@@ -44,7 +44,7 @@ mod rows;
 use sqlx::{self, PgConnection as Connection, Postgres as Dialect};
 
 use self::{
-    append::{LOCK_HEAD, insert_rows},
+    append::{LOCK_HEAD, insert},
     database::{Database, Pools},
 };
 

@@ -67,7 +67,7 @@ use std::{
 };
 
 use self::{
-    append::{LOCK_HEAD, insert_rows},
+    append::{LOCK_HEAD, insert},
     connection::Process,
     database::{Database, Pools},
     server::Server,

@@ -2,13 +2,14 @@
 
 use runnel_failpoints::hit;
 use runnel_model::TenantName;
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, SqliteConnection};
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
     failure::{commit_failed, unavailable},
-    rows::{Append, New, Written, answer, write},
+    head::lock_head,
+    rows::{Append, New, RAISE_HEAD, TOGETHER, Written, answer, push_receipts, raised, write},
     writer::{Trust, begin, commit as commit_transaction, roll_back},
 };
 use crate::{
@@ -24,13 +25,14 @@ pub(super) const LOCK_HEAD: &str =
     "SELECT sequence, journal_bytes, journal_events, erasure_version FROM heads WHERE tenant_id = $1";
 pub(super) const LOCK_BLOCK: &str = "SELECT block_id FROM blocks WHERE tenant_id = $1 AND block_id = $2";
 
-/// Nothing is on its way to this database, so that each row may have a statement.
-pub(super) async fn insert_rows(
+/// Writes rows with their payloads and receipts, and raises the head. Nothing is on its way to this database, so that each row may have a statement.
+pub(super) async fn insert(
     connection: &mut SqliteConnection,
     tenant: &TenantName,
-    rows: &[&New<'_>],
+    new: &[New<'_>],
 ) -> Result<(), sqlx::Error> {
-    for New { number, row, now_ms } in rows {
+    let rows: Vec<&New<'_>> = new.iter().filter(|new| new.row.events > 0).collect();
+    for New { number, row, now_ms } in &rows {
         sqlx::query(
             "INSERT INTO journal (tenant_id, sequence, created_ms, events, bytes, raw_bytes, content_sum) \
              VALUES (?, ?, ?, ?, ?, ?, ?); \
@@ -48,6 +50,18 @@ pub(super) async fn insert_rows(
         .bind(&row.payload[..])
         .execute(&mut *connection)
         .await?;
+    }
+    if !rows.is_empty() {
+        point("ing.after_journal").await?;
+        let [sequence, bytes, events] = raised(&rows);
+        let raise = sqlx::query(RAISE_HEAD).bind(sequence).bind(bytes).bind(events).bind(tenant.as_str());
+        raise.execute(&mut *connection).await?;
+    }
+    let noted = new.iter().filter_map(|new| Some((new, new.row.request.as_ref()?)));
+    for some in noted.collect::<Vec<_>>().chunks(TOGETHER) {
+        let mut query = QueryBuilder::new("");
+        push_receipts(&mut query, tenant, some);
+        query.build().execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -95,7 +109,8 @@ async fn transaction(
     begin(connection).await?;
     let written = async {
         point("ing.in_begin").await?;
-        let written = write(connection, tenant, group, backlog_bytes).await?;
+        let head = lock_head(connection, tenant).await?;
+        let written = write(connection, tenant, head, group, backlog_bytes).await?;
         point("sq.before_commit").await.map(|()| written)
     };
     match written.await {

@@ -14,12 +14,15 @@ use super::{
     Connection, Database, Dialect,
     failure::{collided, commit_failed, lost, timed_out, unavailable},
     pool::Pool,
-    rows::{self, Append, New, TOGETHER, WAITING_BYTES, Written, answer, write},
+    rows::{
+        self, Append, New, RAISE_HEAD, TOGETHER, WAITING_BYTES, Written, answer, push_receipts, raised, write,
+    },
     session::{PATIENCE, Session, within},
-    sqlx::{self, QueryBuilder},
+    sqlx::{self, Arguments, QueryBuilder, postgres::PgArguments},
 };
 use crate::{
-    Admitted, AppendError, Journaled, Unavailable, notice::Notices, point::point, spans, watch::Watchers,
+    Admitted, AppendError, Journaled, Request, Unavailable, notice::Notices, point::point, spans,
+    watch::Watchers,
 };
 
 /// Payload bytes that one commit takes at most, unless a single batch has more.
@@ -162,10 +165,10 @@ async fn attempt(
     backlog_bytes: u64,
 ) -> Result<Written, Unavailable> {
     hit("ing.before_begin").await?;
-    let mut session = Session::begin(pool, Some(tenant), false).await?;
+    let (mut session, head) = Session::begin_at_head(pool, tenant).await?;
     hit("ing.in_begin").await?;
     let written = match session.connection() {
-        Some(connection) => within(PATIENCE, write(connection, tenant, group, backlog_bytes)).await,
+        Some(connection) => within(PATIENCE, write(connection, tenant, head, group, backlog_bytes)).await,
         None => Err(timed_out()),
     };
     match written {
@@ -190,16 +193,36 @@ async fn attempt(
 /// Whoever reads a tenant's head keeps others from it until the end of the transaction.
 pub(super) const LOCK_HEAD: &str = "SELECT sequence, journal_bytes, journal_events, erasure_version FROM heads WHERE tenant_id = $1 FOR NO KEY UPDATE";
 
-pub(super) async fn insert_rows(
+/// Writes rows with their payloads and receipts, and raises the head: one way to the database for [`TOGETHER`] of them.
+pub(super) async fn insert(
     connection: &mut Connection,
     tenant: &TenantName,
-    rows: &[&New<'_>],
+    new: &[New<'_>],
 ) -> Result<(), sqlx::Error> {
-    for some in rows.chunks(TOGETHER) {
-        let mut query: QueryBuilder<Dialect> = QueryBuilder::new(
-            "WITH payload AS (INSERT INTO journal_payloads (tenant_id, sequence, hour, payload) ",
-        );
-        query.push_values(some, |mut values, New { number, row, now_ms }| {
+    for some in new.chunks(TOGETHER) {
+        let rows: Vec<&New<'_>> = some.iter().filter(|new| new.row.events > 0).collect();
+        let noted = some.iter().filter_map(|new| Some((new, new.row.request.as_ref()?)));
+        let noted: Vec<(&New<'_>, &Request)> = noted.collect();
+        if rows.is_empty() {
+            let mut query: QueryBuilder<Dialect> = QueryBuilder::new("");
+            push_receipts(&mut query, tenant, &noted);
+            query.build().execute(&mut *connection).await?;
+            continue;
+        }
+        let mut arguments = PgArguments::default();
+        for number in raised(&rows) {
+            arguments.add(number).map_err(sqlx::Error::Encode)?;
+        }
+        arguments.add(tenant.as_str()).map_err(sqlx::Error::Encode)?;
+        let head = format!("WITH head AS ({RAISE_HEAD}), ");
+        let mut query: QueryBuilder<Dialect> = QueryBuilder::with_arguments(head, arguments);
+        if !noted.is_empty() {
+            query.push("receipt AS (");
+            push_receipts(&mut query, tenant, &noted);
+            query.push("), ");
+        }
+        query.push("payload AS (INSERT INTO journal_payloads (tenant_id, sequence, hour, payload) ");
+        query.push_values(&rows, |mut values, New { number, row, now_ms }| {
             values
                 .push_bind(tenant.as_str())
                 .push_bind(*number as i64)
@@ -209,7 +232,7 @@ pub(super) async fn insert_rows(
         query.push(
             ") INSERT INTO journal (tenant_id, sequence, hour, created_ms, events, bytes, raw_bytes, content_sum) ",
         );
-        query.push_values(some, |mut values, New { number, row, now_ms }| {
+        query.push_values(&rows, |mut values, New { number, row, now_ms }| {
             values
                 .push_bind(tenant.as_str())
                 .push_bind(*number as i64)
@@ -222,7 +245,7 @@ pub(super) async fn insert_rows(
         });
         query.build().execute(&mut *connection).await?;
     }
-    Ok(())
+    point("ing.after_journal").await
 }
 
 /// Whoever reads a block's row so keeps others who would delete it or its parts waiting until the end of the transaction.

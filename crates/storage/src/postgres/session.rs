@@ -6,10 +6,12 @@ use runnel_model::TenantName;
 
 use super::{
     Connection,
+    append::LOCK_HEAD,
     database::Work,
     failure::{commit_failed, is_late, lost, timed_out, unavailable},
+    head::Head,
     pool::Pool,
-    sqlx::{self, Executor, Postgres, pool::PoolConnection},
+    sqlx::{self, Executor, FromRow, Postgres, pool::PoolConnection, postgres::PgRow},
 };
 use crate::Unavailable;
 
@@ -17,6 +19,8 @@ use crate::Unavailable;
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long beginning one may.
 const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long beginning one at a tenant's head may, which others may hold.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a commit may.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that may turn out to be dead before one gives up.
@@ -36,24 +40,49 @@ impl Session {
         tenant: Option<&TenantName>,
         reads: bool,
     ) -> Result<Session, Unavailable> {
-        let session = Session::open(pool, tenant, reads).await;
+        let session = Session::open(pool, tenant, reads, None).await;
         pool.server.note(session.is_ok());
-        session
+        session.map(|(session, _)| session)
     }
 
-    async fn open(pool: &Pool, tenant: Option<&TenantName>, reads: bool) -> Result<Session, Unavailable> {
+    /// Begins and locks a tenant's head on the same way to the server; `None` where there is no such tenant.
+    pub(super) async fn begin_at_head(
+        pool: &Pool,
+        tenant: &TenantName,
+    ) -> Result<(Session, Option<Head>), Unavailable> {
+        let lock = LOCK_HEAD.replace("$1", &format!("'{tenant}'"));
+        let session = Session::open(pool, Some(tenant), false, Some(&lock)).await;
+        pool.server.note(session.is_ok());
+        let (session, rows) = session?;
+        let head: Option<(i64, i64, i64, i64)> =
+            rows.first().map(FromRow::from_row).transpose().map_err(unavailable)?;
+        Ok((session, head.map(Head::from)))
+    }
+
+    /// Begins with a statement without parameters, and gives its rows.
+    async fn open(
+        pool: &Pool,
+        tenant: Option<&TenantName>,
+        reads: bool,
+        first: Option<&str>,
+    ) -> Result<(Session, Vec<PgRow>), Unavailable> {
         let mode = if reads { "REPEATABLE READ READ ONLY" } else { "READ COMMITTED" };
         // A tenant's name has no character that would need quoting.
         let tenant =
             tenant.map(|tenant| format!("; SET LOCAL runnel.tenant = '{tenant}'")).unwrap_or_default();
-        let statement = format!("BEGIN ISOLATION LEVEL {mode}{tenant}{}", pool.server.naming());
+        let naming = pool.server.naming();
+        let (first, patience) = match first {
+            Some(first) => (format!("; {first}"), HEAD_PATIENCE),
+            None => (String::new(), BEGIN_PATIENCE),
+        };
+        let statement = format!("BEGIN ISOLATION LEVEL {mode}{tenant}{naming}{first}");
         let mut attempts = 0;
         loop {
             attempts += 1;
             let connection = pool.connections.acquire().await.map_err(unavailable)?;
             let mut session = Session { connection: Some(connection), clean: false };
-            match session.execute(statement.clone(), BEGIN_PATIENCE).await {
-                Ok(()) => return Ok(session),
+            match session.execute(statement.clone(), patience).await {
+                Ok(rows) => return Ok((session, rows)),
                 // A server that does not answer on one connection does not answer on the next.
                 Err(error) if lost(&error) && !is_late(&error) && attempts < ATTEMPTS => {}
                 Err(error) => return Err(unavailable(error)),
@@ -86,7 +115,7 @@ impl Session {
     pub(super) async fn commit(mut self) -> Result<(), Unavailable> {
         let done = self.execute("COMMIT".to_owned(), COMMIT_PATIENCE).await;
         self.clean = done.is_ok();
-        done.map_err(commit_failed)
+        done.map(drop).map_err(commit_failed)
     }
 
     /// Undoes the transaction.
@@ -94,10 +123,10 @@ impl Session {
         self.clean = self.execute("ROLLBACK".to_owned(), COMMIT_PATIENCE).await.is_ok();
     }
 
-    async fn execute(&mut self, statement: String, patience: Duration) -> Result<(), sqlx::Error> {
+    async fn execute(&mut self, statement: String, patience: Duration) -> Result<Vec<PgRow>, sqlx::Error> {
         let Some(connection) = &mut self.connection else { return Err(timed_out()) };
         let statement = sqlx::raw_sql(sqlx::AssertSqlSafe(statement));
-        within(patience, connection.execute(statement)).await.map(|_| ())
+        within(patience, connection.fetch_all(statement)).await
     }
 }
 

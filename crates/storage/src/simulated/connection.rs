@@ -115,12 +115,14 @@ impl Session {
 
     async fn carry_out(&mut self, task: &Task) -> Result<Done, Error> {
         match task {
-            Task::Begin { repeatable, tenant } => {
+            Task::Begin { repeatable, tenant, first } => {
                 // As PostgreSQL does, beginning again goes on with what was begun.
-                if self.transaction.is_none() {
-                    self.transaction = Some(self.server.begin(*repeatable, tenant.clone()));
+                let begin = || self.server.begin(*repeatable, tenant.clone());
+                let number = *self.transaction.get_or_insert_with(begin);
+                match first {
+                    Some(first) => self.server.execute(number, first, &[]).await,
+                    None => Ok(Done::default()),
                 }
-                Ok(Done::default())
             }
             Task::Commit | Task::RollBack => {
                 let commit = matches!(task, Task::Commit);

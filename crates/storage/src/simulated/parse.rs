@@ -82,10 +82,12 @@ impl Parser {
 
     fn statement(&mut self) -> Option<Statement> {
         if self.takes("WITH") {
-            self.name()?;
-            self.wants("AS")?;
-            let first = self.in_brackets(Parser::statement)?;
-            return Some(Statement::With(Box::new(first), Box::new(self.statement()?)));
+            let before = self.list(|parser| {
+                parser.name()?;
+                parser.wants("AS")?;
+                parser.in_brackets(Parser::statement)
+            })?;
+            return Some(Statement::With(before, Box::new(self.statement()?)));
         }
         if self.sees("SELECT") {
             return self.select().map(Statement::Select);

@@ -70,16 +70,25 @@ impl fmt::Debug for Server {
 /// What a session is asked to do.
 #[derive(Debug, Clone)]
 pub(super) enum Task {
-    Begin { repeatable: bool, tenant: Option<String> },
+    /// With a statement without parameters that goes the same way.
+    Begin {
+        repeatable: bool,
+        tenant: Option<String>,
+        first: Option<String>,
+    },
     Commit,
     RollBack,
-    Statement { text: String, parameters: Vec<Value> },
+    Statement {
+        text: String,
+        parameters: Vec<Value>,
+    },
 }
 
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Task::Begin { .. } => f.write_str("BEGIN"),
+            Task::Begin { first: None, .. } => f.write_str("BEGIN"),
+            Task::Begin { first: Some(first), .. } => write!(f, "BEGIN; {first}"),
             Task::Commit => f.write_str("COMMIT"),
             Task::RollBack => f.write_str("ROLLBACK"),
             Task::Statement { text, .. } => f.write_str(text),

@@ -2,18 +2,27 @@
 
 pub(crate) mod pool;
 
+/// Rows as the server gives them, and parameters as it gets them.
+pub(crate) mod postgres {
+    pub(crate) type PgRow = Vec<super::Value>;
+    pub(crate) type PgArguments = Vec<super::Value>;
+}
+
 use std::{fmt, marker::PhantomData};
 
 use super::{
     connection::Connection,
     server::Task,
-    value::{Bind, Column, FromRow, Value},
+    value::{Bind, Column, Value},
     write::Done,
 };
 
 pub(crate) use self::pool::PgPool;
+use self::postgres::{PgArguments, PgRow};
 pub(crate) use super::connection::Connection as PgConnection;
+pub(crate) use super::value::FromRow;
 pub(crate) use ::sqlx::Error;
+use ::sqlx::error::BoxDynError;
 
 /// Names the database.
 #[derive(Debug)]
@@ -31,20 +40,23 @@ pub(crate) fn raw_sql(AssertSqlSafe(text): AssertSqlSafe) -> RawSql {
 
 /// What begins and ends transactions.
 pub(crate) trait Executor {
-    fn execute(self, statements: RawSql) -> impl Future<Output = Result<Outcome, Error>> + Send;
+    fn fetch_all(self, statements: RawSql) -> impl Future<Output = Result<Vec<PgRow>, Error>> + Send;
 }
 
 impl Executor for &mut Connection {
-    async fn execute(self, RawSql(text): RawSql) -> Result<Outcome, Error> {
+    async fn fetch_all(self, RawSql(text): RawSql) -> Result<Vec<PgRow>, Error> {
         let task = match text.as_str() {
             "COMMIT" => Task::Commit,
             "ROLLBACK" => Task::RollBack,
             _ => Task::Begin {
                 repeatable: text.contains("REPEATABLE READ"),
-                tenant: text.split('\'').nth(1).map(str::to_owned),
+                tenant: text
+                    .split_once("runnel.tenant = '")
+                    .and_then(|(_, name)| Some(name.split_once('\'')?.0.to_owned())),
+                first: text.find("SELECT").map(|at| text[at..].to_owned()),
             },
         };
-        self.perform(task).await.map(Outcome)
+        self.perform(task).await.map(|done| done.rows)
     }
 }
 
@@ -134,6 +146,18 @@ impl<T: Column> QueryScalar<T> {
     }
 }
 
+/// Parameters of a statement, in order.
+pub(crate) trait Arguments {
+    fn add(&mut self, value: impl Bind) -> Result<(), BoxDynError>;
+}
+
+impl Arguments for PgArguments {
+    fn add(&mut self, value: impl Bind) -> Result<(), BoxDynError> {
+        self.push(value.value());
+        Ok(())
+    }
+}
+
 /// Puts a statement together piece by piece.
 pub(crate) struct QueryBuilder<D> {
     text: String,
@@ -144,6 +168,10 @@ pub(crate) struct QueryBuilder<D> {
 impl<D> QueryBuilder<D> {
     pub(crate) fn new(text: &str) -> QueryBuilder<D> {
         QueryBuilder { text: text.to_owned(), parameters: Vec::new(), database: PhantomData }
+    }
+
+    pub(crate) fn with_arguments(text: String, parameters: PgArguments) -> QueryBuilder<D> {
+        QueryBuilder { text, parameters, database: PhantomData }
     }
 
     pub(crate) fn push(&mut self, text: impl fmt::Display) -> &mut Self {

@@ -13,8 +13,8 @@ pub(super) enum Statement {
         filter: Option<Expr>,
         returning: Vec<Output>,
     },
-    /// `WITH name AS (first) second`, where the second does not read the first.
-    With(Box<Statement>, Box<Statement>),
+    /// `WITH name AS (before), … last`, where none reads another.
+    With(Vec<Statement>, Box<Statement>),
 }
 
 /// A query.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use ::sqlx::Error;
 use bytes::Bytes;
 
+use super::sqlx::postgres::PgRow;
+
 /// A value. NULL is less than all others; nothing compares values of two kinds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Value {
@@ -112,14 +114,14 @@ impl<T: Column> Column for Option<T> {
 
 /// What a row can be read as.
 pub(crate) trait FromRow: Sized {
-    fn from_row(row: &[Value]) -> Result<Self, Error>;
+    fn from_row(row: &PgRow) -> Result<Self, Error>;
 }
 
 macro_rules! tuples {
     ($(($($column:ident),+))*) => {
         $(
             impl<$($column: Column),+> FromRow for ($($column,)+) {
-                fn from_row(row: &[Value]) -> Result<Self, Error> {
+                fn from_row(row: &PgRow) -> Result<Self, Error> {
                     let mut columns = row.iter().enumerate();
                     Ok(($(next::<$column>(&mut columns)?,)+))
                 }

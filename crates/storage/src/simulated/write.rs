@@ -72,9 +72,11 @@ impl<'a> Run<'a> {
                 }
                 Ok(done)
             }
-            Statement::With(first, second) => {
-                self.statement(first)?;
-                self.statement(second)
+            Statement::With(before, last) => {
+                for statement in before {
+                    self.statement(statement)?;
+                }
+                self.statement(last)
             }
         }
     }

@@ -20,10 +20,17 @@ pub(super) async fn lock_head(
 ) -> Result<Option<Head>, sqlx::Error> {
     let head: Option<(i64, i64, i64, i64)> =
         sqlx::query_as(LOCK_HEAD).bind(tenant.as_str()).fetch_optional(connection).await?;
-    Ok(head.map(|(sequence, journal_bytes, journal_events, erasure)| Head {
-        sequence: sequence as u64,
-        journal_bytes: journal_bytes as u64,
-        journal_events: journal_events as u64,
-        erasure: erasure as u64,
-    }))
+    Ok(head.map(Head::from))
+}
+
+/// As [`LOCK_HEAD`] selects it.
+impl From<(i64, i64, i64, i64)> for Head {
+    fn from((sequence, journal_bytes, journal_events, erasure): (i64, i64, i64, i64)) -> Head {
+        Head {
+            sequence: sequence as u64,
+            journal_bytes: journal_bytes as u64,
+            journal_events: journal_events as u64,
+            erasure: erasure as u64,
+        }
+    }
 }

@@ -11,11 +11,11 @@ use super::{
     Connection, Dialect,
     chores::note,
     failure::blames_a_batch,
-    head::lock_head,
-    insert_rows,
+    head::Head,
+    insert,
     sqlx::{self, QueryBuilder},
 };
-use crate::{Admitted, AppendError, Journaled, Unavailable, admitted::Row, point::point};
+use crate::{Admitted, AppendError, Journaled, Request, Unavailable, admitted::Row, point::point};
 
 /// Bytes of batches that may wait for their commit, over all tenants.
 pub(super) const WAITING_BYTES: usize = 64 << 20;
@@ -96,16 +96,17 @@ struct Noted {
     sequence: u64,
 }
 
-/// Writes batches of one tenant, in their order.
+/// Writes batches of one tenant, in their order, when its head is locked.
 pub(super) async fn write(
     connection: &mut Connection,
     tenant: &TenantName,
+    head: Option<Head>,
     group: &[Append],
     backlog_bytes: u64,
 ) -> Result<Written, sqlx::Error> {
     let mut outcomes = Vec::with_capacity(group.len());
     // The lock on the head is held until the commit: numbers are committed in their order.
-    let Some(head) = lock_head(connection, tenant).await? else {
+    let Some(head) = head else {
         outcomes.extend(group.iter().map(|_| Err(AppendError::TenantUnknown(tenant.clone()))));
         return Ok(Written { outcomes, sequence: None });
     };
@@ -151,22 +152,9 @@ pub(super) async fn write(
         new.push(New { number, row, now_ms: *now_ms });
         outcomes.push(Ok(Journaled::committed(number, false, row.outcome.clone())));
     }
-    let rows: Vec<&New<'_>> = new.iter().filter(|new| new.row.events > 0).collect();
-    if !rows.is_empty() {
-        insert_rows(connection, tenant, &rows).await?;
-        point("ing.after_journal").await?;
-        sqlx::query(
-            "UPDATE heads SET sequence = $1, journal_bytes = journal_bytes + $2, journal_events = journal_events + $3, \
-             accepted_events = accepted_events + $3 WHERE tenant_id = $4",
-        )
-        .bind(sequence as i64)
-        .bind(bytes as i64)
-        .bind(events as i64)
-        .bind(tenant.as_str())
-        .execute(&mut *connection)
-        .await?;
+    if !new.is_empty() {
+        insert(connection, tenant, &new).await?;
     }
-    insert_receipts(connection, tenant, &new).await?;
     point("ing.after_receipt").await?;
     // While rows wait, what is noted of the tenant stays.
     let oldest_receipt = new.iter().map(|new| new.now_ms).min();
@@ -204,26 +192,31 @@ async fn receipts(
     Ok(noted)
 }
 
-async fn insert_receipts(
-    connection: &mut Connection,
+/// What rows make of their tenant's head: the number of the last, and how many bytes and events came. Then, the tenant.
+pub(super) const RAISE_HEAD: &str = "UPDATE heads SET sequence = $1, journal_bytes = journal_bytes + $2, journal_events = journal_events + $3, \
+                                     accepted_events = accepted_events + $3 WHERE tenant_id = $4";
+
+/// The first three parameters of [`RAISE_HEAD`].
+pub(super) fn raised(rows: &[&New<'_>]) -> [i64; 3] {
+    let bytes: usize = rows.iter().map(|new| new.row.payload.len()).sum();
+    let events = rows.iter().map(|new| i64::from(new.row.events)).sum();
+    [rows.last().map_or(0, |new| new.number as i64), bytes as i64, events]
+}
+
+/// Adds to a statement what is noted of some requests.
+pub(super) fn push_receipts(
+    query: &mut QueryBuilder<Dialect>,
     tenant: &TenantName,
-    new: &[New<'_>],
-) -> Result<(), sqlx::Error> {
-    let new = new.iter().filter_map(|new| new.row.request.as_ref().map(|request| (new, request)));
-    for some in new.collect::<Vec<_>>().chunks(TOGETHER) {
-        let mut query: QueryBuilder<Dialect> = QueryBuilder::new(
-            "INSERT INTO receipts (tenant_id, request_id, content_hash, outcome, sequence, created_ms) ",
-        );
-        query.push_values(some, |mut values, (new, request)| {
-            values
-                .push_bind(tenant.as_str())
-                .push_bind(request.id.as_str())
-                .push_bind(request.content_hash.to_le_bytes().to_vec())
-                .push_bind(&new.row.outcome[..])
-                .push_bind(new.number as i64)
-                .push_bind(new.now_ms);
-        });
-        query.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+    noted: &[(&New<'_>, &Request)],
+) {
+    query.push("INSERT INTO receipts (tenant_id, request_id, content_hash, outcome, sequence, created_ms) ");
+    query.push_values(noted, |mut values, (new, request)| {
+        values
+            .push_bind(tenant.as_str())
+            .push_bind(request.id.as_str())
+            .push_bind(request.content_hash.to_le_bytes().to_vec())
+            .push_bind(&new.row.outcome[..])
+            .push_bind(new.number as i64)
+            .push_bind(new.now_ms);
+    });
 }
