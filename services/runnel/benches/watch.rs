@@ -11,6 +11,9 @@
     reason = "a benchmark prints, and stops at the first fault"
 )]
 
+#[path = "watch/allocated.rs"]
+mod allocated;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -45,7 +48,7 @@ use runnel_model::{EventBatch, EventRef, TenantName};
 use runnel_storage::{Admitted, Hot, hot::HotOptions};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocated::Counting<mimalloc::MiMalloc> = allocated::Counting(mimalloc::MiMalloc);
 
 const NAMES: [&str; 6] = ["look", "cart", "checkout", "pay", "buy", "page_view"];
 /// Events of a batch while the tenant is filled, and batches between compactions.
@@ -314,6 +317,7 @@ async fn run(events: u64, seconds: u64) {
 
     let seen = Arc::new(Mutex::new(Seen::default()));
     let mut watching = tokio::task::JoinSet::new();
+    let bare = allocated::bytes();
     let opening = Stopwatch::start();
     get(&client, 0).await;
     let first = opening.elapsed();
@@ -378,6 +382,10 @@ async fn run(events: u64, seconds: u64) {
     println!("until journeys have the ids of all events: {:.1} s", anew.elapsed().as_secs_f64());
     // What was due meanwhile is told late, and then is told.
     tokio::time::sleep(Duration::from_secs(2)).await;
+    let each = |bytes: usize| bytes as f64 / visitors as f64;
+    let journeys = node.journeys().resident_bytes() as usize;
+    let more = each(allocated::bytes().saturating_sub(bare + journeys));
+    println!("in memory: {:.0} bytes a visitor of journeys, and {more:.0} to watch them", each(journeys));
     seen.lock().unwrap().turned.clear();
 
     let stop = AtomicBool::new(false);
@@ -420,6 +428,18 @@ async fn run(events: u64, seconds: u64) {
         at(&took, 0.99) as f64 / 1e3,
         took.len()
     );
+    let journeys = node.journeys().resident_bytes() as usize;
+    let more = each(allocated::bytes().saturating_sub(bare + journeys));
+    println!(
+        "in memory after these {} events more: {:.0} bytes a visitor of journeys, and {more:.0} to watch them",
+        RATE * seconds,
+        each(journeys)
+    );
+    if let Some(redis) = &redis {
+        let info = redis.cli(0, &["info", "memory"]).unwrap();
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
+        println!("in Redis: {:.0} bytes a visitor", each(used.unwrap()));
+    }
     drop(ready);
     while watching.join_next().await.is_some() {}
 
