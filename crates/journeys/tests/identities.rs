@@ -201,16 +201,18 @@ async fn levels_that_are_folded_lose_nobody_and_tell_who_changed() {
             let time_ms = START + random.below(60) as i64;
             (sender, time_ms, random.below(2) as i64, format!("e{}", random.below(4)))
         };
-        let mut sent = batch(&mut random, 9_000, event);
+        let (mut sent, mut identified) = (batch(&mut random, 9_000, event), 3);
         append(&store, &tenant, &sent).await;
         let mut before = journeys.at(&tenant, &columns).await.unwrap();
-        for round in 0..25 {
+        for round in 0..30 {
             let events = 100 + random.below(200);
             let some = batch(&mut random, events, event);
             append(&store, &tenant, &some).await;
             sent.extend(some);
             for _ in 0..random.below(3) {
-                let [anonymous, known] = [(); 2].map(|()| ids[random.below(40) as usize].clone());
+                // Each is identified once, so that journeys are not told apart anew.
+                identified += 1;
+                let (anonymous, known) = (ids[identified].clone(), ids[random.below(3) as usize].clone());
                 let one = Identification { anonymous, known, at_ms: START + round };
                 store.identify(&tenant, vec![one], START + round).await.unwrap();
             }
