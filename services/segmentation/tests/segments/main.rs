@@ -4,6 +4,7 @@
 
 mod live;
 mod members;
+mod outage;
 mod random;
 mod slow;
 mod world;

@@ -144,7 +144,7 @@ impl World {
         self.admit(batch).await;
     }
 
-    async fn admit(&self, batch: EventBatch) {
+    pub(crate) async fn admit(&self, batch: EventBatch) {
         let erasure = self.store.list(&self.tenant, u64::MAX).await.unwrap().erasure;
         let admitted = Admitted::new(batch, None, Bytes::new()).unwrap().knowing(erasure);
         self.store.append(&self.tenant, admitted, START).await.unwrap();
