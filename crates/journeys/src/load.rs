@@ -16,7 +16,7 @@ use crate::{
     merge::{Merged, MissingIdentity, Part, merge},
     names::Names,
     rows::{LoadedColumns, Rows, RowsError, TooManyNames, Who},
-    run::{Run, RunBuilder},
+    run::Run,
     values::ValueDictionary,
 };
 
@@ -24,12 +24,12 @@ use crate::{
 const ATTEMPTS: usize = 5;
 /// Journal rows fetched at a time.
 const FETCHED: usize = 256;
-/// A level of this many events is never folded into the one below, by level.
-const SMALL: [usize; LEVELS] = [usize::MAX, 4_096, 1_024];
+/// A level of this many events is never folded into the one below, by level from the second on.
+const SMALL: [usize; LEVELS - 1] = [4_096, 1_024];
 /// A larger one is, once it is this share of the one below in the first shard, and twice that in the last: what arrives evenly fills the levels of all shards alike,
 /// and if all were folded by the same refresh, that one would take seconds. Every refresh rewrites the levels on top that it touches, every fold the level below,
 /// and every question looks at whoever is superseded as well. For some tens of events a refresh and shard, levels of these sizes cost about the same each.
-const SHARE: [usize; LEVELS] = [1, 16, 8];
+const SHARE: [usize; LEVELS - 1] = [16, 8];
 
 /// Why journeys could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -450,8 +450,8 @@ fn apply_shard(
         *level = level.without(touched.iter().map(|&visitor| visitor as usize).chain(left.iter().copied()));
     }
     levels[LEVELS - 1] = Level::new(Arc::new(top), Arc::default());
-    for number in (1..LEVELS).rev() {
-        let [below, above] = [number - 1, number].map(|number| &levels[number]);
+    for number in (0..LEVELS - 1).rev() {
+        let [below, above] = [number, number + 1].map(|number| &levels[number]);
         let share = below.run.events() * (SHARDS + at) / (SHARDS * SHARE[number]);
         if above.run.events() <= SMALL[number].max(share) {
             break;
@@ -459,8 +459,8 @@ fn apply_shard(
         let both = [below, above].map(|level| Part::Run { run: &level.run, skip: Some(&level.superseded) });
         let folded = merge(&both, columns, true)
             .map_err(|missing| missing.iter().map(|_| (RESIDENT, 0)).collect::<Vec<_>>())?;
-        levels[number - 1] = Level::new(Arc::new(folded.run), Arc::default());
-        levels[number] = Level::new(Arc::new(RunBuilder::new(columns, true, 0).finish()), Arc::default());
+        levels[number] = Level::new(Arc::new(folded.run), Arc::default());
+        levels[number + 1] = Level::empty(columns);
     }
     Ok(Shard { levels })
 }

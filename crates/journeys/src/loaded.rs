@@ -49,6 +49,11 @@ impl Level {
         Level { run, superseded, passed }
     }
 
+    /// Nobody, with so many columns.
+    pub(crate) fn empty(columns: usize) -> Level {
+        Level::new(Arc::new(RunBuilder::new(columns, true, 0).finish()), Arc::default())
+    }
+
     /// The place of a visitor whose journey is in this level.
     pub(crate) fn find(&self, visitor: &[u8]) -> Option<usize> {
         self.run.find(visitor).filter(|at| !is_set(&self.superseded, *at))
@@ -74,7 +79,7 @@ impl Level {
 impl Shard {
     /// A shard of one run, with so many columns.
     pub(crate) fn of(run: Run, columns: usize) -> Shard {
-        let empty = Level::new(Arc::new(RunBuilder::new(columns, true, 0).finish()), Arc::default());
+        let empty = Level::empty(columns);
         Shard { levels: [Level::new(Arc::new(run), Arc::default()), empty.clone(), empty] }
     }
 

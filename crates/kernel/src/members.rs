@@ -131,7 +131,7 @@ impl<'a> AsOf<'a> {
         let marks = &*self.counting(marks, within_ms);
         let short = |[marks]: [u64; 1]| times.contains(&marks.count_ones());
         let long = |events| times.contains(&bits::count(marks, events));
-        with_processor!(Width::Avx512, |simd| by_words(simd, &self.slice, [marks], short, long))
+        with_processor!(Width::ANY, |simd| by_words(simd, &self.slice, [marks], short, long))
     }
 
     /// Visitors of whom so many sessions have a marked event that lies no longer back than `within_ms`. Events outside sessions are not looked at.
@@ -168,7 +168,7 @@ impl<'a> AsOf<'a> {
                 bit(old, latest) && bits::first(without, latest + 1..events.end).is_none()
             })
         };
-        with_processor!(Width::Avx512, |simd| by_words(simd, &self.slice, [after, without, old], short, long))
+        with_processor!(Width::ANY, |simd| by_words(simd, &self.slice, [after, without, old], short, long))
     }
 
     /// Visitors of whom the first or last event that is marked in `has` is marked in `holds`; where none is, `or`.
@@ -185,11 +185,11 @@ impl<'a> AsOf<'a> {
         match touch {
             Touch::First => {
                 let short = |[has, holds]: [u64; 2]| told(has, has & has.wrapping_neg(), holds);
-                with_processor!(Width::Avx512, |simd| by_words(simd, slice, [has, holds], short, long))
+                with_processor!(Width::ANY, |simd| by_words(simd, slice, [has, holds], short, long))
             }
             Touch::Last => {
                 let short = |[has, holds]: [u64; 2]| told(has, highest(has), holds);
-                with_processor!(Width::Avx512, |simd| by_words(simd, slice, [has, holds], short, long))
+                with_processor!(Width::ANY, |simd| by_words(simd, slice, [has, holds], short, long))
             }
         }
     }
@@ -208,7 +208,7 @@ impl<'a> AsOf<'a> {
         let wanted = Wanted { levels: levels.clone(), states };
         // The general engine is asked about whomever the fast path does not tell of.
         let seen = self.before(plan.visible_until_ms);
-        let left = match Fast::new(plan, slice, columns, seen.as_deref(), Width::Avx512) {
+        let left = match Fast::new(plan, slice, columns, seen.as_deref(), Width::ANY) {
             Some(fast) => fast.reached(plan, &wanted, self, &mut members),
             None => vec![u64::MAX; members.len()],
         };

@@ -158,7 +158,7 @@ impl Plan {
 
     /// The counts over all visitors of a slice: the sum of [`Plan::outcomes`], found faster.
     pub fn run(&self, slice: &Slice<'_>, columns: &Columns<'_>) -> Result<Counts, RunError> {
-        self.run_within(slice, columns, Width::Avx512)
+        self.run_within(slice, columns, Width::ANY)
     }
 
     /// As [`Plan::run`], with instructions that are `most` so wide. Tests and benchmarks compare with it.
@@ -193,7 +193,7 @@ impl Plan {
             return Ok((self.run(slice, columns)?, None));
         };
         self.check(slice, columns)?;
-        let fast = Fast::new(self, slice, columns, self.seen(slice).as_deref(), Width::Avx512);
+        let fast = Fast::new(self, slice, columns, self.seen(slice).as_deref(), Width::ANY);
         let run = |plan: &Self, skip: Option<&[u64]>| match &fast {
             Some(fast) => fast.run(plan, skip),
             None => plan.sum(slice, columns, skip),

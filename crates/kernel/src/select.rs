@@ -11,7 +11,7 @@ const FEW: usize = 8;
 impl Values<'_> {
     /// A bit per event whose code holds; one behind the end of `holds` does not.
     pub fn holding(&self, holds: &[bool]) -> Vec<u64> {
-        self.holding_by(holds, Width::Avx512)
+        self.holding_by(holds, Width::ANY)
     }
 
     fn holding_by(&self, holds: &[bool], most: Width) -> Vec<u64> {
@@ -35,7 +35,7 @@ impl<'a> From<Kinds<'a>> for Values<'a> {
 impl Slice<'_> {
     /// A bit per event that lies before an instant, those of skipped visitors included.
     pub fn before(&self, instant_ms: i64) -> Vec<u64> {
-        self.before_by(instant_ms, Width::Avx512)
+        self.before_by(instant_ms, Width::ANY)
     }
 
     fn before_by(&self, instant_ms: i64, most: Width) -> Vec<u64> {

@@ -16,6 +16,11 @@ pub enum Width {
     Avx512,
 }
 
+impl Width {
+    /// Whatever the processor has.
+    pub(crate) const ANY: Self = Self::Avx512;
+}
+
 /// The widest way that a processor has, up to what may be used.
 pub(crate) enum Way {
     Narrow(Narrow),

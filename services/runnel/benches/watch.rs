@@ -36,9 +36,10 @@ use runnel_client::{
         funnel::v1::{DefineFunnelRequest, FunnelDefinition, Step},
         query::v1::EventMatch,
         segmentation::v1::{
-            Absent, Condition, DefineSegmentRequest, GetVisitorRequest, GetVisitorResponse, Happened,
-            Occurrence, SegmentDefinition, SegmentRef, WatchFunnelRequest, WatchSegmentRequest,
-            WatchedFunnel, condition::Node as Asked, occurrence::What, segment_ref, watched_funnel,
+            Absent, Condition, CountOpenSessionsRequest, DefineSegmentRequest, GetVisitorRequest,
+            GetVisitorResponse, Happened, Occurrence, SegmentDefinition, SegmentRef, WatchFunnelRequest,
+            WatchSegmentRequest, WatchedFunnel, condition::Node as Asked, occurrence::What, segment_ref,
+            watched_funnel,
         },
     },
 };
@@ -380,6 +381,13 @@ async fn run(events: u64, seconds: u64) {
     let anew = Stopwatch::start();
     know_ids(&client, filled_ms).await;
     println!("until journeys have the ids of all events: {:.1} s", anew.elapsed().as_secs_f64());
+    let asked = Stopwatch::start();
+    let open = client.segmentation().count_open_sessions(CountOpenSessionsRequest {}).await.unwrap();
+    println!(
+        "until hot state has the {} open sessions: {:.1} s",
+        open.into_inner().open_sessions,
+        asked.elapsed().as_secs_f64()
+    );
     // What was due meanwhile is told late, and then is told.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let each = |bytes: usize| bytes as f64 / visitors as f64;

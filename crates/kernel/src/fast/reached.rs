@@ -30,7 +30,7 @@ impl Wanted<'_> {
 
 impl Fast<'_> {
     /// Sets the bits of the visitors whose unit is as wanted. The bits of those who have events that serve several steps are the other answer: the general engine
-    /// is the one to ask about them. Nothing else is to be asked afterwards: what the plan does not see is gone from the bit columns.
+    /// is the one to ask about them. Nothing else can be asked afterwards: entries outside the plan's range are gone from the bit columns.
     pub(crate) fn reached(
         mut self,
         plan: &Plan,
