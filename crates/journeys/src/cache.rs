@@ -184,12 +184,26 @@ impl Journeys {
         columns: &BTreeSet<Selector>,
         settings: &Settings,
     ) -> Result<Arc<Loaded>, LoadError> {
-        if !columns.iter().any(|column| matches!(column, Selector::Session(_))) {
-            return self.at(tenant, columns).await;
+        match of_sessions(columns, settings) {
+            None => self.at(tenant, columns).await,
+            Some(wanted) => self.by(tenant, &wanted, Some(settings)).await,
         }
-        let mut wanted = columns.clone();
-        wanted.extend(sources(settings));
-        self.by(tenant, &wanted, Some(settings)).await
+    }
+
+    /// What is in memory of a tenant's journeys, where it has these columns, whatever was committed since.
+    pub(crate) fn at_hand(
+        &self,
+        tenant: &TenantName,
+        columns: &BTreeSet<Selector>,
+        settings: &Settings,
+    ) -> Option<Arc<Loaded>> {
+        let slot = self.asked(tenant);
+        let wanted = of_sessions(columns, settings);
+        let settings = wanted.is_some().then_some(settings);
+        let current =
+            slot.current().filter(|current| current.serves(wanted.as_ref().unwrap_or(columns), settings))?;
+        self.follow(tenant, &slot);
+        Some(current)
     }
 
     /// The journeys of the batches that are numbered up to `until` alone, by who is who now, with the columns that other journeys have. They are read anew, and not kept.
@@ -205,17 +219,19 @@ impl Journeys {
         columns: &BTreeSet<Selector>,
         settings: Option<&Settings>,
     ) -> Result<Arc<Loaded>, LoadError> {
-        let slot = self.slot(tenant);
-        slot.used.store(self.inner.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-        *slot.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokio::time::Instant::now());
+        let slot = self.asked(tenant);
         let loaded = self.freshen(tenant, &slot, columns, settings).await?;
         self.follow(tenant, &slot);
         Ok(loaded)
     }
 
-    fn slot(&self, tenant: &TenantName) -> Arc<Slot> {
+    /// The slot of a tenant that is asked about now.
+    fn asked(&self, tenant: &TenantName) -> Arc<Slot> {
         let mut slots = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.entry(tenant.clone()).or_default().clone()
+        let slot = slots.entry(tenant.clone()).or_default().clone();
+        slot.used.store(self.inner.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        *slot.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokio::time::Instant::now());
+        slot
     }
 
     async fn freshen(
@@ -353,6 +369,12 @@ impl Journeys {
     }
 }
 
+/// All columns that are needed, where some of these are made of sessions.
+fn of_sessions(columns: &BTreeSet<Selector>, settings: &Settings) -> Option<BTreeSet<Selector>> {
+    let session = columns.iter().any(|column| matches!(column, Selector::Session(_)));
+    session.then(|| columns.iter().cloned().chain(sources(settings)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -391,7 +413,7 @@ mod tests {
             kept.push(Journeys::new(store, JourneysOptions::default()).unwrap());
         }
         let ahead = kept[0].at(&tenant, &BTreeSet::new()).await.unwrap();
-        kept[1].slot(&tenant).put(Some(ahead));
+        kept[1].asked(&tenant).put(Some(ahead));
         let found = kept[1].at(&tenant, &BTreeSet::new()).await.unwrap();
         assert_eq!((found.sequence, found.events()), (2, 2));
         assert!(found.find("d").is_some() && found.find("c").is_none());

@@ -8,7 +8,7 @@ use std::{
 use hashbrown::HashMap;
 use runnel_channels::{Hosts, Rules, RulesError, Touch};
 use runnel_devices as devices;
-use runnel_kernel::{Session, Sessions};
+use runnel_kernel::{Session, Sessions, Values};
 use runnel_model::{ChannelSettings, Dimension, Field, Selector, Settings, Value, ValueRef};
 
 use crate::{
@@ -89,21 +89,20 @@ pub(crate) fn fill(Merged { run, anew }: &mut Merged, columns: &LoadedColumns, s
         let mut teller = Teller::new(dimension, run, columns, &columns[at].1, settings);
         let mut codes = run.columns[at].codes();
         for &visitor in anew.iter() {
-            let told: Vec<u32> = sessions
-                .of_visitor(visitor)
-                .enumerate()
-                .map(|(number, session)| teller.session(number, session))
-                .collect();
+            let mut of_visitor = sessions.of_visitor(visitor).enumerate();
             let events = slice.range(visitor);
-            let of_visitor = match dimension {
-                Dimension::FirstChannel => Some(told.first()),
-                Dimension::LastChannel => Some(told.last()),
+            let of_one = match dimension {
+                Dimension::FirstChannel => Some(of_visitor.next()),
+                Dimension::LastChannel => Some(of_visitor.by_ref().last()),
                 _ => None,
             };
-            if let Some(told) = of_visitor {
-                codes[events].fill(told.copied().unwrap_or(0));
+            if let Some(one) = of_one {
+                let told = one.map_or(0, |(number, session)| teller.session(number, session));
+                codes[events].fill(told);
                 continue;
             }
+            let told: Vec<u32> =
+                of_visitor.map(|(number, session)| teller.session(number, session)).collect();
             let mut ordinals = sessions.ordinals(visitor);
             for event in events {
                 let session = ordinals.of(event).and_then(|ordinal| told.get(ordinal as usize));
@@ -119,19 +118,20 @@ pub(crate) fn fill(Merged { run, anew }: &mut Merged, columns: &LoadedColumns, s
 
 /// Columns of a run, the first of which that has a value counts.
 struct Source<'a> {
-    columns: Vec<(runnel_kernel::Values<'a>, &'a ValueDictionary)>,
+    columns: Vec<(Values<'a>, &'a ValueDictionary)>,
 }
 
 impl<'a> Source<'a> {
     fn of(selectors: &[Selector], run: &'a Run, columns: &'a LoadedColumns) -> Source<'a> {
         let place = |selector: &Selector| columns.iter().position(|(known, _)| known == selector);
         let places = selectors.iter().filter_map(place);
-        Source { columns: places.map(|at| (codes(run, at), &*columns[at].1)).collect() }
+        let set = places.map(|at| (codes(run, at), &*columns[at].1));
+        Source { columns: set.filter(|(codes, _)| !matches!(codes, Values::Unset(_))).collect() }
     }
 
     /// Which column has a value at an event, and its code.
     fn code(&self, event: usize) -> Option<(usize, u32)> {
-        let code = |values: &runnel_kernel::Values<'_>| values.get(event).filter(|code| *code != 0);
+        let code = |values: &Values<'_>| values.get(event).filter(|code| *code != 0);
         self.columns.iter().enumerate().find_map(|(at, (values, _))| Some((at, code(values)?)))
     }
 
@@ -155,7 +155,7 @@ struct Teller<'a> {
     dictionary: &'a ValueDictionary,
     /// Codes by what they were told from.
     of_sent: HashMap<(usize, u32), u32>,
-    of_tags: HashMap<Vec<Option<(usize, u32)>>, u32>,
+    of_tags: HashMap<[Option<(usize, u32)>; TAGS.len() + 1], u32>,
     of_agents: HashMap<(usize, u32), u32>,
 }
 
@@ -213,7 +213,8 @@ impl<'a> Teller<'a> {
         }
         let Some(rules) = &self.rules else { return self.told_by_agent(session) };
         // Later events have pages of the site itself as their referrers.
-        let key: Vec<Option<(usize, u32)>> = self.tags.iter().map(|tag| tag.code(session.first)).collect();
+        let mut key = [None; TAGS.len() + 1];
+        key.iter_mut().zip(&self.tags).for_each(|(found, tag)| *found = tag.code(session.first));
         if let Some(code) = self.of_tags.get(&key) {
             return *code;
         }

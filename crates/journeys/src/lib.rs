@@ -8,6 +8,8 @@
 //! [`Journeys::at`] gives an immutable [`Loaded`] that holds every batch committed before the call. Every identity is in it once, whatever lies in the store:
 //! copies are dropped where rows of several origins meet, the lowest number wins. Nothing here is the truth; all of it is rebuilt from the store.
 
+mod alone;
+mod builder;
 mod cache;
 mod changed;
 mod dimension;

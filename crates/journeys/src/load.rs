@@ -224,7 +224,7 @@ fn read_identities(fetched: &Fetched, origins: &mut [Origin], mut wanted: Unread
 }
 
 /// A run with the columns that are made of its sessions.
-fn complete(mut merged: Merged, columns: &LoadedColumns, settings: &Settings) -> Run {
+pub(crate) fn complete(mut merged: Merged, columns: &LoadedColumns, settings: &Settings) -> Run {
     fill(&mut merged, columns, settings);
     merged.run
 }

@@ -5,13 +5,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use hashbrown::HashMap;
 use rayon::prelude::*;
 use runnel_model::{Identities, Selector, Settings, ValueRef, ValueType, is_nobody};
 
 use crate::{
+    builder::{Room, RunBuilder},
     names::Names,
-    run::{Run, RunBuilder},
+    run::Run,
     values::ValueDictionary,
 };
 
@@ -51,7 +51,7 @@ impl Level {
 
     /// Nobody, with so many columns.
     pub(crate) fn empty(columns: usize) -> Level {
-        Level::new(Arc::new(RunBuilder::new(columns, true, 0).finish()), Arc::default())
+        Level::new(Arc::new(RunBuilder::new(columns, true, &Room::default()).finish()), Arc::default())
     }
 
     /// The place of a visitor whose journey is in this level.
@@ -262,46 +262,6 @@ impl Loaded {
     pub fn place(&self, visitor: &str) -> Option<(&Run, usize)> {
         let shard = self.shards.get(runnel_model::shard_of(visitor))?;
         shard.find(visitor.as_bytes()).map(|(level, at)| (&*shard.levels[level].run, at))
-    }
-
-    /// The journeys of some visitors alone, in one run and in the order in which they are named, with the columns that are wanted and dictionaries of what these have: so that
-    /// what is asked of few costs little. Whoever has no journey, as an id that counts as another visitor, has an empty one.
-    #[must_use]
-    pub fn alone<'a>(
-        &self,
-        visitors: impl Iterator<Item = &'a str>,
-        wanted: impl Fn(&Selector) -> bool,
-    ) -> Loaded {
-        let columns = self.columns.iter().enumerate().filter(|(_, (selector, _))| wanted(selector));
-        let columns: Vec<(usize, &ValueDictionary)> =
-            columns.map(|(at, (_, values))| (at, &**values)).collect();
-        let dictionaries: Vec<ValueDictionary> = columns.iter().map(|_| ValueDictionary::default()).collect();
-        let mut known: Vec<HashMap<u32, u32>> = vec![HashMap::new(); columns.len()];
-        let mut builder = RunBuilder::new(columns.len(), false, 0);
-        let mut codes = vec![0; columns.len()];
-        for visitor in visitors {
-            if let Some((run, place)) = self.place(visitor) {
-                for event in run.range(place) {
-                    for (at, (column, values)) in columns.iter().enumerate() {
-                        let found = run.columns.get(*column).and_then(|column| column.values().get(event));
-                        let found = found.unwrap_or(0);
-                        codes[at] = *known[at].entry(found).or_insert_with(|| {
-                            values.value(found).map_or(0, |value| dictionaries[at].code(value.as_ref()))
-                        });
-                    }
-                    builder.event(run.time(event), run.kind(event), codes.iter().copied(), (&[], 0));
-                }
-            }
-            builder.visitor(visitor.as_bytes());
-        }
-        let selectors = columns.iter().map(|(at, _)| self.columns[*at].0.clone());
-        let shard = Shard::of(builder.finish(), columns.len());
-        Loaded {
-            columns: selectors.zip(dictionaries.into_iter().map(Arc::new)).collect(),
-            identities: false,
-            shards: vec![shard],
-            ..self.clone()
-        }
     }
 
     /// Distinct events of visitors.

@@ -3,9 +3,10 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{
+    builder::{Room, RunBuilder},
     loaded::is_set,
     rows::Rows,
-    run::{Run, RunBuilder},
+    run::Run,
 };
 
 /// One origin of a shard's events.
@@ -167,8 +168,9 @@ pub(crate) fn merge(
     columns: usize,
     keep_identities: bool,
 ) -> Result<Merged, Vec<MissingIdentity>> {
-    let events = parts.iter().map(size).sum();
-    let mut builder = RunBuilder::new(columns, keep_identities, events);
+    let mut room = Room::default();
+    parts.iter().for_each(|part| reserve(part, &mut room));
+    let mut builder = RunBuilder::new(columns, keep_identities, &room);
     let (mut missing, mut anew) = (Vec::new(), Vec::new());
     let mut cursors: Vec<Cursor<'_>> = parts.iter().map(|&part| Cursor { part, at: 0 }).collect();
     let mut heap = BinaryHeap::with_capacity(parts.len());
@@ -204,7 +206,7 @@ pub(crate) fn merge(
         }
         if missing.is_empty() {
             for item in &items {
-                emit(&mut builder, &parts[item.part as usize], item.row as usize, columns);
+                emit(&mut builder, &parts[item.part as usize], item.row as usize);
             }
             anew.push(builder.visitors());
             builder.visitor(visitor);
@@ -219,13 +221,19 @@ pub(crate) fn merge(
     }
 }
 
-fn size(part: &Part<'_>) -> usize {
-    match part {
-        Part::Run { run, .. } => run.events(),
+/// Makes room for a part.
+fn reserve(part: &Part<'_>, room: &mut Room) {
+    match *part {
+        Part::Run { run, skip } => room.run(run, skip.unwrap_or_default()),
         Part::Picked { run, visitors } => {
-            visitors.iter().map(|&visitor| run.range(visitor as usize).len()).sum()
+            visitors.iter().for_each(|&at| room.visitors(run, at as usize..at as usize + 1));
         }
-        Part::Rows { from, until, .. } => until - from,
+        Part::Rows { rows, from, until } => {
+            let times = rows.order[from..until].iter().map(|&row| rows.times[row as usize]);
+            let span_ms =
+                times.fold((i64::MAX, i64::MIN), |(from, until), time| (from.min(time), until.max(time)));
+            room.events(until - from, span_ms);
+        }
     }
 }
 
@@ -284,7 +292,7 @@ fn number(parts: &[Part<'_>], item: &Item) -> u64 {
 }
 
 #[inline]
-fn emit(builder: &mut RunBuilder, part: &Part<'_>, row: usize, columns: usize) {
+fn emit(builder: &mut RunBuilder, part: &Part<'_>, row: usize) {
     match *part {
         Part::Run { run, .. } | Part::Picked { run, .. } => {
             let identity = run.identities.as_ref().map_or((&[][..], 0), |all| all.get(row));
@@ -293,7 +301,7 @@ fn emit(builder: &mut RunBuilder, part: &Part<'_>, row: usize, columns: usize) {
         }
         Part::Rows { rows, .. } => {
             let identity = rows.identity(row).unwrap_or((&[], 0));
-            let codes = (0..columns).map(|column| rows.columns[column][row]);
+            let codes = rows.columns.iter().map(|codes| codes.get(row).copied().unwrap_or(0));
             builder.event(rows.times[row], rows.kinds[row], codes, identity);
         }
     }

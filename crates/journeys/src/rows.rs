@@ -37,7 +37,7 @@ pub(crate) struct Rows {
     pub(crate) times: Vec<i64>,
     /// Tenant-wide code of the event name.
     pub(crate) kinds: Vec<u16>,
-    /// Value codes, one vector a loaded column.
+    /// Value codes, one vector a loaded column; empty where no row has a value.
     pub(crate) columns: Vec<Vec<u32>>,
     /// Rows in order.
     pub(crate) order: Vec<u32>,
@@ -194,10 +194,11 @@ impl Rows {
             starts(rows.order.iter().map(|&row| known.shards[rows.visitors[row as usize] as usize]));
         rows.numbers = Numbers::Each(keys.numbers);
         for (selector, dictionary) in columns {
-            let mut codes = vec![0; rows.times.len()];
+            let mut codes = Vec::new();
             for (at, info) in block.columns().iter().enumerate() {
                 if matches!(selector, Selector::Attribute(wanted) if info.selector == *wanted) {
                     let column = block.read_column(row_group, at)?;
+                    codes.resize(rows.times.len(), 0);
                     let values = dictionary.codes(column.iter());
                     column.rows.iter().zip(values).for_each(|(&row, code)| codes[row as usize] = code);
                 }
@@ -414,7 +415,7 @@ fn starts(shards: impl Iterator<Item = u8>) -> Vec<u32> {
 
 /// Codes by row of every column of a batch that the selector names, whatever its type.
 fn dense(batch: &EventBatch, selector: &Selector, dictionary: &ValueDictionary) -> Vec<u32> {
-    let mut codes = vec![0; batch.len()];
+    let mut codes = Vec::new();
     for column in &batch.columns {
         let named = match (column.key, selector) {
             (ColumnKey::Field(field), Selector::Attribute(Attribute::Field(wanted))) => field == *wanted,
@@ -424,6 +425,7 @@ fn dense(batch: &EventBatch, selector: &Selector, dictionary: &ValueDictionary) 
             _ => false,
         };
         if named {
+            codes.resize(batch.len(), 0);
             let values = dictionary.codes((0..column.rows.len()).map(|at| batch.value(column, at)));
             column.rows.iter().zip(values).for_each(|(&row, code)| codes[row as usize] = code);
         }

@@ -1,7 +1,8 @@
 //! A run: the journeys of some visitors of one shard as columns, immutable once built.
 
-use std::ops::Range;
+use std::{fmt, hash::BuildHasher, ops::Range};
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use runnel_kernel::{Kinds, Layout, Slice, SliceError, Times, Values};
 
 /// Codes of event names, as narrow as they fit.
@@ -13,12 +14,50 @@ pub enum KindColumn {
     U16(Vec<u16>),
 }
 
+impl KindColumn {
+    /// Makes room for every code.
+    fn widen(&mut self) {
+        if let KindColumn::U8(kinds) = self {
+            *self = KindColumn::U16(kinds.iter().map(|&kind| u16::from(kind)).collect());
+        }
+    }
+
+    /// Appends a code.
+    #[inline]
+    pub(crate) fn push(&mut self, kind: u16) {
+        match self {
+            KindColumn::U8(kinds) if kind <= u16::from(u8::MAX) => kinds.push(kind as u8),
+            KindColumn::U16(kinds) => kinds.push(kind),
+            KindColumn::U8(_) => {
+                self.widen();
+                self.push(kind);
+            }
+        }
+    }
+
+    /// Appends the codes of some events of another column.
+    pub(crate) fn extend(&mut self, from: &KindColumn, events: &Range<usize>) {
+        let range = events.clone();
+        match (&mut *self, from) {
+            (KindColumn::U8(to), KindColumn::U8(from)) => to.extend_from_slice(&from[range]),
+            (KindColumn::U16(to), KindColumn::U16(from)) => to.extend_from_slice(&from[range]),
+            (KindColumn::U16(to), KindColumn::U8(from)) => {
+                to.extend(from[range].iter().map(|&kind| u16::from(kind)));
+            }
+            (KindColumn::U8(_), KindColumn::U16(_)) => {
+                self.widen();
+                self.extend(from, events);
+            }
+        }
+    }
+}
+
 /// Event times, as narrow as they fit.
 #[derive(Debug)]
 pub enum TimeColumn {
-    /// Milliseconds since the earliest event of the run, which spans less than 49 days.
+    /// Milliseconds since an instant before all events of the run, which are within 49 days of it.
     Narrow {
-        /// The earliest event, in milliseconds since the Unix epoch.
+        /// The instant, in milliseconds since the Unix epoch.
         epoch_ms: i64,
         /// Milliseconds since it.
         since_epoch_ms: Vec<u32>,
@@ -36,13 +75,85 @@ pub enum ValueColumn {
     U16(Vec<u16>),
     /// Any codes.
     U32(Vec<u32>),
+    /// Code 0 of so many events.
+    Unset(usize),
+}
+
+impl TimeColumn {
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            TimeColumn::Narrow { since_epoch_ms, .. } => since_epoch_ms.len(),
+            TimeColumn::Wide(times) => times.len(),
+        }
+    }
+
+    /// Makes room for every instant.
+    fn widen(&mut self) {
+        if let TimeColumn::Narrow { epoch_ms, since_epoch_ms } = self {
+            let epoch_ms = *epoch_ms;
+            *self =
+                TimeColumn::Wide(since_epoch_ms.iter().map(|&since| epoch_ms + i64::from(since)).collect());
+        }
+    }
+
+    /// Appends an instant, in milliseconds since the Unix epoch.
+    #[inline]
+    pub(crate) fn push(&mut self, time_ms: i64) {
+        match self {
+            TimeColumn::Narrow { epoch_ms, since_epoch_ms } => {
+                match time_ms.checked_sub(*epoch_ms).and_then(|since| u32::try_from(since).ok()) {
+                    Some(since) => since_epoch_ms.push(since),
+                    None => {
+                        self.widen();
+                        self.push(time_ms);
+                    }
+                }
+            }
+            TimeColumn::Wide(times) => times.push(time_ms),
+        }
+    }
+
+    /// Appends the instants of some events of another column, of which the first and the last event lie where the span says.
+    pub(crate) fn extend(&mut self, from: &TimeColumn, span_ms: (i64, i64), events: &Range<usize>) {
+        let range = events.clone();
+        let fits = match self {
+            TimeColumn::Narrow { epoch_ms, .. } => {
+                let last = epoch_ms.saturating_add(i64::from(u32::MAX));
+                *epoch_ms <= span_ms.0 && span_ms.1 <= last
+            }
+            TimeColumn::Wide(_) => true,
+        };
+        match (&mut *self, from) {
+            _ if !fits => {
+                self.widen();
+                self.extend(from, span_ms, events);
+            }
+            (
+                TimeColumn::Narrow { epoch_ms, since_epoch_ms: to },
+                TimeColumn::Narrow { epoch_ms: other_ms, since_epoch_ms: from },
+            ) => {
+                // Every event of the other column fits, so the sum does, whatever the difference is.
+                let shift = other_ms.wrapping_sub(*epoch_ms) as u32;
+                to.extend(from[range].iter().map(|&since| since.wrapping_add(shift)));
+            }
+            (TimeColumn::Narrow { epoch_ms, since_epoch_ms: to }, TimeColumn::Wide(from)) => {
+                to.extend(from[range].iter().map(|time_ms| time_ms.wrapping_sub(*epoch_ms) as u32));
+            }
+            (TimeColumn::Wide(to), TimeColumn::Narrow { epoch_ms, since_epoch_ms: from }) => {
+                to.extend(from[range].iter().map(|&since| epoch_ms + i64::from(since)));
+            }
+            (TimeColumn::Wide(to), TimeColumn::Wide(from)) => to.extend_from_slice(&from[range]),
+        }
+    }
 }
 
 impl ValueColumn {
     /// Codes as narrow as they fit.
     pub(crate) fn new(codes: Vec<u32>) -> ValueColumn {
         match codes.iter().copied().max().unwrap_or(0) {
-            0..256 => ValueColumn::U8(codes.iter().map(|&code| code as u8).collect()),
+            0 => ValueColumn::Unset(codes.len()),
+            1..256 => ValueColumn::U8(codes.iter().map(|&code| code as u8).collect()),
             256..65_536 => ValueColumn::U16(codes.iter().map(|&code| code as u16).collect()),
             _ => ValueColumn::U32(codes),
         }
@@ -56,48 +167,66 @@ impl ValueColumn {
             ValueColumn::U8(codes) => Values::U8(codes),
             ValueColumn::U16(codes) => Values::U16(codes),
             ValueColumn::U32(codes) => Values::U32(codes),
+            ValueColumn::Unset(events) => Values::Unset(*events),
         }
     }
 
-    /// No codes, with room for so many.
-    fn with_capacity(codes: usize) -> ValueColumn {
-        ValueColumn::U8(Vec::with_capacity(codes))
+    /// No codes, with room for so many of so many bytes each.
+    pub(crate) fn with_capacity(codes: usize, width: usize) -> ValueColumn {
+        match width {
+            0 => ValueColumn::Unset(0),
+            1 => ValueColumn::U8(Vec::with_capacity(codes)),
+            2 => ValueColumn::U16(Vec::with_capacity(codes)),
+            _ => ValueColumn::U32(Vec::with_capacity(codes)),
+        }
     }
 
-    /// Makes room for codes up to this one.
-    fn widen(&mut self, code: u32) {
-        *self = match std::mem::replace(self, ValueColumn::U8(Vec::new())) {
-            ValueColumn::U8(codes) if code > u32::from(u8::MAX) && code <= u32::from(u16::MAX) => {
-                ValueColumn::U16(codes.into_iter().map(u16::from).collect())
-            }
-            ValueColumn::U8(codes) if code > u32::from(u16::MAX) => {
-                ValueColumn::U32(codes.into_iter().map(u32::from).collect())
-            }
-            ValueColumn::U16(codes) if code > u32::from(u16::MAX) => {
-                ValueColumn::U32(codes.into_iter().map(u32::from).collect())
-            }
-            wide => wide,
-        };
+    /// Bytes of a code.
+    pub(crate) fn width(&self) -> usize {
+        match self {
+            ValueColumn::U8(_) => 1,
+            ValueColumn::U16(_) => 2,
+            ValueColumn::U32(_) => 4,
+            ValueColumn::Unset(_) => 0,
+        }
+    }
+
+    /// Makes room for codes of so many bytes.
+    fn widen(&mut self, width: usize) {
+        if self.width() < width {
+            let mut wide = ValueColumn::with_capacity(self.values().len(), width);
+            wide.extend(self, &(0..self.values().len()));
+            *self = wide;
+        }
     }
 
     /// Appends a code.
     #[inline]
-    fn push(&mut self, code: u32) {
+    pub(crate) fn push(&mut self, code: u32) {
         match self {
+            ValueColumn::Unset(events) if code == 0 => *events += 1,
             ValueColumn::U8(codes) if code <= u32::from(u8::MAX) => codes.push(code as u8),
             ValueColumn::U16(codes) if code <= u32::from(u16::MAX) => codes.push(code as u16),
             ValueColumn::U32(codes) => codes.push(code),
-            ValueColumn::U8(_) | ValueColumn::U16(_) => {
-                self.widen(code);
+            ValueColumn::Unset(_) | ValueColumn::U8(_) | ValueColumn::U16(_) => {
+                self.widen(match code {
+                    0..256 => 1,
+                    256..65_536 => 2,
+                    _ => 4,
+                });
                 self.push(code);
             }
         }
     }
 
     /// Appends the codes of some events of another column.
-    fn extend(&mut self, from: &ValueColumn, events: &Range<usize>) {
+    pub(crate) fn extend(&mut self, from: &ValueColumn, events: &Range<usize>) {
         let range = events.clone();
         match (&mut *self, from) {
+            (ValueColumn::Unset(to), ValueColumn::Unset(_)) => *to += range.len(),
+            (ValueColumn::U8(to), ValueColumn::Unset(_)) => to.resize(to.len() + range.len(), 0),
+            (ValueColumn::U16(to), ValueColumn::Unset(_)) => to.resize(to.len() + range.len(), 0),
+            (ValueColumn::U32(to), ValueColumn::Unset(_)) => to.resize(to.len() + range.len(), 0),
             (ValueColumn::U8(to), ValueColumn::U8(from)) => to.extend_from_slice(&from[range]),
             (ValueColumn::U16(to), ValueColumn::U16(from)) => to.extend_from_slice(&from[range]),
             (ValueColumn::U16(to), ValueColumn::U8(from)) => {
@@ -110,12 +239,8 @@ impl ValueColumn {
                 to.extend(from[range].iter().map(|&code| u32::from(code)));
             }
             (ValueColumn::U32(to), ValueColumn::U32(from)) => to.extend_from_slice(&from[range]),
-            (ValueColumn::U8(_), ValueColumn::U16(_)) => {
-                self.widen(u32::from(u16::MAX));
-                self.extend(from, events);
-            }
-            (ValueColumn::U8(_) | ValueColumn::U16(_), ValueColumn::U32(_)) => {
-                self.widen(u32::MAX);
+            _ => {
+                self.widen(from.width());
                 self.extend(from, events);
             }
         }
@@ -127,15 +252,12 @@ impl ValueColumn {
             ValueColumn::U8(codes) => codes.iter().map(|&code| u32::from(code)).collect(),
             ValueColumn::U16(codes) => codes.iter().map(|&code| u32::from(code)).collect(),
             ValueColumn::U32(codes) => codes.clone(),
+            ValueColumn::Unset(events) => vec![0; *events],
         }
     }
 
     fn bytes_held(&self) -> usize {
-        match self {
-            ValueColumn::U8(codes) => codes.len(),
-            ValueColumn::U16(codes) => codes.len() * 2,
-            ValueColumn::U32(codes) => codes.len() * 4,
-        }
+        self.width() * self.values().len()
     }
 }
 
@@ -147,6 +269,16 @@ pub struct Arena {
 }
 
 impl Arena {
+    /// None, with room for so many of so many bytes together.
+    pub(crate) fn with_capacity(strings: usize, bytes: usize) -> Arena {
+        Arena { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(strings) }
+    }
+
+    /// Bytes of some of them.
+    pub(crate) fn bytes_of(&self, range: &Range<usize>) -> usize {
+        (self.start(range.end) - self.start(range.start)) as usize
+    }
+
     /// Adds one.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
@@ -154,7 +286,7 @@ impl Arena {
     }
 
     /// Adds some of another.
-    fn extend(&mut self, from: &Arena, range: Range<usize>) {
+    pub(crate) fn extend(&mut self, from: &Arena, range: Range<usize>) {
         let (start, end) = (from.start(range.start), from.start(range.end));
         // Every end moves as far as the first start does.
         let shift = (self.bytes.len() as u32).wrapping_sub(start);
@@ -200,6 +332,16 @@ pub struct Identities {
 }
 
 impl Identities {
+    /// None, with room for so many of so many bytes together.
+    pub(crate) fn with_capacity(ids: usize, bytes: usize) -> Identities {
+        Identities { ids: Arena::with_capacity(ids, bytes), sequences: Vec::new() }
+    }
+
+    /// Bytes of the ids of some events.
+    pub(crate) fn bytes_of(&self, events: &Range<usize>) -> usize {
+        self.ids.bytes_of(events)
+    }
+
     /// Adds an event's id, empty when it is not resident, and its sequence.
     pub fn push(&mut self, id: &[u8], sequence: i64) {
         if sequence != 0 || !self.sequences.is_empty() {
@@ -210,7 +352,7 @@ impl Identities {
     }
 
     /// Adds those of some events of a run, empty where they are not resident.
-    fn extend(&mut self, from: Option<&Identities>, events: &Range<usize>) {
+    pub(crate) fn extend(&mut self, from: Option<&Identities>, events: &Range<usize>) {
         let until = self.ids.len() + events.len();
         let sequences = from.map_or(&[][..], |from| &from.sequences);
         if !sequences.is_empty() || !self.sequences.is_empty() {
@@ -231,11 +373,42 @@ impl Identities {
     }
 }
 
+/// Where each visitor is, by its id.
+#[derive(Default)]
+pub(crate) struct Places {
+    hasher: DefaultHashBuilder,
+    table: HashTable<u32>,
+}
+
+impl Places {
+    pub(crate) fn of(visitors: &Arena) -> Places {
+        let hasher = DefaultHashBuilder::default();
+        let mut table = HashTable::with_capacity(visitors.len());
+        for at in 0..visitors.len() {
+            let hash = |at: &u32| hasher.hash_one(visitors.get(*at as usize));
+            table.insert_unique(hasher.hash_one(visitors.get(at)), at as u32, hash);
+        }
+        Places { hasher, table }
+    }
+
+    fn find(&self, visitor: &[u8], visitors: &Arena) -> Option<usize> {
+        let is_it = |at: &u32| visitors.get(*at as usize) == visitor;
+        self.table.find(self.hasher.hash_one(visitor), is_it).map(|at| *at as usize)
+    }
+}
+
+impl fmt::Debug for Places {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Places").field("visitors", &self.table.len()).finish_non_exhaustive()
+    }
+}
+
 /// Journeys as columns, sorted by visitor; inside a visitor by (time, sequence, event id); every event once.
 #[derive(Debug)]
 pub struct Run {
     /// Visitor ids, ascending.
     pub visitors: Arena,
+    pub(crate) places: Places,
     /// `visitors + 1` positions of events.
     pub offsets: Vec<u32>,
     /// Event names.
@@ -270,16 +443,7 @@ impl Run {
     /// The position of a visitor.
     #[must_use]
     pub fn find(&self, visitor: &[u8]) -> Option<usize> {
-        let (mut low, mut high) = (0, self.visitors.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            match self.visitors.get(middle).cmp(visitor) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(middle),
-            }
-        }
-        None
+        self.places.find(visitor, &self.visitors)
     }
 
     /// The time of an event in milliseconds since the Unix epoch.
@@ -348,232 +512,11 @@ impl Run {
     pub fn memory(&self) -> usize {
         self.event_bytes()
             + self.visitors.bytes_held()
+            + self.places.table.allocation_size()
             + self.offsets.len() * 4
             + self.kind_sets.len() * 8
             + self.ties.len() * 8
             + self.columns.iter().map(ValueColumn::bytes_held).sum::<usize>()
             + self.identities.as_ref().map_or(0, |all| all.ids.bytes_held() + all.sequences.len() * 8)
-    }
-}
-
-/// Copies bits to where no bit is set yet, from a position on.
-fn copy_bits(from: &[u64], range: &Range<usize>, to: &mut [u64], at: usize) {
-    let word = |position: usize| {
-        let (word, bit) = (position / 64, position % 64);
-        let high = if bit == 0 { 0 } else { from.get(word + 1).map_or(0, |next| next << (64 - bit)) };
-        from.get(word).map_or(0, |low| low >> bit) | high
-    };
-    for start in range.clone().step_by(64) {
-        let left = range.end - start;
-        let bits = if left < 64 { word(start) & ((1 << left) - 1) } else { word(start) };
-        let position = at + (start - range.start);
-        let (place, bit) = (position / 64, position % 64);
-        to[place] |= bits << bit;
-        if bit != 0 && bits >> (64 - bit) != 0 {
-            to[place + 1] |= bits >> (64 - bit);
-        }
-    }
-}
-
-/// Builds a run visitor by visitor, in ascending order of visitors and canonical order of events.
-#[derive(Debug)]
-pub(crate) struct RunBuilder {
-    visitors: Arena,
-    offsets: Vec<u32>,
-    kinds: Vec<u16>,
-    times: Vec<i64>,
-    kind_sets: Vec<u64>,
-    ties: Vec<u64>,
-    columns: Vec<ValueColumn>,
-    identities: Option<Identities>,
-}
-
-impl RunBuilder {
-    /// A builder of runs with so many loaded columns; `identities` keeps event ids resident.
-    #[must_use]
-    pub(crate) fn new(columns: usize, identities: bool, events: usize) -> RunBuilder {
-        RunBuilder {
-            visitors: Arena::default(),
-            offsets: vec![0],
-            kinds: Vec::with_capacity(events),
-            times: Vec::with_capacity(events),
-            kind_sets: Vec::new(),
-            ties: Vec::new(),
-            columns: (0..columns).map(|_| ValueColumn::with_capacity(events)).collect(),
-            identities: identities.then(Identities::default),
-        }
-    }
-
-    /// Adds an event to the visitor that is being built.
-    #[inline]
-    pub(crate) fn event(
-        &mut self,
-        time_ms: i64,
-        kind: u16,
-        codes: impl Iterator<Item = u32>,
-        identity: (&[u8], i64),
-    ) {
-        self.times.push(time_ms);
-        self.kinds.push(kind);
-        for (column, code) in self.columns.iter_mut().zip(codes) {
-            column.push(code);
-        }
-        if let Some(identities) = &mut self.identities {
-            identities.push(identity.0, identity.1);
-        }
-    }
-
-    /// Ends a visitor: the events since the last end are theirs.
-    pub(crate) fn visitor(&mut self, visitor: &[u8]) {
-        let start = *self.offsets.last().unwrap_or(&0) as usize;
-        self.visitors.push(visitor);
-        self.offsets.push(self.times.len() as u32);
-        self.kind_sets.push(self.kinds[start..].iter().fold(0, |set, kind| set | 1 << (kind & 63)));
-        self.ties.resize(self.times.len().div_ceil(64), 0);
-        for (event, pair) in (start + 1..).zip(self.times[start..].windows(2)) {
-            self.ties[event / 64] |= u64::from(pair[0] == pair[1]) << (event % 64);
-        }
-    }
-
-    /// Adds whole visitors of a run as they are there.
-    pub(crate) fn copy(&mut self, run: &Run, visitors: Range<usize>) {
-        let events = run.offsets[visitors.start] as usize..run.offsets[visitors.end] as usize;
-        let (before, shift) = (self.times.len(), (self.times.len() as u32).wrapping_sub(events.start as u32));
-        self.visitors.extend(&run.visitors, visitors.clone());
-        let ends = &run.offsets[visitors.start + 1..=visitors.end];
-        self.offsets.extend(ends.iter().map(|end| end.wrapping_add(shift)));
-        match &run.kinds {
-            KindColumn::U8(kinds) => {
-                self.kinds.extend(kinds[events.clone()].iter().map(|&kind| u16::from(kind)));
-            }
-            KindColumn::U16(kinds) => self.kinds.extend_from_slice(&kinds[events.clone()]),
-        }
-        match &run.times {
-            TimeColumn::Narrow { epoch_ms, since_epoch_ms } => {
-                let since = since_epoch_ms[events.clone()].iter();
-                self.times.extend(since.map(|&since| epoch_ms + i64::from(since)));
-            }
-            TimeColumn::Wide(times) => self.times.extend_from_slice(&times[events.clone()]),
-        }
-        self.kind_sets.extend_from_slice(&run.kind_sets[visitors]);
-        self.ties.resize(self.times.len().div_ceil(64), 0);
-        copy_bits(&run.ties, &events, &mut self.ties, before);
-        for (to, from) in self.columns.iter_mut().zip(&run.columns) {
-            to.extend(from, &events);
-        }
-        if let Some(identities) = &mut self.identities {
-            identities.extend(run.identities.as_ref(), &events);
-        }
-    }
-
-    /// How many visitors there are.
-    pub(crate) fn visitors(&self) -> usize {
-        self.visitors.len()
-    }
-
-    /// The run, with kinds and times as narrow as they fit.
-    #[must_use]
-    pub(crate) fn finish(self) -> Run {
-        let kinds = if self.kinds.iter().all(|&kind| kind < 256) {
-            KindColumn::U8(self.kinds.iter().map(|&kind| kind as u8).collect())
-        } else {
-            KindColumn::U16(self.kinds)
-        };
-        let least = self.times.iter().copied().min().unwrap_or(0);
-        let most = self.times.iter().copied().max().unwrap_or(0);
-        let times = if most.abs_diff(least) <= u64::from(u32::MAX) {
-            let since = self.times.iter().map(|time| time.abs_diff(least) as u32).collect();
-            TimeColumn::Narrow { epoch_ms: least, since_epoch_ms: since }
-        } else {
-            TimeColumn::Wide(self.times)
-        };
-        Run {
-            visitors: self.visitors,
-            offsets: self.offsets,
-            kinds,
-            times,
-            span_ms: (least, most),
-            kind_sets: self.kind_sets,
-            ties: self.ties,
-            columns: self.columns,
-            identities: self.identities,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, prelude::*};
-
-    use super::*;
-
-    /// A visitor's events, each with time, kind, code, and id and sequence.
-    type Events = Vec<(i64, u16, u32, String, i64)>;
-
-    fn add(builder: &mut RunBuilder, at: usize, events: &Events, known: bool) {
-        for (time_ms, kind, code, id, sequence) in events {
-            let identity = if known { (id.as_bytes(), *sequence) } else { (&[][..], 0) };
-            builder.event(*time_ms, *kind, [*code, 0].into_iter(), identity);
-        }
-        builder.visitor(format!("{at:03}").as_bytes());
-    }
-
-    /// Visitors whose kinds, codes, times and sequences are small, or large as well.
-    fn visitors() -> impl Strategy<Value = Vec<Events>> {
-        let most = any::<[bool; 4]>().prop_map(|[kinds, codes, times, sequences]| {
-            let pick = |large: bool, most: [u64; 2]| most[usize::from(large)];
-            (
-                pick(kinds, [200, 60_000]) as u16,
-                pick(codes, [200, 70_000]) as u32,
-                pick(times, [1_000, 1 << 40]) as i64,
-                pick(sequences, [1, 1_000]) as i64,
-            )
-        });
-        most.prop_flat_map(|(kinds, codes, times, sequences)| {
-            let event = (prop_oneof![Just(0), 0..times], 0..kinds, 0..codes, "[0-9]{0,2}", 0..sequences);
-            let after = |events: Events| {
-                let time = |now_ms: &mut i64, (after_ms, kind, code, id, sequence)| {
-                    *now_ms += after_ms;
-                    Some((*now_ms, kind, code, id, sequence))
-                };
-                events.into_iter().scan(-500, time).collect::<Events>()
-            };
-            vec(vec(event, 0..9).prop_map(after), 0..40)
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
-        #[test]
-        fn whole_visitors_are_copied_as_they_would_be_built(
-            visitors in visitors(),
-            (keeps, kept) in any::<(bool, bool)>(),
-            steps in vec((1..10_usize, any::<bool>()), 40),
-        ) {
-            let build = |identities: bool| RunBuilder::new(2, identities, 0);
-            let (mut source, mut plain, mut copied) = (build(keeps), build(kept), build(kept));
-            visitors.iter().enumerate().for_each(|(at, events)| add(&mut source, at, events, true));
-            let source = source.finish();
-            let mut start = 0;
-            for (length, copies) in steps {
-                let end = (start + length).min(visitors.len());
-                if copies && start < end {
-                    copied.copy(&source, start..end);
-                }
-                for (at, events) in visitors.iter().enumerate().take(end).skip(start) {
-                    add(&mut plain, at, events, keeps);
-                    if !copies {
-                        add(&mut copied, at, events, keeps);
-                    }
-                }
-                start = end;
-            }
-            // Columns may be wider than they have to be.
-            let shown = |mut run: Run| {
-                run.columns = run.columns.iter().map(|column| ValueColumn::new(column.codes())).collect();
-                format!("{run:?}")
-            };
-            prop_assert_eq!(shown(copied.finish()), shown(plain.finish()));
-        }
     }
 }

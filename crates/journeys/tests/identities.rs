@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use runnel_journeys::{Journeys, JourneysOptions, LEVELS, Loaded, Run};
-use runnel_model::{EventBatch, EventRef, Identities, Selector, TenantName, ValueRef, shard_of};
+use runnel_model::{EventBatch, EventRef, Identities, Selector, Settings, TenantName, ValueRef, shard_of};
 use runnel_storage::{Admitted, CompactOptions, EmbeddedOptions, Identification, Store};
 
 const START: i64 = 1_767_225_600_000;
@@ -64,22 +64,27 @@ async fn append(store: &Store, tenant: &TenantName, events: &[Event]) {
 
 type Found = BTreeMap<String, Vec<(i64, String, String)>>;
 
-/// Every visitor's events in order: time, name, and a property.
+/// One visitor's events in order: time, name, and the property of a column.
+fn journey(loaded: &Loaded, column: usize, run: &Run, visitor: usize) -> Vec<(i64, String, String)> {
+    let sender = |event| {
+        let code = run.columns[column].values().get(event).unwrap();
+        loaded.columns[column].1.value(code).unwrap().show()
+    };
+    let events = run.range(visitor);
+    events.map(|event| (run.time(event), loaded.names.name(run.kind(event)), sender(event))).collect()
+}
+
+/// Every visitor's events.
 fn found(loaded: &Loaded) -> Found {
     let column = loaded.column(&Selector::property("sender")).unwrap();
     let mut found = Found::new();
     let mut add = |run: &Run, visitor: usize| {
-        let sender = |event| {
-            let code = run.columns[column].values().get(event).unwrap();
-            loaded.columns[column].1.value(code).unwrap().show()
-        };
-        let events = run
-            .range(visitor)
-            .map(|event| (run.time(event), loaded.names.name(run.kind(event)), sender(event)));
-        let events: Vec<_> = events.collect();
         let who = String::from_utf8(run.visitors.get(visitor).to_vec()).unwrap();
         assert_eq!(loaded.find(&who).map(|(_, at)| at), Some(visitor));
-        assert!(found.insert(who, events).is_none(), "a visitor is in two places");
+        assert!(
+            found.insert(who, journey(loaded, column, run, visitor)).is_none(),
+            "a visitor is in two places"
+        );
     };
     for (run, skip) in loaded.runs() {
         for visitor in 0..run.visitors.len() {
@@ -160,6 +165,18 @@ async fn journeys_follow_who_is_who() {
         let mut people = Identities::default();
         drop(people.add(&store.claims(&tenant, 0, u64::MAX).await.unwrap()));
         let wanted = expected(&sent, &people);
+        // Of what is in memory and what came since, before everybody's journeys are brought up to date.
+        for at in 0..ids.min(3) {
+            let id = format!("v{at}");
+            let alone = journeys.alone(&tenant, &id, &columns, &Settings::default()).await.unwrap();
+            let is_wanted = wanted.get(people.visitor(&id)).cloned().unwrap_or_default();
+            let column = alone.column(&Selector::property("sender")).unwrap();
+            assert_eq!(
+                journey(&alone, column, alone.runs().next().unwrap().0, 0),
+                is_wanted,
+                "seed {seed}, {id}"
+            );
+        }
         let kept = journeys.at(&tenant, &columns).await.unwrap();
         assert_eq!(kept.people.version(), people.version());
         assert_eq!(found(&kept), wanted, "seed {seed}, as kept");

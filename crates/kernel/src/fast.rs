@@ -151,7 +151,7 @@ impl Pass<'_> {
                     Some(Values::U8(values)) => simd.fetch(&values[next]),
                     Some(Values::U16(values)) => simd.fetch(&values[next]),
                     Some(Values::U32(values)) => simd.fetch(&values[next]),
-                    None => {}
+                    Some(Values::Unset(_)) | None => {}
                 }
             }
             if left.count_ones() > DENSE

@@ -156,6 +156,17 @@ impl Plan {
         Ok(outcomes)
     }
 
+    /// What becomes of every unit of all visitors, with the position of its visitor: [`Plan::outcomes`] of each, one after the other.
+    pub fn outcomes_of_all(
+        &self,
+        slice: &Slice<'_>,
+        columns: &Columns<'_>,
+        each: impl FnMut(usize, UnitOutcome),
+    ) -> Result<(), RunError> {
+        self.check(slice, columns)?;
+        self.visit(slice, columns, None, each)
+    }
+
     /// The counts over all visitors of a slice: the sum of [`Plan::outcomes`], found faster.
     pub fn run(&self, slice: &Slice<'_>, columns: &Columns<'_>) -> Result<Counts, RunError> {
         self.run_within(slice, columns, Width::ANY)
@@ -226,15 +237,27 @@ impl Plan {
         skip: Option<&[u64]>,
     ) -> Result<Counts, RunError> {
         let mut counts = Counts::empty(self);
+        self.visit(slice, columns, skip, |_, outcome| counts.record(self, &outcome))?;
+        Ok(counts)
+    }
+
+    /// Tells of every unit of the visitors of a slice, without those in `skip`.
+    fn visit(
+        &self,
+        slice: &Slice<'_>,
+        columns: &Columns<'_>,
+        skip: Option<&[u64]>,
+        mut each: impl FnMut(usize, UnitOutcome),
+    ) -> Result<(), RunError> {
         let mut engine = engine::Engine::new(self);
         let mut outcomes = Vec::new();
         for visitor in 0..slice.visitors() {
             if !slice.skipped(visitor) && !skip.is_some_and(|skip| bit(skip, visitor)) {
                 engine.visit(slice, columns, visitor, &mut outcomes)?;
-                outcomes.drain(..).for_each(|outcome| counts.record(self, &outcome));
+                outcomes.drain(..).for_each(|outcome| each(visitor, outcome));
             }
         }
-        Ok(counts)
+        Ok(())
     }
 
     /// Refuses columns that are missing or shorter than the slice.

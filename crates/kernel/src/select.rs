@@ -19,6 +19,7 @@ impl Values<'_> {
             Self::U8(codes) => with_processor!(most, |simd| of_codes(simd, codes, holds)),
             Self::U16(codes) => with_processor!(most, |simd| of_codes(simd, codes, holds)),
             Self::U32(codes) => with_processor!(most, |simd| of_codes(simd, codes, holds)),
+            Self::Unset(events) => all(*events, holds.first() == Some(&true)),
         }
     }
 }
@@ -44,24 +45,24 @@ impl Slice<'_> {
                 let epoch_ms = epoch_ms.clamp(-INSTANT_BOUND_MS, INSTANT_BOUND_MS);
                 match u32::try_from(instant_ms.saturating_sub(epoch_ms)) {
                     Ok(until) => with_processor!(most, |simd| below(simd, since_epoch_ms, until)),
-                    Err(_) => self.all(instant_ms > epoch_ms),
+                    Err(_) => all(self.events(), instant_ms > epoch_ms),
                 }
             }
             // Instants beyond the bound are read as it.
-            Times::Wide(_) if instant_ms <= -INSTANT_BOUND_MS => self.all(false),
-            Times::Wide(_) if instant_ms > INSTANT_BOUND_MS => self.all(true),
+            Times::Wide(_) if instant_ms <= -INSTANT_BOUND_MS => all(self.events(), false),
+            Times::Wide(_) if instant_ms > INSTANT_BOUND_MS => all(self.events(), true),
             Times::Wide(times) => with_processor!(most, |simd| below(simd, times, instant_ms)),
         }
     }
+}
 
-    /// The bits of all events, or of none.
-    fn all(&self, ones: bool) -> Vec<u64> {
-        let mut all = vec![0; words(self.events())];
-        if ones {
-            crate::bits::fill(&mut all, 0..self.events(), true);
-        }
-        all
+/// The bits of all of so many events, or of none.
+fn all(events: usize, ones: bool) -> Vec<u64> {
+    let mut all = vec![0; words(events)];
+    if ones {
+        crate::bits::fill(&mut all, 0..events, true);
     }
+    all
 }
 
 /// A stored code.
@@ -209,6 +210,12 @@ mod tests {
         assert_eq!(Values::U8(&[0, 7, 255]).holding(&holds[..255]), [0b011]);
         assert_eq!(Values::U8(&[0, 7, 255]).holding(&[]), [0]);
         assert!(Values::U8(&[]).holding(&holds).is_empty());
+        for events in [0, 3, 64, 200] {
+            let zeros = vec![0; events];
+            for holds in [&[][..], &[false, true], &[true, false]] {
+                assert_eq!(Values::Unset(events).holding(holds), Values::U8(&zeros).holding(holds));
+            }
+        }
     }
 
     #[test]

@@ -224,6 +224,8 @@ pub enum Values<'a> {
     U16(&'a [u16]),
     /// Any codes.
     U32(&'a [u32]),
+    /// Code 0 of so many events.
+    Unset(usize),
 }
 
 impl Values<'_> {
@@ -233,6 +235,7 @@ impl Values<'_> {
             Self::U8(codes) => codes.len(),
             Self::U16(codes) => codes.len(),
             Self::U32(codes) => codes.len(),
+            Self::Unset(events) => *events,
         }
     }
 
@@ -248,6 +251,7 @@ impl Values<'_> {
             Self::U8(codes) => codes.get(event).copied().map(u32::from),
             Self::U16(codes) => codes.get(event).copied().map(u32::from),
             Self::U32(codes) => codes.get(event).copied(),
+            Self::Unset(events) => (event < *events).then_some(0),
         }
     }
 }

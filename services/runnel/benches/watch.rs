@@ -37,9 +37,9 @@ use runnel_client::{
         query::v1::EventMatch,
         segmentation::v1::{
             Absent, Condition, CountOpenSessionsRequest, DefineSegmentRequest, GetVisitorRequest,
-            GetVisitorResponse, Happened, Occurrence, SegmentDefinition, SegmentRef, WatchFunnelRequest,
-            WatchSegmentRequest, WatchedFunnel, condition::Node as Asked, occurrence::What, segment_ref,
-            watched_funnel,
+            GetVisitorResponse, Happened, Occurrence, OpenSessionsSource, SegmentDefinition, SegmentRef,
+            WatchFunnelRequest, WatchSegmentRequest, WatchedFunnel, condition::Node as Asked,
+            occurrence::What, segment_ref, watched_funnel,
         },
     },
 };
@@ -397,6 +397,19 @@ async fn run(events: u64, seconds: u64) {
     seen.lock().unwrap().turned.clear();
 
     let stop = AtomicBool::new(false);
+    let pause = async {
+        tokio::time::sleep(Duration::from_secs(seconds.min(5))).await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (took, ()) = tokio::join!(ask(&client, visitors, &stop), pause);
+    println!(
+        "one visitor with all of them, while nothing comes in: {:.1} ms median, {:.1} ms p99, of {}",
+        at(&took, 0.5) as f64 / 1e3,
+        at(&took, 0.99) as f64 / 1e3,
+        took.len()
+    );
+
+    let stop = AtomicBool::new(false);
     let sending = async {
         send(&client, &seen, &clock, visitors, seconds).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -431,7 +444,7 @@ async fn run(events: u64, seconds: u64) {
         at(&turned, 1.0)
     );
     println!(
-        "one visitor with all of them: {:.1} ms median, {:.1} ms p99, of {}",
+        "one visitor with all of them, beside that: {:.1} ms median, {:.1} ms p99, of {}",
         at(&took, 0.5) as f64 / 1e3,
         at(&took, 0.99) as f64 / 1e3,
         took.len()
@@ -447,6 +460,23 @@ async fn run(events: u64, seconds: u64) {
         let info = redis.cli(0, &["info", "memory"]).unwrap();
         let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
         println!("in Redis: {:.0} bytes a visitor", each(used.unwrap()));
+        let open = async || {
+            let request = CountOpenSessionsRequest {};
+            client.segmentation().count_open_sessions(request).await.unwrap().into_inner()
+        };
+        let known = open().await.open_sessions;
+        redis.cli(0, &["flushall"]).unwrap();
+        let forgotten = Stopwatch::start();
+        let told = open().await.open_sessions;
+        let at_once = forgotten.elapsed();
+        while open().await.source() != OpenSessionsSource::Hot {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        println!(
+            "Redis forgot {known} open sessions: the next answer, {told}, after {:.1} s, and everything there again after {:.1} s",
+            at_once.as_secs_f64(),
+            forgotten.elapsed().as_secs_f64()
+        );
     }
     drop(ready);
     while watching.join_next().await.is_some() {}

@@ -1,6 +1,6 @@
 //! One visitor: where it stands, and what it did.
 
-use std::{collections::BTreeSet, iter::once, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use moka::future::Cache;
 use runnel_contracts::{
@@ -22,7 +22,7 @@ use runnel_definitions::{
     funnel::{self, Range},
     members::{Members, selectors},
     posed::{self, Posed},
-    refusal::{counting, stopped, unavailable},
+    refusal::{counting, loading, stopped, unavailable},
     saved::{self, Named, Saved, foreign_token, page_size},
     segment::{self, Checked},
     worth::Priced,
@@ -31,6 +31,7 @@ use runnel_journeys::{CountError, Happens, Journeys, Loaded, Marks, MarksFor, Pr
 use runnel_kernel::{Session, State, UnitOutcome};
 use runnel_model::{Dimension, Selector, TenantName, Value, Worth, limits};
 use runnel_storage::compute;
+use tracing::Instrument;
 
 /// The rungs of the ladder of intent, and the one beside it.
 const STAGES: [Stage; 4] = [Stage::Interest, Stage::Engagement, Stage::Willingness, Stage::Negative];
@@ -65,6 +66,8 @@ struct Names {
 /// What is asked of visitors, checked: sessions and the conversions of the catalogue, and what has a name.
 #[derive(Debug)]
 struct Questions {
+    /// The version of the tenant's definitions.
+    definition: u64,
     marks: MarksFor,
     /// Names of conversions, in the order of the marks.
     conversions: Vec<String>,
@@ -87,9 +90,10 @@ fn session(dimension: Dimension) -> Selector {
 }
 
 impl Questions {
-    fn new(catalogue: &Catalogue) -> Questions {
+    fn new(definition: u64, catalogue: &Catalogue) -> Questions {
         let conversions = catalogue.conversions.values().map(|known| Happens::from(known.conversion.clone()));
         Questions {
+            definition,
             marks: MarksFor {
                 conversions: conversions.collect(),
                 settings: catalogue.settings.clone(),
@@ -152,8 +156,8 @@ struct Alone {
 }
 
 impl Alone {
-    fn new(loaded: &Loaded, asked: &Asked) -> Result<Alone, Refusal> {
-        let loaded = Arc::new(loaded.alone(once(loaded.people.visitor(&asked.id)), |_| true));
+    fn new(loaded: Loaded, asked: &Asked) -> Result<Alone, Refusal> {
+        let loaded = Arc::new(loaded);
         let bad = |fault: PredicateError| {
             Refusal::field(Reason::PredicateInvalid, "conversion", format!("{fault}."))
         };
@@ -199,9 +203,11 @@ impl Visitors {
         })
     }
 
-    /// The journeys with what is asked about, and the version of the tenant's definitions.
-    async fn loaded(&self, tenant: &TenantName, asked: &Asked) -> Result<(Arc<Loaded>, u64), Refusal> {
-        posed::loaded(&self.journeys, tenant, asked.columns(), &asked.questions.marks.settings, false).await
+    /// The journey of the visitor that is asked about.
+    async fn alone(&self, tenant: &TenantName, asked: &Asked) -> Result<Loaded, Refusal> {
+        let (columns, settings) = (asked.columns(), &asked.questions.marks.settings);
+        let alone = self.journeys.alone(tenant, &asked.id, &columns, settings);
+        alone.instrument(tracing::info_span!("journeys")).await.map_err(|fault| loading(&fault))
     }
 
     /// What is asked, by the tenant's definitions as they are.
@@ -213,17 +219,22 @@ impl Visitors {
             return Ok(known);
         }
         // Definitions that change meanwhile have another version, for which they are read again.
-        let questions = Arc::new(self.read(tenant, key.names.as_ref()).await?);
+        let questions = Arc::new(self.read(tenant, definition, key.names.as_ref()).await?);
         if questions.lasts() {
             self.questions.insert(key, questions.clone()).await;
         }
         Ok(questions)
     }
 
-    async fn read(&self, tenant: &TenantName, names: Option<&Names>) -> Result<Questions, Refusal> {
+    async fn read(
+        &self,
+        tenant: &TenantName,
+        definition: u64,
+        names: Option<&Names>,
+    ) -> Result<Questions, Refusal> {
         let store = self.journeys.store();
         let catalogue = Catalogue::read(store, tenant).await?;
-        let mut questions = Questions::new(&catalogue);
+        let mut questions = Questions::new(definition, &catalogue);
         let Some(Names { segments, funnels }) = names else { return Ok(questions) };
         questions.stages = Some(segment::check(store, tenant, &catalogue, "stage", &stages()).await?);
         for (at, name) in segments.iter().enumerate() {
@@ -259,12 +270,12 @@ impl Visitors {
         let id = present(visitor_id)?;
         let questions = self.questions(tenant, Some(Names { segments, funnels })).await?;
         let asked = Asked { id, as_of_ms, questions, values };
-        let (loaded, definition) = self.loaded(tenant, &asked).await?;
+        let loaded = self.alone(tenant, &asked).await?;
         let told = move || {
-            let alone = Alone::new(&loaded, &asked)?;
-            let mut answer = tell(&alone, &asked, definition)?;
-            answer.visitor_id = loaded.people.visitor(&asked.id).to_owned();
-            answer.provenance = Some(provenance(&loaded, definition, as_of_ms)?);
+            let alone = Alone::new(loaded, &asked)?;
+            let mut answer = tell(&alone, &asked)?;
+            answer.visitor_id = alone.loaded.people.visitor(&asked.id).to_owned();
+            answer.provenance = Some(provenance(&alone.loaded, &asked)?);
             Ok(answer)
         };
         compute(told).await.map_err(|_| stopped())?
@@ -285,12 +296,12 @@ impl Visitors {
         };
         let id = present(request.visitor_id)?;
         let asked = Asked { id, as_of_ms, questions: self.questions(tenant, None).await?, values: false };
-        let (loaded, definition) = self.loaded(tenant, &asked).await?;
+        let loaded = self.alone(tenant, &asked).await?;
         let told = move || {
-            let alone = Alone::new(&loaded, &asked)?;
+            let alone = Alone::new(loaded, &asked)?;
             let mut answer = page(&alone, &asked, token, size).map_err(|fault| counting(&fault))?;
-            answer.visitor_id = loaded.people.visitor(&asked.id).to_owned();
-            answer.provenance = Some(provenance(&loaded, definition, as_of_ms)?);
+            answer.visitor_id = alone.loaded.people.visitor(&asked.id).to_owned();
+            answer.provenance = Some(provenance(&alone.loaded, &asked)?);
             Ok(answer)
         };
         compute(told).await.map_err(|_| stopped())?
@@ -298,13 +309,13 @@ impl Visitors {
 }
 
 /// As of when, with a remark where not everything is kept.
-fn provenance(loaded: &Loaded, definition: u64, as_of_ms: i64) -> Result<query::Provenance, Refusal> {
+fn provenance(loaded: &Loaded, asked: &Asked) -> Result<query::Provenance, Refusal> {
     let kept = posed::kept(loaded, *limits::TIME_RANGE_MS.start())?;
-    Ok(posed::provenance(loaded, definition, as_of_ms, kept.into_iter().collect()))
+    Ok(posed::provenance(loaded, asked.questions.definition, asked.as_of_ms, kept.into_iter().collect()))
 }
 
 /// Where the visitor stands.
-fn tell(alone: &Alone, asked: &Asked, definition: u64) -> Result<GetVisitorResponse, Refusal> {
+fn tell(alone: &Alone, asked: &Asked) -> Result<GetVisitorResponse, Refusal> {
     let failed = |fault: CountError| counting(&fault);
     let run = alone.loaded.shards[0].base();
     let questions = &*asked.questions;
@@ -355,7 +366,7 @@ fn tell(alone: &Alone, asked: &Asked, definition: u64) -> Result<GetVisitorRespo
     for (named, checked) in &questions.funnels {
         let from_ms = *limits::TIME_RANGE_MS.start();
         let range = Range { from_ms, until_ms: asked.as_of_ms, as_of_ms: asked.as_of_ms };
-        let posed = Posed::new(alone.loaded.clone(), checked, range, definition)?;
+        let posed = Posed::new(alone.loaded.clone(), checked, range, questions.definition)?;
         let units = outcomes(&posed).map_err(failed)?;
         let value = |unit: &UnitOutcome| {
             let range_ms = unit.entry_ms..=unit.completion_ms;

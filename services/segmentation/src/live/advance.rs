@@ -172,12 +172,7 @@ fn look(
     let differing = known.iter().map(|known| {
         let (knew, knows) = (*known)?;
         let stands = stand(knew, &was).and_then(|before| Ok((before, stand(knows, &is)?)));
-        Some(stands.map(|(before, after)| {
-            let both = before.into_iter().zip(after).enumerate();
-            both.filter(|(_, (before, after))| before != after)
-                .map(|(at, (before, after))| (at, before, after))
-                .collect()
-        }))
+        Some(stands.map(|(before, after)| before.differing(&after)))
     });
     let differing = differing.collect();
     let turns = due.turns(&is.loaded, after.as_of_ms).map_err(|fault| counting(&fault))?;
@@ -219,9 +214,8 @@ pub(super) fn of_shard(
 ) -> Result<BTreeMap<String, Stands>, CountError> {
     let mut all = BTreeMap::new();
     for (run, skip) in moment.loaded.shards[shard].runs() {
-        let stand = brought.stand(run, skip)?;
-        let standing = stand.into_iter().enumerate().filter(|(_, stands)| !stands.units.is_empty());
-        all.extend(standing.filter_map(|(at, stands)| {
+        let standings = brought.stand(run, skip)?;
+        all.extend(standings.anywhere().filter_map(|(at, stands)| {
             let visitor = run.visitors.get(at);
             (!is_nobody(visitor)).then(|| (String::from_utf8_lossy(visitor).into_owned(), stands))
         }));

@@ -83,6 +83,58 @@ pub(super) struct Stands {
     pub(super) units: Vec<Standing>,
 }
 
+/// How the visitors of a run stand, by their place there.
+#[derive(Debug, Default)]
+pub(super) struct Standings {
+    /// Bit per visitor: it exists; of a segment only.
+    present: Vec<u64>,
+    /// Units, each with the place of its visitor, ascending.
+    units: Vec<(usize, Standing)>,
+}
+
+impl Standings {
+    /// Visitors who stand anywhere.
+    pub(super) fn anywhere(&self) -> impl Iterator<Item = (usize, Stands)> {
+        self.units
+            .chunk_by(|left, right| left.0 == right.0)
+            .map(|units| (units[0].0, self.of(units[0].0, units)))
+    }
+
+    /// Visitors of both who stand otherwise in the other, with how they do in both.
+    pub(super) fn differing(&self, other: &Standings) -> Vec<(usize, Stands, Stands)> {
+        let mut differing = Vec::new();
+        let (mut mine, mut others) = (&self.units[..], &other.units[..]);
+        let visitors = self.present.len().max(other.present.len()) * 64;
+        let visitors = visitors
+            .max([mine, others].into_iter().filter_map(|units| Some(units.last()?.0 + 1)).max().unwrap_or(0));
+        for at in 0..visitors {
+            let (before, after) = (take(&mut mine, at), take(&mut others, at));
+            let same = before.iter().map(|unit| unit.1).eq(after.iter().map(|unit| unit.1));
+            if !same || is(&self.present, at) != is(&other.present, at) {
+                differing.push((at, self.of(at, before), other.of(at, after)));
+            }
+        }
+        differing
+    }
+
+    fn of(&self, at: usize, units: &[(usize, Standing)]) -> Stands {
+        Stands { present: is(&self.present, at), units: units.iter().map(|unit| unit.1).collect() }
+    }
+}
+
+/// Whether a visitor has its bit.
+fn is(bits: &[u64], at: usize) -> bool {
+    bits.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+}
+
+/// Takes the units of a visitor off the front.
+fn take<'a>(units: &mut &'a [(usize, Standing)], at: usize) -> &'a [(usize, Standing)] {
+    let count = units.iter().take_while(|unit| unit.0 == at).count();
+    let (taken, rest) = units.split_at(count);
+    *units = rest;
+    taken
+}
+
 impl Standing {
     /// When it entered, in milliseconds since the Unix epoch.
     pub(super) fn entered_ms(&self) -> i64 {
@@ -213,28 +265,22 @@ pub(super) enum Brought {
 }
 
 impl Brought {
-    /// How the visitors of a run stand, by their place. Who is to be skipped stands nowhere.
-    pub(super) fn stand(&self, run: &Run, skip: Option<&[u64]>) -> Result<Vec<Stands>, CountError> {
-        let mut all = vec![Stands::default(); run.visitors.len()];
+    /// How the visitors of a run stand. Who is to be skipped stands nowhere.
+    pub(super) fn stand(&self, run: &Run, skip: Option<&[u64]>) -> Result<Standings, CountError> {
+        let mut all = Standings::default();
         match self {
             Brought::Segment(members) => {
                 let found = members.of(run, skip)?;
-                let is = |bits: &[u64], at: usize| {
-                    bits.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
-                };
-                for (at, stands) in all.iter_mut().enumerate() {
-                    stands.present = is(&found.present, at);
-                    stands.units.extend(is(&found.members, at).then_some(Standing::Member));
-                }
+                let belonging = (0..run.visitors.len()).filter(|at| is(&found.members, *at));
+                all.units.extend(belonging.map(|at| (at, Standing::Member)));
+                all.present = found.present;
             }
             Brought::Funnel(posed, steps) => {
                 let (slice, columns) = (run.slice(skip)?, posed.derived.columns(run, skip)?);
                 let predicates = columns.predicates();
-                let columns = columns.kernel(&predicates);
-                for (at, stands) in all.iter_mut().enumerate().filter(|(at, _)| !slice.skipped(*at)) {
-                    let units = posed.plan.outcomes(&slice, &columns, at)?;
-                    stands.units.extend(units.iter().filter_map(|unit| standing(unit, steps)));
-                }
+                posed.plan.outcomes_of_all(&slice, &columns.kernel(&predicates), |at, unit| {
+                    all.units.extend(standing(&unit, steps).map(|unit| (at, unit)));
+                })?;
             }
         }
         Ok(all)
