@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, iter::once, sync::Arc};
 
 use hashbrown::HashMap;
 use runnel_model::{ColumnKey, Erasing, EventBatch, Selector, Settings, TenantName, shard_of};
-use runnel_storage::{FetchError, Listing, compute};
+use runnel_storage::{Listing, compute};
 
 use crate::{
     builder::{Room, RunBuilder},
@@ -57,13 +57,8 @@ impl Journeys {
             return Ok(None);
         }
         let sequences: Vec<u64> = journal.iter().map(|row| row.sequence).collect();
-        let batches = match sequences.is_empty() {
-            true => Vec::new(),
-            false => match self.store().fetch_journal(tenant, &sequences).await {
-                Err(FetchError::Missing) => return Ok(None),
-                batches => batches?,
-            },
-        };
+        // What is wrong with a row, if anything is, is told where everybody's journeys are brought up to date.
+        let Ok(batches) = self.store().fetch_journal(tenant, &sequences).await else { return Ok(None) };
         let visitor = known.people.visitor(id).to_owned();
         let look = move || known.with(&visitor, sequence, &batches, &erasing);
         compute(look).await.map_err(|_| LoadError::Stopped)?
