@@ -17,8 +17,10 @@ use crate::{
     values::ValueDictionary,
 };
 
-/// Events that are looked through for those of one visitor. Where more have come since journeys were brought up to date, that is done for everybody.
-const LOOKED_THROUGH: u64 = 20_000;
+/// Batches, events and stored bytes that are looked through for what is one visitor's. Where more have come since journeys were brought up to date, that is done for everybody.
+const BATCHES: usize = 256;
+const EVENTS: u64 = 20_000;
+const BYTES: u64 = 4 << 20;
 
 impl Journeys {
     /// The journey of the visitor that an id counts as, alone as [`Loaded::alone`] has it, holding every batch that was committed before the call; with at least
@@ -52,8 +54,10 @@ impl Journeys {
         let listing = self.store().list(tenant, known.sequence).await?;
         let Listing { sequence, alias, erasure, erasing, journal, blocks } = listing;
         let events: u64 = journal.iter().map(|row| u64::from(row.events)).sum();
-        let same = (alias, erasure) == (known.people.version(), known.erasure);
-        if !same || sequence < known.sequence || !blocks.is_empty() || events > LOOKED_THROUGH {
+        let bytes: u64 = journal.iter().map(|row| row.bytes).sum();
+        let same = (alias, erasure) == (known.people.version(), known.erasure) && sequence >= known.sequence;
+        let little = blocks.is_empty() && journal.len() <= BATCHES && events <= EVENTS && bytes <= BYTES;
+        if !same || !little {
             return Ok(None);
         }
         let sequences: Vec<u64> = journal.iter().map(|row| row.sequence).collect();

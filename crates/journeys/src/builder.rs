@@ -180,7 +180,8 @@ impl RunBuilder {
 
     /// The run, with kinds and times as narrow as they fit.
     #[must_use]
-    pub(crate) fn finish(self) -> Run {
+    pub(crate) fn finish(mut self) -> Run {
+        self.columns.iter_mut().for_each(ValueColumn::shrink);
         let kinds = match self.kinds {
             KindColumn::U16(kinds) if kinds.iter().all(|&kind| kind <= u16::from(u8::MAX)) => {
                 KindColumn::U8(kinds.iter().map(|&kind| kind as u8).collect())

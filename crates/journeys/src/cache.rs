@@ -42,8 +42,8 @@ impl Default for JourneysOptions {
     }
 }
 
-/// Bursts of commits are taken in together after this long.
-const GATHERED: Duration = Duration::from_millis(25);
+/// In the background, commits are taken in together after this long: who asks about everybody more often than that keeps journeys fresh, and every time costs something.
+const GATHERED: Duration = Duration::from_millis(100);
 
 /// The journeys of all tenants of a store. Clones share one cache.
 #[derive(Debug, Clone)]
@@ -354,8 +354,10 @@ impl Journeys {
                 }
                 let Some(inner) = inner.upgrade() else { break };
                 let journeys = Journeys { inner };
-                // Whoever asks all the time keeps it fresh already.
-                if slot.current().is_some_and(|current| current.sequence != sequence) {
+                // Somebody else keeps it fresh.
+                if slot.current().is_some_and(|current| current.sequence != sequence)
+                    || slot.work.try_lock().is_err()
+                {
                     continue;
                 }
                 if slot.current().is_none()

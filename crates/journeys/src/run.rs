@@ -181,6 +181,16 @@ impl ValueColumn {
         }
     }
 
+    /// Gives back room that is not needed, which is there when a column was widened.
+    pub(crate) fn shrink(&mut self) {
+        match self {
+            ValueColumn::U8(codes) => codes.shrink_to_fit(),
+            ValueColumn::U16(codes) => codes.shrink_to_fit(),
+            ValueColumn::U32(codes) => codes.shrink_to_fit(),
+            ValueColumn::Unset(_) => {}
+        }
+    }
+
     /// Bytes of a code.
     pub(crate) fn width(&self) -> usize {
         match self {

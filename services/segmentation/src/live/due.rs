@@ -14,7 +14,7 @@ use runnel_journeys::{CountError, Loaded, Run};
 use runnel_kernel::members::turns;
 use runnel_model::{SHARDS, shard_of};
 
-/// For how long ahead turns are in the queue, in milliseconds.
+/// For how long ahead, at least, the turns of a shard are in the queue once it was looked at, in milliseconds. At first up to twice as long.
 const AHEAD_MS: i64 = 60_000;
 
 /// When it is whose turn, the earliest first.

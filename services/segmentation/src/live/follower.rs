@@ -235,6 +235,7 @@ impl Follower {
         if self.known.as_ref().is_some_and(ahead) {
             // The clock was wrong. Those who watch begin anew.
             (self.known, self.followed) = (None, Vec::new());
+            self.due.forget();
         }
         let version = store.definition_version(&self.tenant).await.map_err(|fault| unavailable(&fault));
         let (definition, changed) = match version {

@@ -163,7 +163,7 @@ impl Cluster {
     fn journeys(&self, store: Store) -> Journeys {
         let options = JourneysOptions {
             pool: Some(self.pool.clone()),
-            followed: Duration::from_millis(self.below(300)),
+            followed: Duration::from_millis(100 + self.below(300)),
             ..JourneysOptions::default()
         };
         Journeys::new(store, options).unwrap()
