@@ -403,7 +403,9 @@ fn leave(loaded: &Loaded, joined: &[(String, String)], origins: &mut Vec<Origin>
         let shard = shard_of(visitor);
         if let Some((level, at)) = loaded.shards[shard].find(visitor.as_bytes()) {
             left[shard][level].push(at);
-            journeys.push((&*loaded.shards[shard].levels[level].run, at, &**whose));
+            // Others count as known ids alone.
+            let several = loaded.people.is_known(visitor);
+            journeys.push((&*loaded.shards[shard].levels[level].run, at, &**whose, several));
         }
     }
     if !journeys.is_empty() {

@@ -237,18 +237,22 @@ impl Rows {
         Ok(())
     }
 
-    /// Rows of whole journeys in memory that count as parts of others' now: of each its run, its place, and whose it is. An id that is resident says who sent
-    /// the event: where it names nobody, the visitor did whose journey it was.
-    pub(crate) fn of_journeys(journeys: &[(&Run, usize, &str)], columns: usize) -> Rows {
+    /// Rows of whole journeys in memory that count as parts of others' now: of each its run, its place, whose it is, and whether it may have events of several senders.
+    /// An id that is resident says who sent the event: where it names nobody, the visitor did whose journey it was.
+    pub(crate) fn of_journeys(journeys: &[(&Run, usize, &str, bool)], columns: usize) -> Rows {
         let mut rows = Rows { columns: vec![Vec::new(); columns], ..Rows::default() };
         let mut known = Visitors::default();
         rows.sent.push(&[]);
-        for (run, at, whose) in journeys {
+        for (run, at, whose, several) in journeys {
             let visitor = known.named(whose, &mut rows);
-            let sender = rows.sent.len() as u32;
             let was = run.visitors.get(*at);
             rows.sent.push(was);
-            for event in run.range(*at) {
+            for (number, event) in run.range(*at).enumerate() {
+                // Where they tie, several senders are ordered otherwise by who is one of them and who is the visitor. So any two may differ.
+                if *several && number > 0 {
+                    rows.sent.push(was);
+                }
+                let sender = rows.sent.len() as u32 - 1;
                 let row = rows.times.len() as u32;
                 rows.times.push(run.time(event));
                 rows.kinds.push(run.kind(event));

@@ -12,6 +12,9 @@ use runnel_storage::{Admitted, CompactOptions, EmbeddedOptions, Identification, 
 
 const START: i64 = 1_767_225_600_000;
 
+/// Seeds that found something once. This one: a known id that others count as is merged away, and two of its senders tie, by time, sequence and id.
+const FOUND: [u64; 1] = [446];
+
 /// Small, seeded random numbers.
 struct Random(u64);
 
@@ -125,7 +128,7 @@ async fn journeys_follow_who_is_who() {
     let rounds = cases.div_ceil(25);
     let columns: BTreeSet<Selector> = [Selector::property("sender")].into();
     let mut reloads = 0;
-    for seed in 0..rounds {
+    for seed in (0..rounds).chain(FOUND.into_iter().filter(|seed| *seed >= rounds)) {
         let mut random = Random(seed);
         let tenant = TenantName::parse(&format!("shop-{seed}")).unwrap();
         store.create_tenant(&tenant, START).await.unwrap();
