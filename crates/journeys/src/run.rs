@@ -384,7 +384,6 @@ impl Identities {
 }
 
 /// Where each visitor is, by its id.
-#[derive(Default)]
 pub(crate) struct Places {
     hasher: DefaultHashBuilder,
     table: HashTable<u32>,
