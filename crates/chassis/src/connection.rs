@@ -1,7 +1,8 @@
 //! Connections that can be closed from outside, because a peer that takes nothing would otherwise hold what it was sent for ever.
 //!
 //! HTTP/2 lets a peer leave its window closed; the answer then lies in memory and nobody is told. So answers are handed to the connection in small pieces. The
-//! next piece is asked for when the peer has room for it; a connection that asked for none for half a minute, though there is more, is closed.
+//! next piece is asked for when the peer has room for it; a client's connection that asked for none for half a minute, though there is more, is closed. A gateway's is
+//! not: it carries the calls of all its clients, of whom one may take nothing. Its gateway ends that one's call, and keeping alive ends one that stands still.
 
 use std::{
     collections::BTreeMap,
@@ -28,8 +29,8 @@ use tonic::{Status, body::Body, transport::server::Connected};
 
 use crate::Upstream;
 
-/// How long a piece of an answer may wait for the peer.
-const TAKEN: Duration = Duration::from_secs(30);
+/// How long a piece of an answer may wait for a client.
+pub(crate) const TAKEN: Duration = Duration::from_secs(30);
 /// How long a peer may say nothing after it connected.
 const SILENT: Duration = Duration::from_secs(10);
 /// Bytes of a piece: as much may lie in the connection unseen.
@@ -58,15 +59,15 @@ impl State {
         self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the connection has to end, if it has to.
-    fn is_over(&self, now: Instant, oldest: Duration) -> Option<&'static str> {
+    /// Why the connection has to end, if it has to; pieces may wait as long as is `taken`.
+    fn is_over(&self, now: Instant, oldest: Duration, taken: Option<Duration>) -> Option<&'static str> {
         let age = now.duration_since(self.since);
         if age > oldest {
             return Some("is too old");
         }
         let silent = !self.heard.load(Ordering::Relaxed) && age > SILENT;
-        let untaken = || self.untaken().values().any(|since| now.duration_since(*since) > TAKEN);
-        (silent || untaken()).then_some("has a peer that says or takes nothing")
+        let waits = |most| self.untaken().values().any(|since| now.duration_since(*since) > most);
+        (silent || taken.is_some_and(waits)).then_some("has a peer that says or takes nothing")
     }
 
     fn close(&self) {
@@ -94,14 +95,14 @@ impl Connections {
         Connection { io, handle: Handle(state), _slot: slot }
     }
 
-    /// Closes connections that are stalled or older than allowed, for as long as it is polled.
-    pub(crate) async fn watch(self, oldest: Duration) {
+    /// Closes connections that are stalled or older than allowed, for as long as it is polled. A piece of an answer may wait as long as is `taken`, or for ever.
+    pub(crate) async fn watch(self, oldest: Duration, taken: Option<Duration>) {
         loop {
             tokio::time::sleep(LOOK).await;
             let now = Instant::now();
             self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|state| {
                 let Some(state) = state.upgrade() else { return false };
-                if let Some(why) = state.is_over(now, oldest) {
+                if let Some(why) = state.is_over(now, oldest, taken) {
                     tracing::debug!(why, "a connection is closed");
                     state.close();
                 }
@@ -259,5 +260,26 @@ impl Drop for Watched {
         if self.noted {
             self.state.untaken().remove(&self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_piece_that_is_not_taken_ends_a_clients_connection_and_no_gateways() {
+        let slot = || Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let Connection { handle: Handle(state), .. } = Connections::default().open((), slot());
+        state.heard.store(true, Ordering::Relaxed);
+        let now = state.since + TAKEN + LOOK;
+        let over = |taken| state.is_over(now, Duration::from_secs(600), taken).is_some();
+        assert!(!over(Some(TAKEN)), "nothing is to be taken");
+        state.untaken().insert(0, state.since);
+        assert!(over(Some(TAKEN)));
+        assert!(!over(None), "others are on it");
+        assert!(state.is_over(now, Duration::from_secs(1), None).is_some(), "it is old");
     }
 }

@@ -17,7 +17,7 @@ use tower::Layer;
 
 use crate::{
     Upstream,
-    connection::{Connection, Connections, watched},
+    connection::{Connection, Connections, TAKEN, watched},
     seal::random,
     tls::{Tls, TlsError, TlsFiles},
     upstream::around,
@@ -177,7 +177,7 @@ pub async fn serve(
         .serve_with_incoming_shutdown(accept(listener, tls, connections.clone()), async move {
             drop(stopped.wait_for(|stopping| *stopping).await);
         });
-    let watching = connections.watch(age + GRACE);
+    let watching = connections.watch(age + GRACE, (!options.gateways).then_some(TAKEN));
     tokio::pin!(server);
     tokio::pin!(watching);
     tokio::select! {

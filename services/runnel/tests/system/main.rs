@@ -35,5 +35,6 @@ mod server;
 mod sessions;
 mod tls;
 mod traces;
+mod unread;
 mod vectors;
 mod watch;
