@@ -83,6 +83,16 @@ impl List {
         *latest = Some((versions, visitors.clone()));
         visitors
     }
+
+    /// Visitors whom ids stand for in one of two journeys and not in the other. They may have no new events, nor lost any: an id without events may have become theirs.
+    pub fn moved(&self, was: &Loaded, is: &Loaded) -> Vec<String> {
+        if was.people.version() == is.people.version() {
+            return Vec::new();
+        }
+        let (was, is) = (self.visitors(was), self.visitors(is));
+        let moved = was.symmetric_difference(&is);
+        moved.map(|visitor| String::from_utf8_lossy(visitor).into_owned()).collect()
+    }
 }
 
 /// A bit for each visitor of a run who is among these.

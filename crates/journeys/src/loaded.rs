@@ -257,9 +257,12 @@ impl Loaded {
         self.place(self.people.visitor(id))
     }
 
-    /// The run and position that hold a visitor, which is somebody of its own.
+    /// The run and position that hold a visitor, which is somebody of its own. Nobody is held anywhere.
     #[must_use]
     pub fn place(&self, visitor: &str) -> Option<(&Run, usize)> {
+        if is_nobody(visitor.as_bytes()) {
+            return None;
+        }
         let shard = self.shards.get(runnel_model::shard_of(visitor))?;
         shard.find(visitor.as_bytes()).map(|(level, at)| (&*shard.levels[level].run, at))
     }

@@ -142,7 +142,12 @@ fn matcher(any_of: &[EventMatch], loaded: &Loaded) -> Result<Matcher, PredicateE
         };
         match (kind, &one.condition) {
             (kind, Some(condition)) => matcher.tested.push((kind, compile(condition, loaded)?)),
-            (Some(kind), None) => matcher.kinds[usize::from(kind)] = true,
+            // A name that was met since is that of no event of these journeys.
+            (Some(kind), None) => {
+                if let Some(all) = matcher.kinds.get_mut(usize::from(kind)) {
+                    *all = true;
+                }
+            }
             (None, None) => matcher.every = true,
         }
     }

@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use rayon::prelude::*;
@@ -16,6 +19,7 @@ use runnel_model::{Selector, is_nobody};
 
 use super::{
     due::{Due, Turn},
+    topic::CHANGES,
     what::{Brought, Standing, Stands, Tally, What},
 };
 
@@ -57,7 +61,8 @@ pub(super) struct Watched<'a> {
     pub(super) tally: &'a mut Tally,
 }
 
-/// Goes from one moment to another. For each that is watched its changes, in order, or why it cannot be told any more.
+/// Goes from one moment to another. For each that is watched its changes, in order, or why it cannot be told any more. Of more than [`CHANGES`], which nobody is told,
+/// hardly more than that are there.
 pub(super) fn advance(
     from: &Moment,
     to: &Moment,
@@ -75,6 +80,11 @@ pub(super) fn advance(
         due.forget();
     }
     due.reach(&to.loaded, from.as_of_ms, to.as_of_ms).map_err(failed)?;
+    // Where everybody is looked at, they are as well.
+    let on_lists = match changed {
+        Some(_) => watched.iter().flat_map(|one| one.is.moved_on_lists(&from.loaded, &to.loaded)).collect(),
+        None => BTreeSet::new(),
+    };
     let mut before = from.clone();
     for as_of_ms in instants(from.as_of_ms, to.as_of_ms) {
         let after = Moment { loaded: to.loaded.clone(), as_of_ms };
@@ -83,7 +93,8 @@ pub(super) fn advance(
         due.take(as_of_ms, &mut visitors);
         let everybody = first && changed.is_none();
         if first {
-            visitors.extend(changed.iter().flatten().map(|id| id.clone().into_boxed_str()));
+            let moved = changed.iter().flatten().chain(&on_lists);
+            visitors.extend(moved.map(|id| id.clone().into_boxed_str()));
         }
         let visitors: Vec<Box<str>> = visitors.into_iter().collect();
         if everybody {
@@ -106,7 +117,10 @@ pub(super) fn advance(
             let known: Vec<Option<(&What, &What)>> = known.collect();
             let look = |some: &[Box<str>]| look(some, (&before, &after), &known, &wanted, due);
             let looked: Result<Vec<Looked>, Refusal> = visitors.par_chunks(LOOKED).map(look).collect();
-            let cause = |visitor: &str| cause(visitor, &before, &after, false);
+            let cause = |visitor: &str| match cause(visitor, &before, &after, false) {
+                Cause::Time if first && on_lists.contains(visitor) => Cause::Identity,
+                other => other,
+            };
             for (some, Looked { turns, differing }) in visitors.chunks(LOOKED).zip(looked?) {
                 due.add(turns);
                 for ((one, told), differing) in watched.iter_mut().zip(&mut told).zip(differing) {
@@ -126,7 +140,8 @@ pub(super) fn advance(
         before = after;
     }
     for (one, told) in watched.iter().zip(&mut told) {
-        told.iter_mut().for_each(|changes| one.is.price(&to.loaded, changes));
+        let told = told.iter_mut().filter(|changes| changes.len() <= CHANGES);
+        told.for_each(|changes| one.is.price(&to.loaded, changes));
     }
     Ok(told)
 }
@@ -189,19 +204,25 @@ fn all(
 ) -> Result<(), Refusal> {
     let brought = (known.before(&was.loaded, was.as_of_ms)?, one.is.before(&is.loaded, is.as_of_ms)?);
     let failed = |fault: CountError| counting(&fault);
+    let found = AtomicUsize::new(changes.len());
     let shards = (0..was.loaded.shards.len()).into_par_iter().map(|shard| {
         let before = of_shard(&brought.0, was, shard)?;
         let after = of_shard(&brought.1, is, shard)?;
         let visitors: BTreeSet<&str> = before.keys().chain(after.keys()).map(String::as_str).collect();
         let (nowhere, mut changes) = (Stands::default(), Vec::new());
         for visitor in visitors {
+            if found.load(Ordering::Relaxed) > CHANGES {
+                break;
+            }
+            let known = changes.len();
             let stands = (before.get(visitor).unwrap_or(&nowhere), after.get(visitor).unwrap_or(&nowhere));
             tell(visitor, stands, is.as_of_ms, cause, &mut changes);
+            found.fetch_add(changes.len() - known, Ordering::Relaxed);
         }
         Ok(changes)
     });
-    let found: Vec<Vec<Change>> = shards.collect::<Result<_, CountError>>().map_err(failed)?;
-    changes.extend(found.into_iter().flatten());
+    let told: Vec<Vec<Change>> = shards.collect::<Result<_, CountError>>().map_err(failed)?;
+    changes.extend(told.into_iter().flatten());
     *one.tally = brought.1.count(&is.loaded).map_err(failed)?;
     Ok(())
 }
@@ -231,7 +252,7 @@ fn tell(
     cause: &impl Fn(&str) -> Cause,
     changes: &mut Vec<Change>,
 ) {
-    if before.units == after.units {
+    if before.units == after.units || changes.len() > CHANGES {
         return;
     }
     let (mut gone, mut come) = (before.units.clone(), after.units.clone());

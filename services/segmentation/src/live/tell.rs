@@ -20,8 +20,8 @@ use super::{
 impl Change {
     /// Unlike that of any other change.
     fn id(&self, until: &Cursor) -> String {
-        let (Change { visitor, before, after, at_ms, .. }, sequence) = (self, until.revision.sequence);
-        format!("{:032x}", xxh3_128(format!("{visitor}\0{before:?}{after:?}{at_ms}.{sequence}").as_bytes()))
+        let (Change { visitor, before, after, at_ms, .. }, revision) = (self, until.revision);
+        format!("{:032x}", xxh3_128(format!("{visitor}\0{before:?}{after:?}{at_ms}.{revision:?}").as_bytes()))
     }
 
     /// What happened to a unit of a funnel.

@@ -339,7 +339,10 @@ impl<T> Watcher<T> {
         if self.parts.is_closed() {
             return Ok(None);
         }
-        let has_all = |loaded: &Arc<Loaded>| like.columns.iter().all(|(one, _)| loaded.column(one).is_some());
+        let has_all = |loaded: &Arc<Loaded>| {
+            loaded.settings == like.settings
+                && like.columns.iter().all(|(one, _)| loaded.column(one).is_some())
+        };
         if let Some((tenant, revision, loaded)) = &*last
             && (tenant, revision.sequence) == (&self.tenant, was.sequence)
             && let Some(loaded) = loaded.upgrade().filter(has_all)

@@ -227,6 +227,16 @@ impl What {
         }
     }
 
+    /// Visitors who are on one of its lists in one of two journeys and not in the other, by who is who there.
+    pub(super) fn moved_on_lists(&self, was: &Loaded, is: &Loaded) -> Vec<String> {
+        let What::Segment(checked) = self else { return Vec::new() };
+        let moved = checked.conditions.iter().map(|condition| match condition {
+            segment::Asked::OnList(list) => list.moved(was, is),
+            _ => Vec::new(),
+        });
+        moved.flatten().collect()
+    }
+
     /// Adds what is at stake after changes, where that is asked for.
     pub(super) fn price(&self, loaded: &Loaded, changes: &mut [Change]) {
         if !matches!(self, What::Funnel { values: true, .. }) {

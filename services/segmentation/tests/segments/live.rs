@@ -177,7 +177,8 @@ impl Watched {
                 world.clock.set(later_ms);
             }
             12 | 13 => {
-                let id = |random: &mut Random| format!("visitor-{}", random.below(25));
+                // Two of them have no events; lists may name them all the same.
+                let id = |random: &mut Random| format!("visitor-{}", random.below(27));
                 let (anonymous, known) = (id(random), id(random));
                 let said = Identification { anonymous, known, at_ms: now_ms };
                 drop(world.store.identify(&world.tenant, vec![said], now_ms).await);
