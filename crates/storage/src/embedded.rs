@@ -148,13 +148,13 @@ impl Embedded {
         follower.beyond(sequence).await.ok_or(Unavailable::Closed)
     }
 
-    /// Keeps other compactions of the tenant out. There is but this process, so one always waits.
+    /// Keeps other compactions of the tenant out. `None` when one runs and `wait` is not set.
     pub(crate) async fn compaction_lock(
         &self,
         tenant: &TenantName,
-        _wait: bool,
+        wait: bool,
     ) -> Result<Option<OwnedMutexGuard<()>>, Unavailable> {
-        Ok(Some(self.compacting.wait(tenant).await))
+        Ok(self.compacting.take(tenant, wait).await)
     }
 
     pub(crate) async fn compaction_ends(&self, _: &TenantName, alone: OwnedMutexGuard<()>) {

@@ -73,4 +73,5 @@ pub use simulated::{
     SimulatedTally,
 };
 pub use store::Store;
+pub use turns::Turns;
 pub use unavailable::Unavailable;

@@ -120,7 +120,7 @@ impl Store {
         with_backend!(&self.backend, |store| store.get_key(id).await)
     }
 
-    /// The tenant's keys by creation time and identifier, at most [`runnel_model::limits::PAGE`].
+    /// The tenant's keys by creation time and identifier, at most [`runnel_model::limits::PAGE`]: of more, all that are not revoked, and the newest of the others.
     pub async fn list_keys(&self, tenant: &TenantName) -> Result<Vec<KeyRecord>, Unavailable> {
         with_backend!(&self.backend, |store| store.list_keys(tenant).await)
     }

@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 const BELIEVED: Duration = Duration::from_secs(30);
 /// How many records are kept at hand, unknown ids included.
 const AT_HAND: u64 = 100_000;
+/// The id of the operator's first key: of several processes that start together, one can make it.
+const FIRST: &str = "first";
 /// Hexadecimal digits of the check.
 const CHECK: usize = 6;
 
@@ -35,7 +37,11 @@ impl fmt::Debug for ApiKey {
 impl ApiKey {
     /// A new key with 160 random bits.
     pub fn generate(kind: KeyKind) -> Result<ApiKey, NoRandomness> {
-        let (id, secret) = (hex(&random::<6>()?), hex(&random::<20>()?));
+        ApiKey::with_id(hex(&random::<6>()?), kind)
+    }
+
+    fn with_id(id: String, kind: KeyKind) -> Result<ApiKey, NoRandomness> {
+        let secret = hex(&random::<20>()?);
         let body = format!("rk_{}_{id}_{secret}", kind_name(kind));
         Ok(ApiKey { text: format!("{body}{}", check(&body)), id })
     }
@@ -81,6 +87,10 @@ pub fn kind_name(kind: KeyKind) -> &'static str {
     }
 }
 
+fn no_randomness(fault: NoRandomness) -> Refusal {
+    Refusal::new(Reason::Internal, format!("{fault}."))
+}
+
 fn check(body: &str) -> String {
     hex(&Sha256::digest(body.as_bytes())[..CHECK / 2])
 }
@@ -109,8 +119,36 @@ impl Keys {
         expires_ms: Option<i64>,
         now_ms: i64,
     ) -> Result<(ApiKey, KeyRecord), Refusal> {
-        let key =
-            ApiKey::generate(kind).map_err(|fault| Refusal::new(Reason::Internal, format!("{fault}.")))?;
+        let key = ApiKey::generate(kind).map_err(no_randomness)?;
+        let put = self.put(tenant, kind, &key, (label, expires_ms, now_ms)).await;
+        let record = put.map_err(|fault| match fault {
+            PutKeyError::AlreadyExists => {
+                Refusal::new(Reason::AlreadyExists, "The new key's identifier is taken.")
+            }
+            PutKeyError::Unavailable(fault) => crate::admin::refused(fault),
+        })?;
+        Ok((key, record))
+    }
+
+    /// Makes the first admin key of the operator. `None` where there is one.
+    pub async fn create_first(&self, now_ms: i64) -> Result<Option<ApiKey>, Refusal> {
+        let kind = KeyKind::Admin;
+        let key = ApiKey::with_id(FIRST.to_owned(), kind).map_err(no_randomness)?;
+        match self.put(&TenantName::operator(), kind, &key, ("first start", None, now_ms)).await {
+            Ok(_) => Ok(Some(key)),
+            Err(PutKeyError::AlreadyExists) => Ok(None),
+            Err(PutKeyError::Unavailable(fault)) => Err(crate::admin::refused(fault)),
+        }
+    }
+
+    /// Stores the hash of a key.
+    async fn put(
+        &self,
+        tenant: &TenantName,
+        kind: KeyKind,
+        key: &ApiKey,
+        (label, expires_ms, now_ms): (&str, Option<i64>, i64),
+    ) -> Result<KeyRecord, PutKeyError> {
         let record = KeyRecord {
             tenant: tenant.clone(),
             id: key.id.clone(),
@@ -121,13 +159,8 @@ impl Keys {
             expires_ms,
             revoked_ms: None,
         };
-        self.store.put_key(record.clone()).await.map_err(|fault| match fault {
-            PutKeyError::AlreadyExists => {
-                Refusal::new(Reason::AlreadyExists, "The new key's identifier is taken.")
-            }
-            PutKeyError::Unavailable(fault) => crate::admin::refused(fault),
-        })?;
-        Ok((key, record))
+        self.store.put_key(record.clone()).await?;
+        Ok(record)
     }
 
     /// Revokes a key here and, within the time that a record is believed, everywhere.

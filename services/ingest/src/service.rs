@@ -15,7 +15,7 @@ use runnel_contracts::{
     refusal::{Reason, Refusal},
 };
 use runnel_model::limits;
-use runnel_storage::{Notice, Store};
+use runnel_storage::{Notice, Store, Turns};
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming, service::Routes};
@@ -38,6 +38,8 @@ pub struct Ingest {
     pub(crate) metrics: Metrics,
     /// Reports that may be made at a time: each reads all of a tenant and keeps some 128 MB of it.
     reports: Arc<Semaphore>,
+    /// Whose report it is: a tenant that asks for many waits for itself.
+    reporting: Arc<Turns>,
     /// Bytes of streamed batches that may be under way. Who has none is not read from.
     pub(crate) streamed: Arc<Semaphore>,
 }
@@ -65,6 +67,7 @@ impl Ingest {
             clock,
             metrics,
             reports,
+            reporting: Arc::default(),
             streamed,
         }
     }
@@ -121,6 +124,7 @@ impl IngestService for Ingest {
         let asked = GetIngestReportRequest::decode(message).map_err(|_| {
             Refusal::new(Reason::MessageMalformed, "The message is not a GetIngestReportRequest.")
         })?;
+        let _own = self.reporting.take(&caller.tenant, true).await;
         let _turn = self.reports.acquire().await.map_err(|_| stopped())?;
         Ok(Response::new(report::report(&self.store, &caller.tenant, &asked.request_id).await?))
     }

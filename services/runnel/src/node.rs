@@ -17,7 +17,7 @@ use runnel_journeys::{Journeys, JourneysOptions};
 use runnel_model::TenantName;
 use runnel_segmentation::{Segmentation, SegmentationOptions};
 use runnel_storage::{
-    CompactOptions, CreateTenantError, EmbeddedOptions, KeyKind, KeyRecord, OpenError, Store, Unavailable,
+    CompactOptions, CreateTenantError, EmbeddedOptions, KeyRecord, OpenError, Store, Unavailable,
 };
 use tokio::task::JoinHandle;
 use tower::Layer;
@@ -235,7 +235,7 @@ impl Node {
     }
 }
 
-/// The operator's first admin key, if it was made just now.
+/// The operator's first admin key, if it was made just now, and here: others may start at the same time.
 pub(crate) async fn first_operator_key(
     store: &Store,
     keys: &Keys,
@@ -245,8 +245,8 @@ pub(crate) async fn first_operator_key(
     if !keys_at_start(store, &operator).await?.is_empty() {
         return Ok(None);
     }
-    let made = keys.create(&operator, KeyKind::Admin, "first start", None, clock.now_ms()).await;
-    made.map(|(key, _)| Some(key.reveal().to_owned()))
+    let made = keys.create_first(clock.now_ms()).await;
+    made.map(|key| key.map(|key| key.reveal().to_owned()))
         .map_err(|refusal| NodeError::Start(refusal.to_string()))
 }
 

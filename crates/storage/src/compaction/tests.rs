@@ -167,6 +167,18 @@ async fn rows_of_a_newer_program_are_left_to_it() {
     folder.store.close().await;
 }
 
+#[tokio::test]
+async fn a_round_that_is_not_forced_waits_for_no_other() {
+    let folder = Folder::new(Bounds::default()).await;
+    folder.append(events(0, 10, NOW, |_| "x".to_owned())).await;
+    let due = CompactOptions { trigger_bytes: 1, ..CompactOptions::default() };
+    let alone = folder.backend.compaction_lock(&shop(), true).await.unwrap().unwrap();
+    assert_eq!(folder.compact(&due).await, CompactionReport::default());
+    folder.backend.compaction_ends(&shop(), alone).await;
+    assert_eq!(folder.compact(&due).await.inputs, 1);
+    folder.store.close().await;
+}
+
 async fn write_payload(connection: &mut SqliteConnection, payload: Vec<u8>) {
     let write = "UPDATE journal_payloads SET payload = ? WHERE sequence = 4 AND tenant_id = 'shop'";
     sqlx::query(write).bind(payload).execute(connection).await.unwrap();

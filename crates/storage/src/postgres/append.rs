@@ -115,12 +115,29 @@ impl Database {
 
 /// Commits what waits, group by group, until nothing does.
 async fn work_off(queues: Queues, pool: Pool, tenant: TenantName) {
+    let mut worker = Worker { queues: &queues, tenant: &tenant, is_done: false };
     loop {
         let group = queues.take(&tenant);
         if group.is_empty() {
+            worker.is_done = true;
             return;
         }
         commit(&queues, &pool, &tenant, group).await;
+    }
+}
+
+/// Whoever works on a tenant's queue. When it ends before the queue does, because it panicked, those who wait are told that it stopped, and the next has another worker.
+struct Worker<'a> {
+    queues: &'a Queues,
+    tenant: &'a TenantName,
+    is_done: bool,
+}
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.queues.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(self.tenant);
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl Database {
         tenant: &TenantName,
         wait: bool,
     ) -> Result<Option<OwnedMutexGuard<()>>, Unavailable> {
-        let alone = self.compacting.wait(tenant).await;
+        let Some(alone) = self.compacting.take(tenant, wait).await else { return Ok(None) };
         let token = loop {
             if let Some(token) = self.take_lease(tenant).await? {
                 break token;

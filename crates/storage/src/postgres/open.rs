@@ -179,8 +179,10 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, PostgresOpenError> {
         .disable_statement_logging())
 }
 
-/// Waits for a commit to be on disk, also where the settings of a user say otherwise: the look at the server sees only those of the owner.
-const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+/// Waits for a commit to be on disk, and on that of a standby where commits wait for one, also where the settings of a user say otherwise: the look at the server
+/// sees only those of the owner.
+const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
+                       WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')";
 
 fn lazy_pool(options: PgConnectOptions, most: u32, durable: bool) -> PgPool {
     PgPoolOptions::new()

@@ -130,13 +130,16 @@ impl Database {
             Box::pin(async move {
                 let rows: Vec<KeyRow> = sqlx::query_as(
                     "SELECT tenant_id, key_id, kind, hash, label, created_ms, expires_ms, revoked_ms \
-                     FROM keys WHERE tenant_id = $1 ORDER BY created_ms, key_id LIMIT $2",
+                     FROM keys WHERE tenant_id = $1 \
+                     ORDER BY CASE WHEN revoked_ms IS NULL THEN 0 ELSE 1 END, created_ms DESC, key_id LIMIT $2",
                 )
                 .bind(tenant.as_str())
                 .bind(limits::PAGE as i64)
                 .fetch_all(connection)
                 .await?;
-                rows.into_iter().map(key).collect()
+                let mut keys: Vec<KeyRecord> = rows.into_iter().map(key).collect::<Result<_, _>>()?;
+                keys.sort_by(|left, right| (left.created_ms, &left.id).cmp(&(right.created_ms, &right.id)));
+                Ok(keys)
             })
         })
         .await

@@ -12,7 +12,7 @@ use super::{
     head::{Head, lock_head},
     identities::around,
     lists::take_off,
-    rows::TOGETHER,
+    rows::{MANY, TOGETHER},
     sqlx::{self, QueryBuilder},
 };
 use crate::{
@@ -273,21 +273,21 @@ async fn erase(
     }
     take_off(connection, tenant, &named).await?;
     let number = begin(connection, tenant, now_ms).await?;
-    for id in &named {
-        sqlx::query(
-            "INSERT INTO erasing (tenant_id, id, number, until_ms, sequence) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (tenant_id, id) DO UPDATE SET number = excluded.number, sequence = excluded.sequence, \
+    for some in named.chunks(MANY) {
+        let mut rows: QueryBuilder<Dialect> =
+            QueryBuilder::new("INSERT INTO erasing (tenant_id, id, number, until_ms, sequence) ");
+        rows.push_values(some, |mut row, id| {
+            row.push_bind(tenant.as_str()).push_bind(id.as_str()).push_bind(number).push_bind(now_ms);
+            row.push_bind(sequence as i64);
+        });
+        rows.push(
+            " ON CONFLICT (tenant_id, id) DO UPDATE SET number = excluded.number, sequence = excluded.sequence, \
              until_ms = \
              CASE WHEN excluded.until_ms > erasing.until_ms THEN excluded.until_ms ELSE erasing.until_ms END",
-        )
-        .bind(tenant.as_str())
-        .bind(id.as_str())
-        .bind(number)
-        .bind(now_ms)
-        .bind(sequence as i64)
-        .execute(&mut *connection)
-        .await?;
-        bury(connection, tenant, secret.mark(id), now_ms).await?;
+        );
+        rows.build().persistent(false).execute(&mut *connection).await?;
+        let marks: Vec<(Mark, i64)> = some.iter().map(|id| (secret.mark(id), now_ms)).collect();
+        bury(connection, tenant, &marks).await?;
     }
     Ok(Erasure {
         number: number as u64,
@@ -319,23 +319,22 @@ pub(super) async fn begin(
     Ok(number)
 }
 
-/// Refuses what happened to an id up to an instant.
+/// Refuses what happened to ids, of which none occurs twice, each up to an instant.
 async fn bury(
     connection: &mut Connection,
     tenant: &TenantName,
-    mark: Mark,
-    until_ms: i64,
+    marks: &[(Mark, i64)],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO tombstones (tenant_id, mark, until_ms) VALUES ($1, $2, $3) \
-         ON CONFLICT (tenant_id, mark) DO UPDATE SET until_ms = \
+    let mut rows: QueryBuilder<Dialect> =
+        QueryBuilder::new("INSERT INTO tombstones (tenant_id, mark, until_ms) ");
+    rows.push_values(marks, |mut row, (mark, until_ms)| {
+        row.push_bind(tenant.as_str()).push_bind(mark.0.to_vec()).push_bind(*until_ms);
+    });
+    rows.push(
+        " ON CONFLICT (tenant_id, mark) DO UPDATE SET until_ms = \
          CASE WHEN excluded.until_ms > tombstones.until_ms THEN excluded.until_ms ELSE tombstones.until_ms END",
-    )
-    .bind(tenant.as_str())
-    .bind(&mark.0[..])
-    .bind(until_ms)
-    .execute(connection)
-    .await?;
+    );
+    rows.build().persistent(false).execute(connection).await?;
     Ok(())
 }
 
@@ -354,7 +353,10 @@ async fn erase_until(
             .bind(id.as_str())
             .execute(&mut *connection)
             .await?;
-        bury(connection, tenant, secret.mark(id), *until_ms).await?;
+    }
+    let marks: Vec<(Mark, i64)> = latest.iter().map(|(id, until_ms)| (secret.mark(id), *until_ms)).collect();
+    for some in marks.chunks(MANY) {
+        bury(connection, tenant, some).await?;
     }
     Ok(())
 }
@@ -444,7 +446,7 @@ pub(super) async fn erased(
     }
     let Some(secret) = secret_of(connection, tenant).await? else { return Ok(erased) };
     let marks: Vec<(Mark, &str)> = ids.iter().map(|id| (secret.mark(id), *id)).collect();
-    for some in marks.chunks(TOGETHER) {
+    for some in marks.chunks(MANY) {
         let mut query: QueryBuilder<Dialect> =
             QueryBuilder::new("SELECT mark, until_ms FROM tombstones WHERE tenant_id = ");
         query.push_bind(tenant.as_str()).push(" AND mark IN (");
@@ -453,7 +455,8 @@ pub(super) async fn erased(
             list.push_bind(mark.0.to_vec());
         });
         query.push(")");
-        let rows: Vec<(Vec<u8>, i64)> = query.build_query_as().fetch_all(&mut *connection).await?;
+        let query = query.build_query_as().persistent(some.len() <= TOGETHER);
+        let rows: Vec<(Vec<u8>, i64)> = query.fetch_all(&mut *connection).await?;
         for (mark, until_ms) in rows {
             let mut of = some.iter().filter(|(known, _)| known.0[..] == mark[..]);
             erased.extend(of.next().map(|(_, id)| ((*id).to_owned(), until_ms)));
@@ -471,7 +474,7 @@ pub(super) async fn delete_listed(
     values: &[String],
 ) -> Result<u64, sqlx::Error> {
     let mut deleted = 0;
-    for some in values.chunks(TOGETHER) {
+    for some in values.chunks(MANY) {
         let mut query: QueryBuilder<Dialect> = QueryBuilder::new(statement);
         query.push_bind(tenant.as_str());
         query.push(" AND ").push(column).push(" IN (");
@@ -480,7 +483,8 @@ pub(super) async fn delete_listed(
             list.push_bind(value.as_str());
         });
         query.push(")");
-        deleted += query.build().execute(&mut *connection).await?.rows_affected();
+        let query = query.build().persistent(some.len() <= TOGETHER);
+        deleted += query.execute(&mut *connection).await?.rows_affected();
     }
     Ok(deleted)
 }

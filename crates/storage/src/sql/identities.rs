@@ -9,7 +9,7 @@ use super::{
     erasures::erased,
     failure::unavailable,
     head::lock_head,
-    rows::TOGETHER,
+    rows::{MANY, TOGETHER},
     sqlx::{self, QueryBuilder},
 };
 use crate::{
@@ -236,7 +236,7 @@ async fn with_ids(
     ids: &[&str],
 ) -> Result<Vec<Claim>, sqlx::Error> {
     let mut claims = Vec::new();
-    for some in ids.chunks(TOGETHER) {
+    for some in ids.chunks(MANY) {
         let mut query: QueryBuilder<Dialect> =
             QueryBuilder::new("SELECT number, kind, id, belongs_to, at_ms FROM aliases WHERE tenant_id = ");
         query.push_bind(tenant.as_str());
@@ -247,7 +247,8 @@ async fn with_ids(
         });
         query.push(") ORDER BY number LIMIT ");
         query.push_bind(limits::IDS_OF_A_PERSON as i64 + 1);
-        let rows: Vec<ClaimRow> = query.build_query_as().fetch_all(&mut *connection).await?;
+        let query = query.build_query_as().persistent(some.len() <= TOGETHER);
+        let rows: Vec<ClaimRow> = query.fetch_all(&mut *connection).await?;
         claims.extend(rows.into_iter().map(claim));
     }
     Ok(claims)

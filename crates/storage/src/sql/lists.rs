@@ -9,7 +9,7 @@ use super::{
     definitions::{lower_version, newest, raise_version, replace},
     erasures::delete_listed,
     failure::unavailable,
-    rows::TOGETHER,
+    rows::{MANY, TOGETHER},
     sqlx::{self, QueryBuilder},
 };
 use crate::{
@@ -19,8 +19,6 @@ use crate::{
 
 /// The kind under which lists are among the definitions.
 const KIND: &str = "list";
-/// Ids of one statement.
-const IDS: usize = 500;
 
 /// Name, version and time of a list.
 type Heading = (String, i64, i64);
@@ -230,7 +228,7 @@ async fn put(
     now_ms: i64,
 ) -> Result<u64, sqlx::Error> {
     let mut added = 0;
-    for some in ids.chunks(IDS) {
+    for some in ids.chunks(MANY) {
         let mut rows: QueryBuilder<Dialect> =
             QueryBuilder::new("INSERT INTO list_members (tenant_id, list, visitor_id, added_ms) ");
         rows.push_values(some, |mut row, id| {
@@ -251,7 +249,7 @@ async fn remove(
     ids: &[String],
 ) -> Result<u64, sqlx::Error> {
     let mut removed = 0;
-    for some in ids.chunks(IDS) {
+    for some in ids.chunks(MANY) {
         let mut query: QueryBuilder<Dialect> =
             QueryBuilder::new("DELETE FROM list_members WHERE tenant_id = ");
         query.push_bind(tenant.as_str()).push(" AND list = ").push_bind(list);

@@ -22,6 +22,8 @@ pub(super) const WAITING_BYTES: usize = 64 << 20;
 
 /// Rows of one statement. Few, since the database prepares a statement for each number of rows and keeps it.
 pub(super) const TOGETHER: usize = 16;
+/// The same where there may be very many, and statements of more than [`TOGETHER`] are not kept.
+pub(super) const MANY: usize = 512;
 
 /// When a sender whose batch was refused for the backlog should try again.
 const RETRY_AFTER_MS: u64 = 2_000;

@@ -66,6 +66,14 @@ pub(crate) async fn keys_are_found_and_revoked(store: &Store) {
     assert_eq!(store.revoke_key(&shop(), "k1", NOW + 7).await.unwrap(), Some(revoked.clone()));
     assert_eq!(store.revoke_key(&shop(), "k1", NOW + 9).await.unwrap(), Some(revoked.clone()));
     assert_eq!(store.get_key("k1").await.unwrap(), Some(revoked));
+    // Those that were revoked take the place of no other.
+    for number in 0..limits::PAGE as i64 {
+        let old = KeyRecord { revoked_ms: Some(NOW), ..key(&format!("old-{number:04}"), NOW + 10 + number) };
+        store.put_key(old).await.unwrap();
+    }
+    let listed = store.list_keys(&shop()).await.unwrap();
+    let ids = [0, 1, limits::PAGE - 1].map(|at| &*listed[at].id);
+    assert_eq!((listed.len(), ids), (limits::PAGE, ["k2", "old-0001", "old-0999"]));
 }
 
 pub(crate) async fn definitions_have_versions(store: &Store) {
