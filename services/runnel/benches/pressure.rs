@@ -1,6 +1,7 @@
 //! The services in processes of their own, under pressure: more than they can take, peers that stand still, bombs, stores that end, and many tenants.
 //!
-//! `cargo bench -p runnel --bench pressure -- EVENTS`; small by default, so that it never rots. From 20,000,000 on, the overload lasts ten minutes.
+//! `cargo bench -p runnel --bench pressure -- EVENTS [overload] [abuse] [stores] [tenants]`; small by default, so that it never rots, and all four unless some are named. From 20,000,000 on,
+//! the overload lasts ten minutes.
 
 #![expect(
     clippy::print_stdout,
@@ -30,15 +31,31 @@ use runnel_harness::{Deployment, Extra, Placement, Postgres, Redis, Stores, or_s
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Each of them alone where it is named.
+const PARTS: [&str; 4] = ["overload", "abuse", "stores", "tenants"];
+
 fn main() {
-    let events = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(20_000u64);
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let events = words.iter().filter_map(|word| word.parse().ok()).next().unwrap_or(20_000u64);
     let seconds = if events >= 20_000_000 { 600.0 } else { (events as f64 / 33_333.0).clamp(1.0, 60.0) };
+    let parts: Vec<&str> =
+        words.iter().map(String::as_str).filter(|word| word.parse::<u64>().is_err()).collect();
+    assert!(parts.iter().all(|part| PARTS.contains(part)), "parts are {PARTS:?}, and not {parts:?}");
+    let wanted = |part| parts.is_empty() || parts.contains(&part);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        overload::run(seconds).await;
-        abuse::run(seconds).await;
-        stores::run(seconds).await;
-        tenants::run(if events >= 1_000_000 { 10_000 } else { 300 }).await;
+        if wanted("overload") {
+            overload::run(seconds).await;
+        }
+        if wanted("abuse") {
+            abuse::run(seconds).await;
+        }
+        if wanted("stores") {
+            stores::run(seconds).await;
+        }
+        if wanted("tenants") {
+            tenants::run(if events >= 1_000_000 { 10_000 } else { 300 }).await;
+        }
     });
 }
 

@@ -481,29 +481,36 @@ async fn run(events: u64, seconds: u64) {
     drop(ready);
     while watching.join_next().await.is_some() {}
 
-    let batches = if events < 1_000_000 { 50 } else { 1_000 };
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    for round in 0..3 {
-        without.push(flood(&client, &clock, visitors, 2 * round, batches).await);
-        let mut crowd = tokio::task::JoinSet::new();
-        for _ in 0..WATCHERS {
-            let mut watch = client.watch_segment(segment(absent()));
-            crowd.spawn(async move { while watch.next().await.is_ok() {} });
+    let (batches, rounds) = if events < 1_000_000 { (50, 1) } else { (1_000, 7) };
+    // Each in turn begins: what changes as it goes on, changes both.
+    let (mut without, mut with, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let mut rates = [0.0; 2];
+        for turn in [round % 2, 1 - round % 2] {
+            let mut crowd = tokio::task::JoinSet::new();
+            for _ in 0..turn as usize * WATCHERS {
+                let mut watch = client.watch_segment(segment(absent()));
+                crowd.spawn(async move { while watch.next().await.is_ok() {} });
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            rates[turn as usize] = flood(&client, &clock, visitors, 2 * round + turn, batches).await;
+            crowd.shutdown().await;
         }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        with.push(flood(&client, &clock, visitors, 2 * round + 1, batches).await);
-        crowd.shutdown().await;
+        without.push(rates[0]);
+        with.push(rates[1]);
+        times.push(rates[1] / rates[0]);
     }
-    let middle = |mut rates: Vec<f64>| {
-        rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
+    let middle = |numbers: &mut Vec<f64>| {
+        numbers.sort_by(f64::total_cmp);
+        numbers[numbers.len() / 2]
     };
-    let (without, with) = (middle(without), middle(with));
     println!(
-        "ingest: {:.0} k events/s without watchers, {:.0} k with {WATCHERS} on one tenant: {:.3} times",
-        without / 1e3,
-        with / 1e3,
-        with / without
+        "ingest: {:.0} k events/s without watchers, {:.0} k with {WATCHERS} on one tenant: {:.3} times, of {rounds} pairs from {:.3} to {:.3}",
+        middle(&mut without) / 1e3,
+        middle(&mut with) / 1e3,
+        middle(&mut times),
+        times[0],
+        times[times.len() - 1]
     );
     node.close().await;
     std::fs::remove_dir_all(&folder).unwrap();
