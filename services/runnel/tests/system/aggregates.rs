@@ -168,8 +168,15 @@ async fn days(client: &Client<Wire>) -> BTreeMap<(String, i64), Counts> {
     days
 }
 
-/// Mostly what happened of late, now and then something from long ago.
+/// Mostly what happened of late, now and then something from long ago, or one event behind another: its visit gets longer, often beyond a midnight.
 fn some_events(random: &mut Random, sent: &mut Vec<Event>) -> Vec<Event> {
+    if random.below(3) == 0 {
+        let before = sent[random.below(sent.len() as u64) as usize].clone();
+        let time_ms = before.time_ms.map(|time_ms| time_ms + (20 + random.below(9) as i64) * MINUTE);
+        let behind = Event { time_ms, visitor_id: before.visitor_id, ..event(random, 0..DAYS, sent.len()) };
+        sent.push(behind.clone());
+        return vec![behind];
+    }
     let days = if random.below(3) == 0 { 0..DAYS } else { DAYS - 4..DAYS };
     let first = sent.len();
     let some: Vec<Event> =

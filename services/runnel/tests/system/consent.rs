@@ -219,6 +219,30 @@ async fn consent(server: Deployment) {
     // The tenants that know everything have them; of the others' own, nothing is left.
     assert!(!persons.is_empty());
     strictly(&server).await;
+    besides(&server).await;
+}
+
+/// Where only what no step asks for is denied, steps that are told from sessions may have more visitors all the same.
+async fn besides(server: &Deployment) {
+    let (truth, mut sent) = world(WORLDS + 1);
+    for event in &mut sent {
+        let denied = event.name == "leave";
+        let analytics = if denied { ConsentState::Denied } else { ConsentState::Granted } as i32;
+        event.consent = Some(Consent { analytics, ..Consent::default() });
+    }
+    let real = tenant(server, "truth-besides", &truth).await;
+    let seen = tenant(server, "seen-besides", &sent).await;
+    let range = TimeRange { from_ms: Some(START), until_ms: Some(START + 5 * DAY) };
+    let mut more = 0;
+    for asked in funnels() {
+        let (known, told) = (funnel(&real, &asked, range).await, funnel(&seen, &asked, range).await);
+        for (truth, found) in known.steps.iter().zip(&told.steps) {
+            let (observed, truth) = (found.reached as f64, truth.reached as f64);
+            within(found.reached_with_unobserved, observed, truth, &format!("{asked:?}"));
+            more += u32::from(truth > observed);
+        }
+    }
+    assert!(more > 0, "no step has more visitors in truth");
 }
 
 /// Each hour of a trend tells what is unobserved in it, and what others were in all; so do the other counts.
