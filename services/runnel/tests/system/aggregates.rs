@@ -245,6 +245,43 @@ async fn change_meanwhile(client: &Client<Wire>, random: &mut Random, sent: &mut
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_behind_midnight_changes_the_day_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::open(folder.path(), NodeOptions::default(), Clock::default()).await.unwrap();
+    let tenant = TenantName::parse("shop").unwrap();
+    node.ensure_tenant(&tenant).await.unwrap();
+    let client = over(node.trusted(&tenant)).unwrap();
+    let request = ApplyCatalogRequest { document: Some(catalogue()), ..ApplyCatalogRequest::default() };
+    client.catalog().apply_catalog(request).await.unwrap();
+    // In Berlin it is ten minutes before midnight.
+    let before = Event {
+        event_id: "before".to_owned(),
+        visitor_id: "v".to_owned(),
+        time_ms: Some(START + 22 * 60 * MINUTE + 50 * MINUTE),
+        name: "cart".to_owned(),
+        ..Event::default()
+    };
+    client.append(vec![before.clone()], None).await.unwrap();
+    assert!(restatements(&client).await.is_empty(), "what is counted first changes nothing");
+    // The visit goes on, and only now it is known where it came from.
+    let email = Value { kind: Some(Kind::StringValue("Email".to_owned())) };
+    let behind = Event {
+        event_id: "behind".to_owned(),
+        time_ms: before.time_ms.map(|time_ms| time_ms + 20 * MINUTE),
+        name: "look".to_owned(),
+        properties: [("channel".to_owned(), email)].into(),
+        ..before
+    };
+    client.append(vec![behind], None).await.unwrap();
+    for dimension in [None, Some(Dimension::Channel), Some(Dimension::Device)] {
+        drop(restatements(&client).await);
+        let what = format!("{dimension:?}");
+        assert!(both(&client, question(Interval::Day, dimension, None), &what).await, "{what}");
+    }
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn aggregates_equal_recomputation() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::open(folder.path(), NodeOptions::default(), Clock::default()).await.unwrap();

@@ -9,9 +9,10 @@ use runnel_contracts::proto::{
     funnel::v1::{Exclusion, FunnelDefinition, UnitState},
     query::v1::Revision,
     segmentation::v1::{
-        ChangeCause, CountSegmentRequest, FunnelChangeKind, GetVisitorRequest, SegmentDefinition, SegmentRef,
-        VisitorUnit, WatchFunnelRequest, WatchFunnelResponse, WatchSegmentRequest, WatchSegmentResponse,
-        WatchedFunnel, segment_ref, segmentation_service_server::SegmentationService, watched_funnel,
+        ChangeCause, Condition, CountSegmentRequest, FunnelChangeKind, GetVisitorRequest, SegmentDefinition,
+        SegmentRef, VisitorUnit, WatchFunnelRequest, WatchFunnelResponse, WatchSegmentRequest,
+        WatchSegmentResponse, WatchedFunnel, condition::Node, segment_ref,
+        segmentation_service_server::SegmentationService, watched_funnel,
     },
 };
 use runnel_definitions::saved;
@@ -25,7 +26,7 @@ use tonic::{Code, Status};
 use crate::{
     random::{condition, duration, event, funnel},
     slow::Saved,
-    world::{SECOND, World},
+    world::{LISTS, SECOND, START, World},
 };
 
 /// Who belongs, by what was told.
@@ -314,6 +315,36 @@ async fn what_is_watched_adds_up_to_what_is_asked() {
     for kind in [Entered, Advanced, Converted, Dropped, Excluded, Reopened, Restated] {
         assert!(kinds.contains(&(kind as i32)), "{kind:?} was never told");
     }
+}
+
+/// An id that is on a list and has no events becomes somebody's, who gets no event by that.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_on_a_list_without_an_event_is_told() {
+    let mut random = Random(1);
+    let mut world = World::new().await;
+    world.append(&mut random).await;
+    world.clock.set(START + 86_400_000);
+    let now_ms = world.clock.now_ms();
+    let mail = BTreeSet::from(["mail".to_owned()]);
+    world.store.put_list_members(&world.tenant, LISTS[0], mail, now_ms).await.unwrap();
+    let condition = Some(Condition { node: Some(Node::List(LISTS[0].to_owned())) });
+    let definition = SegmentDefinition { condition, ..SegmentDefinition::default() };
+    saved::save(&world.store, &world.tenant, ("segment", &definition), None, now_ms).await.unwrap();
+    let mut told = of_segment(&world, "").await;
+    let mut segment = Segment::default();
+    segment.take(told.next().await.unwrap().unwrap());
+    assert_eq!(segment.members, BTreeSet::new());
+    let known = world.visitors.keys().next().unwrap().clone();
+    let said = Identification { anonymous: "mail".to_owned(), known: known.clone(), at_ms: now_ms };
+    world.store.identify(&world.tenant, vec![said], now_ms).await.unwrap();
+    let more = timeout(Duration::from_secs(60), async {
+        while segment.members.is_empty() {
+            segment.take(told.next().await.unwrap().unwrap());
+        }
+    });
+    more.await.expect("somebody is told of");
+    assert_eq!(segment.members, BTreeSet::from([known]));
+    assert_eq!(segment.causes, BTreeSet::from([ChangeCause::Identity as i32]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
