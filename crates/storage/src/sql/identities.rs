@@ -228,7 +228,7 @@ pub(super) async fn around<const N: usize>(
     Ok(Some(claims.into_values().collect()))
 }
 
-/// Claims that name one of these ids; of each few ids, one more than a person may have at most.
+/// Claims that name one of these ids; of those of each statement, one more than a person may have at most.
 async fn with_ids(
     connection: &mut Connection,
     tenant: &TenantName,
