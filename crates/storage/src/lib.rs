@@ -44,6 +44,7 @@ mod spans;
 mod store;
 mod turns;
 mod unavailable;
+mod warnings;
 mod watch;
 
 pub use admitted::{AdmitError, Admitted, AppendError, Journaled, Receipt, Request};

@@ -8,6 +8,8 @@ mod events;
 mod leasing;
 #[path = "postgres/migrating.rs"]
 mod migrating;
+#[path = "postgres/standby.rs"]
+mod standby;
 #[path = "postgres/sweeping.rs"]
 mod sweeping;
 

@@ -7,6 +7,7 @@ use std::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{
@@ -18,13 +19,17 @@ use crate::{
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 cd "$DIR" || exit 1
-"$BIN/initdb" -D data -U postgres --auth=trust --no-sync --encoding=UTF8 --locale=C >initdb.log 2>&1 || { cat initdb.log >&2; exit 1; }
+eval "$MAKE" >make.log 2>&1 || { cat make.log >&2; exit 1; }
 "$BIN/pg_ctl" -D data -l server.log -w -s -o "-p $PORT -k $DIR -c listen_addresses=127.0.0.1 -c max_connections=300 $OPTIONS" start </dev/null >&2 || { cat server.log >&2; exit 1; }
 echo ready
 cat >/dev/null
 "$BIN/pg_ctl" -D data -m immediate -s stop >/dev/null 2>&1
 cd / && rm -rf "$DIR"
 "#;
+
+/// Makes the data of a server, and of one that follows another.
+const NEW: &str = r#""$BIN/initdb" -D data -U postgres --auth=trust --no-sync --encoding=UTF8 --locale=C"#;
+const FOLLOWING: &str = r#""$BIN/pg_basebackup" -D data -h 127.0.0.1 -p "$OTHER" -U postgres --write-recovery-conf --checkpoint=fast --no-sync"#;
 
 /// A server with databases for tests.
 #[derive(Debug)]
@@ -41,21 +46,64 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a server with further options of the `postgres` program.
     pub fn start(options: &str) -> Result<Postgres, HarnessError> {
-        Postgres::start_on(options, None)
+        Postgres::start_alone(options, None)
     }
 
     /// As [`start`](Postgres::start), on a disk in memory of so many megabytes. Only root may make one.
     pub fn start_on_small_disk(megabytes: u32) -> Result<Postgres, HarnessError> {
-        Postgres::start_on("-c max_wal_size=64MB -c min_wal_size=32MB", Some(megabytes))
+        Postgres::start_alone("-c max_wal_size=64MB -c min_wal_size=32MB", Some(megabytes))
     }
 
-    fn start_on(options: &str, megabytes: Option<u32>) -> Result<Postgres, HarnessError> {
+    /// Starts a standby of this server, which from then on commits nothing that the standby does not have as well.
+    pub fn standby(&self) -> Result<Postgres, HarnessError> {
+        let standby = Postgres::start_on("", None, FOLLOWING, self.port)?;
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")?;
+        self.sql("postgres", "SELECT pg_reload_conf()")?;
+        for _ in 0..600 {
+            if self.sql("postgres", "SELECT sync_state FROM pg_stat_replication")? == "sync" {
+                return Ok(standby);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(HarnessError::Failed { what: "following", reason: standby.log()? })
+    }
+
+    /// Makes a standby a server of its own.
+    pub fn promote(&self) -> Result<(), HarnessError> {
+        self.control(&["promote"])
+    }
+
+    /// Lets a standby receive nothing more, or again.
+    pub fn receive(&self, receives: bool) -> Result<(), HarnessError> {
+        let receiver = self.sql("postgres", "SELECT pid FROM pg_stat_wal_receiver")?;
+        let signal = if receives { "-CONT" } else { "-STOP" };
+        if Command::new("kill").args([signal, &receiver]).status()?.success() {
+            return Ok(());
+        }
+        Err(HarnessError::Failed { what: "a signal", reason: format!("to the receiver {receiver}") })
+    }
+
+    fn start_alone(options: &str, megabytes: Option<u32>) -> Result<Postgres, HarnessError> {
+        let server = Postgres::start_on(options, megabytes, NEW, 0)?;
+        // The owner is no superuser, so that policies hold for it as they do where this is deployed.
+        server.sql("postgres", "CREATE ROLE owner LOGIN; CREATE ROLE ingest LOGIN; CREATE ROLE compaction LOGIN; CREATE ROLE query LOGIN; CREATE ROLE admin LOGIN")?;
+        Ok(server)
+    }
+
+    fn start_on(
+        options: &str,
+        megabytes: Option<u32>,
+        make: &str,
+        other: u16,
+    ) -> Result<Postgres, HarnessError> {
         let bin = programs()?;
         let port = free_port()?;
         let dir = folder("postgres", port)?;
         let disk = megabytes.map(|megabytes| SmallDisk::mount(dir.clone(), megabytes)).transpose()?;
-        let number = port.to_string();
+        let (number, other) = (port.to_string(), other.to_string());
         let variables = [
+            ("MAKE", make.into()),
+            ("OTHER", other.as_str().into()),
             ("BIN", bin.to_string_lossy()),
             ("DIR", dir.to_string_lossy()),
             ("PORT", number.as_str().into()),
@@ -64,7 +112,7 @@ impl Postgres {
         let variables: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (*name, value.as_ref())).collect();
         let keeper = Keeper::start("starting PostgreSQL", SCRIPT, &variables)?;
-        let server = Postgres {
+        Ok(Postgres {
             port,
             dir,
             options: options.to_owned(),
@@ -72,10 +120,7 @@ impl Postgres {
             _keeper: keeper,
             disk,
             bin,
-        };
-        // The owner is no superuser, so that policies hold for it as they do where this is deployed.
-        server.sql("postgres", "CREATE ROLE owner LOGIN; CREATE ROLE ingest LOGIN; CREATE ROLE compaction LOGIN; CREATE ROLE query LOGIN; CREATE ROLE admin LOGIN")?;
-        Ok(server)
+        })
     }
 
     /// The server that all tests of this process share.

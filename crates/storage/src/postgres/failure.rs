@@ -35,6 +35,12 @@ pub(super) fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time"))
 }
 
+/// The server committed, and warned of something.
+pub(super) fn warned() -> sqlx::Error {
+    let text = "the database committed with a warning, which its log has: a standby may not have the commit";
+    sqlx::Error::Io(io::Error::other(text))
+}
+
 /// Whether nothing was heard for too long.
 pub(super) fn is_late(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)

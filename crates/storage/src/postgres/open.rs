@@ -14,6 +14,7 @@ use super::{
     MigrateError, Pools, Postgres,
     migrate::{check, make_partitions, migrate},
     pool::{Pool, Server},
+    session::within,
 };
 use crate::backend::Purpose;
 
@@ -59,6 +60,13 @@ impl PostgresOptions {
             allow_unsafe_server: false,
             call: || None,
         }
+    }
+}
+
+impl PostgresOptions {
+    /// Whether an address is one.
+    pub fn check_url(url: &str) -> Result<(), PostgresOpenError> {
+        connect_options(url).map(drop)
     }
 }
 
@@ -112,6 +120,8 @@ pub enum PostgresOpenError {
     Database(#[from] sqlx::Error),
 }
 
+/// How long the first connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
 /// How long one waits for a connection.
 const ACQUIRE: Duration = Duration::from_millis(900);
 /// After how long a connection is replaced by a new one.
@@ -126,8 +136,9 @@ impl Postgres {
         let [ingest, compaction, query, admin] = users;
         let (ingest, compaction, query, admin) = (ingest?, compaction?, query?, admin?);
         let host = || format!("{}:{}", owner.get_host(), owner.get_port());
-        let mut connection =
-            owner.connect().await.map_err(|source| PostgresOpenError::Connect { host: host(), source })?;
+        let mut connection = within(CONNECT, owner.connect())
+            .await
+            .map_err(|source| PostgresOpenError::Connect { host: host(), source })?;
         look_at_server(&mut connection, options.allow_unsafe_server).await?;
         if options.migrate {
             let users = [
@@ -167,6 +178,10 @@ impl Postgres {
 }
 
 fn connect_options(url: &str) -> Result<PgConnectOptions, PostgresOpenError> {
+    // The client library takes any scheme.
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(PostgresOpenError::Url(sqlx::Error::Configuration("it is of another kind".into())));
+    }
     let options: PgConnectOptions = url.parse().map_err(PostgresOpenError::Url)?;
     Ok(options
         .application_name("runnel")
@@ -212,8 +227,16 @@ async fn look_at_server(connection: &mut PgConnection, allow_unsafe: bool) -> Re
         "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') \
          AND setting = 'off' ORDER BY name",
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
+    let (alone,): (bool,) = sqlx::query_as("SELECT current_setting('synchronous_standby_names') = ''")
+        .fetch_one(connection)
+        .await?;
+    if alone {
+        tracing::info!(
+            "commits wait for no standby: what is acknowledged is as safe as the database server's disk"
+        );
+    }
     if off.is_empty() {
         return Ok(());
     }

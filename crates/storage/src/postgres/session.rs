@@ -8,12 +8,12 @@ use super::{
     Connection,
     append::LOCK_HEAD,
     database::Work,
-    failure::{commit_failed, is_late, lost, timed_out, unavailable},
+    failure::{commit_failed, is_late, lost, timed_out, unavailable, warned},
     head::Head,
     pool::Pool,
     sqlx::{self, Executor, FromRow, Postgres, pool::PoolConnection, postgres::PgRow},
 };
-use crate::Unavailable;
+use crate::{Unavailable, warnings::heeding};
 
 /// How long a statement or a transaction may take until its connection counts as lost.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -111,9 +111,11 @@ impl Session {
         }
     }
 
-    /// Ends the transaction for good. An error leaves open whether it took place, unless the server said that it did not.
+    /// Ends the transaction for good. An error leaves open whether it took place, unless the server said that it did not. So does a warning: whoever cancels a commit
+    /// that waits for a standby makes the server say that it took place, though no standby has it.
     pub(super) async fn commit(mut self) -> Result<(), Unavailable> {
-        let done = self.execute("COMMIT".to_owned(), COMMIT_PATIENCE).await;
+        let (done, is_warned) = heeding(self.execute("COMMIT".to_owned(), COMMIT_PATIENCE)).await;
+        let done = if is_warned { done.and(Err(warned())) } else { done };
         self.clean = done.is_ok();
         done.map(drop).map_err(commit_failed)
     }
