@@ -42,21 +42,16 @@ pub struct Known {
 impl Catalogue {
     /// Reads a tenant's catalogue.
     pub async fn read(store: &Store, tenant: &TenantName) -> Result<Catalogue, Refusal> {
-        let list = |kind, most| async move {
-            store.list_definitions(tenant, kind, None, most).await.map_err(|fault| unavailable(&fault))
+        let conversions = async {
+            let found = store.list_definitions(tenant, CONVERSION, None, limits::CONVERSIONS).await;
+            found.map_err(|fault| unavailable(&fault))
         };
-        let (conversions, settings) =
-            tokio::try_join!(list(CONVERSION, limits::CONVERSIONS), list(SETTINGS, 1))?;
-        let mut catalogue = Catalogue::default();
+        let (conversions, (settings, set)) = tokio::try_join!(conversions, stored_settings(store, tenant))?;
+        let mut catalogue = Catalogue { settings, set, ..Catalogue::default() };
         for record in conversions {
             let wire = stored(record)?;
             let conversion = conversion::conversion("conversion", &wire).map_err(|_| damaged())?;
             catalogue.conversions.insert(wire.name.clone(), Known { wire, conversion });
-        }
-        if let Some(record) = settings.into_iter().next() {
-            let set = wire::Settings::decode(record.body).map_err(|_| damaged())?;
-            catalogue.settings = conversion::settings("settings", &set).map_err(|_| damaged())?;
-            catalogue.set = Some(set);
         }
         Ok(catalogue)
     }
@@ -86,6 +81,25 @@ impl Catalogue {
             Refusal::field(Reason::ConversionUnknown, at, text)
         })
     }
+}
+
+/// What holds for all answers of a tenant.
+pub async fn settings(store: &Store, tenant: &TenantName) -> Result<Settings, Refusal> {
+    Ok(stored_settings(store, tenant).await?.0)
+}
+
+/// The same, and as it was set.
+async fn stored_settings(
+    store: &Store,
+    tenant: &TenantName,
+) -> Result<(Settings, Option<wire::Settings>), Refusal> {
+    let found = store.list_definitions(tenant, SETTINGS, None, 1).await;
+    let Some(record) = found.map_err(|fault| unavailable(&fault))?.into_iter().next() else {
+        return Ok(Default::default());
+    };
+    let set = wire::Settings::decode(record.body).map_err(|_| damaged())?;
+    let settings = conversion::settings("settings", &set).map_err(|_| damaged())?;
+    Ok((settings, Some(set)))
 }
 
 /// The bytes of a conversion at rest: what its author said, without what the server adds.

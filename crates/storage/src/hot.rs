@@ -64,6 +64,11 @@ impl HotOptions {
     pub fn new(url: String) -> HotOptions {
         HotOptions { url, deadline: DEADLINE, allow_eviction: false }
     }
+
+    /// Whether the address is one.
+    pub fn check(&self) -> Result<(), HotAddressError> {
+        Address::parse(&self.url).map(drop)
+    }
 }
 
 impl fmt::Debug for HotOptions {

@@ -66,7 +66,7 @@ pub(crate) struct FunnelArgs {
     /// Units may enter at any step.
     #[arg(long)]
     pub(crate) open: bool,
-    /// Longest gap inside a session, with --unit session. Default 30m.
+    /// Longest gap inside a session, with --unit session. Else the tenant's setting, 30m unless it is set.
     #[arg(long, value_parser = duration, allow_hyphen_values = true)]
     pub(crate) session_gap: Option<i64>,
     #[command(flatten)]

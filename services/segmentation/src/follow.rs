@@ -54,7 +54,7 @@ impl OpenSessions {
         }
     }
 
-    /// Whether this is still how a tenant is followed; it is not after somebody was erased.
+    /// Whether this is still how a tenant is followed; it is not after somebody was erased or the gap of sessions was changed.
     fn knows(&self, tenant: &Arc<Tenant>) -> bool {
         let tenants = self.inner.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         tenants.get(&tenant.name).is_some_and(|known| Arc::ptr_eq(known, tenant))

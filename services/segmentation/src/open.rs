@@ -15,10 +15,13 @@ use runnel_contracts::{
     proto::{query::v1::Revision, segmentation::v1::OpenSessionsSource as Source},
     refusal::Refusal,
 };
-use runnel_definitions::refusal::{loading, unavailable};
+use runnel_definitions::{
+    catalogue,
+    refusal::{loading, unavailable},
+};
 use runnel_failpoints::hit;
 use runnel_journeys::{Journeys, LoadError, Presence, SeenSince, off_site};
-use runnel_model::{TenantName, limits::SESSION_GAP_MS};
+use runnel_model::TenantName;
 use runnel_storage::{
     Hot,
     hot::{Holder, HotError, Sessions, ShardCount, Step},
@@ -94,6 +97,8 @@ pub(crate) struct Tenant {
     pub(crate) sessions: Sessions,
     /// The version of the erasures that its hot state is of.
     erasure: u64,
+    /// How long a session stays open without events.
+    pub(crate) gap_ms: i64,
     pub(crate) owner: Owner,
     pub(crate) rebuilding: AtomicBool,
     asked: Mutex<Instant>,
@@ -118,6 +123,11 @@ impl Tenant {
     /// Whether nobody has asked for a while.
     pub(crate) fn is_cold(&self, patience: Duration) -> bool {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > patience
+    }
+
+    /// The time that matters for sessions that are open at an instant.
+    pub(crate) fn presence(&self, now_ms: i64) -> Presence {
+        Presence { from_ms: now_ms.saturating_sub(self.gap_ms), now_ms }
     }
 
     fn is_asked(&self) {
@@ -155,27 +165,31 @@ impl OpenSessions {
             Round::Lost(shards) => self.rebuild(&tenant, shards),
             Round::Away => {}
         }
-        self.count_journeys(name).await.map_err(|fault| loading(&fault))
+        self.count_journeys(&tenant).await.map_err(|fault| loading(&fault))
     }
 
     /// Counts without hot state.
-    async fn count_journeys(&self, name: &TenantName) -> Result<Counted, LoadError> {
+    async fn count_journeys(&self, tenant: &Tenant) -> Result<Counted, LoadError> {
         let journeys = &self.inner.journeys;
-        let loaded = journeys.at(name, &[off_site()].into()).await?;
+        let loaded = journeys.at(&tenant.name, &[off_site()].into()).await?;
         let now_ms = self.inner.clock.now_ms();
         let (sequence, alias, erasure) = (loaded.sequence, loaded.people.version(), loaded.erasure);
         let revision = Revision { sequence, alias, erasure, ..Revision::default() };
-        let open = journeys.present(loaded, presence(now_ms)).await?;
+        let open = journeys.present(loaded, tenant.presence(now_ms)).await?;
         Ok(Counted { open, as_of_ms: now_ms, revision, source: Source::Journeys })
     }
 
     /// The tenant as it is followed; it is followed from now on, if there is room.
     async fn tenant(&self, name: &TenantName) -> Result<Arc<Tenant>, Refusal> {
+        let gap_ms = catalogue::settings(self.inner.journeys.store(), name).await?.session_gap_ms;
         let known = |open: &OpenSessions| {
             open.inner.tenants.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
         };
-        if let Some(tenant) = known(self) {
-            return Ok(tenant);
+        match known(self) {
+            Some(tenant) if tenant.gap_ms == gap_ms => return Ok(tenant),
+            // The setting was changed.
+            Some(tenant) => self.forget(&tenant).await,
+            None => {}
         }
         let record = self.inner.journeys.store().get_tenant(name).await;
         let created_ms = record.map_err(|fault| unavailable(&fault))?.map_or(0, |record| record.created_ms);
@@ -183,8 +197,9 @@ impl OpenSessions {
         let erasure = listing.map_err(|fault| unavailable(&fault))?.erasure;
         let tenant = Arc::new(Tenant {
             name: name.clone(),
-            sessions: self.inner.hot.sessions(name, created_ms, erasure),
+            sessions: self.inner.hot.sessions(name, created_ms, erasure).with_gap(gap_ms),
             erasure,
+            gap_ms,
             owner: Owner::default(),
             rebuilding: AtomicBool::new(false),
             asked: Mutex::new(Instant::now()),
@@ -203,7 +218,7 @@ impl OpenSessions {
         Ok(kept.clone())
     }
 
-    /// Somebody was erased: what hot state knows is thrown away, and what comes next has another place.
+    /// Somebody was erased, or sessions end after another gap: what hot state knows is thrown away, and what comes next has another place.
     async fn forget(&self, tenant: &Tenant) {
         self.inner
             .tenants
@@ -212,7 +227,7 @@ impl OpenSessions {
             .retain(|_, known| !std::ptr::eq(&**known, tenant));
         tenant.owner.release(&tenant.sessions, self.inner.holder).await;
         if let Err(fault) = tenant.sessions.forget().await {
-            tracing::debug!(%fault, "what hot state knows of the erased is left to expire");
+            tracing::debug!(%fault, "what hot state knows of a tenant is left to expire");
         }
     }
 
@@ -243,7 +258,7 @@ impl OpenSessions {
             };
             now_ms = counts.iter().fold(now_ms, |latest, count| latest.max(count.as_of_ms));
             let least = counts.iter().map(|count| count.sequence).min().unwrap_or(0);
-            let since = self.inner.journeys.seen_since(&tenant.name, least, presence(now_ms)).await?;
+            let since = self.inner.journeys.seen_since(&tenant.name, least, tenant.presence(now_ms)).await?;
             // Hot state knows visitors as sent. Where some of them are one, the journeys tell.
             if since.erasure != tenant.erasure {
                 self.forget(tenant).await;
@@ -310,11 +325,6 @@ impl OpenSessions {
         let released = tenants.iter().map(|tenant| tenant.owner.release(&tenant.sessions, self.inner.holder));
         stream::iter(released).buffer_unordered(TOGETHER).collect::<Vec<()>>().await;
     }
-}
-
-/// The time that matters for sessions that are open at an instant.
-pub(crate) fn presence(now_ms: i64) -> Presence {
-    Presence { from_ms: now_ms.saturating_sub(SESSION_GAP_MS), now_ms }
 }
 
 /// The counts of all shards, or why there are none.

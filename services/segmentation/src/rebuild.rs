@@ -8,7 +8,7 @@ use runnel_failpoints::hit;
 use runnel_journeys::{Loaded, off_site};
 use runnel_storage::{compute, hot::HotError};
 
-use crate::open::{OpenSessions, Tenant, presence};
+use crate::open::{OpenSessions, Tenant};
 
 /// Shards that are filled at a time.
 const TOGETHER: usize = 4;
@@ -75,7 +75,8 @@ impl OpenSessions {
     ) -> Result<u64, HotError> {
         let now_ms = self.inner.clock.now_ms();
         let (journeys, sequence) = (loaded.clone(), loaded.sequence);
-        let seen = compute(move || journeys.seen(shard, presence(now_ms))).await;
+        let presence = tenant.presence(now_ms);
+        let seen = compute(move || journeys.seen(shard, presence)).await;
         let seen = seen.map_err(|_| HotError::Lost)?;
         hit("hot.mid_rebuild").await.map_err(|_| HotError::Lost)?;
         let filled = tenant.sessions.reset(shard, epoch, sequence, &seen, now_ms).await?;

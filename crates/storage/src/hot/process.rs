@@ -161,8 +161,8 @@ impl Process {
         let tenant = self.tenant(place);
         let mut tenant = lock(&tenant);
         tenant.used_ms = tenant.used_ms.max(now_ms);
-        let place = tenant.shards.get_mut(shard).ok_or(HotError::Lost)?;
-        Shard::reset(place, part, now_ms)
+        let shard = tenant.shards.get_mut(shard).ok_or(HotError::Lost)?;
+        Shard::reset(shard, part, place.gap_ms, now_ms)
     }
 
     pub(crate) fn count(&self, place: &Place, shard: usize, now_ms: i64) -> Result<ShardCount, HotError> {

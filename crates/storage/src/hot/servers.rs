@@ -20,9 +20,7 @@ use super::{
     key::ShardKey,
     node::{Node, Rules},
     script::{Run, Script, is_unknown},
-    sessions::{
-        AHEAD_MS, Claim, GAP_MS, Holder, KEPT_MS, OWNER_KEPT_MS, Part, Place, Seen, ShardCount, Step,
-    },
+    sessions::{AHEAD_MS, Claim, Holder, KEPT_MS, OWNER_KEPT_MS, Part, Place, Seen, ShardCount, Step},
 };
 
 static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(&[include_str!("scripts/lease.lua")]));
@@ -218,7 +216,7 @@ impl Servers {
 impl Place {
     /// A family of keys of these sessions.
     fn family(&self, name: &str) -> String {
-        format!("sessions:{:x}.{:x}:{name}", self.created_ms, self.erasure)
+        format!("sessions:{:x}.{:x}.{:x}:{name}", self.created_ms, self.erasure, self.gap_ms)
     }
 }
 
@@ -235,7 +233,7 @@ fn shard_keys(place: &Place, shard: &ShardKey) -> [String; 3] {
 fn on_shard<'a>(script: &'a Script, place: &Place, shard: usize, now_ms: i64) -> (ShardKey, Run<'a>) {
     let shard = ShardKey::new(&place.tenant, shard);
     let run = script.on(shard_keys(place, &shard));
-    let run = run.with(now_ms).with(GAP_MS).with(KEPT_MS).with(AHEAD_MS);
+    let run = run.with(now_ms).with(place.gap_ms).with(KEPT_MS).with(AHEAD_MS);
     (shard, run)
 }
 

@@ -1,6 +1,6 @@
 //! Open sessions: which visitors of a tenant have a session at this moment.
 //!
-//! A session is open when the visitor's last event at or before now is at most [`SESSION_GAP_MS`] ago. A tenant's visitors lie in [`SHARDS`] shards, each with a
+//! A session is open when the visitor's last event at or before now is at most the tenant's gap ago. A tenant's visitors lie in [`SHARDS`] shards, each with a
 //! marker that says up to which sequence number of the journal it is complete. Whoever follows the journal claims an epoch first; what a process with an older
 //! epoch sends is refused. Events may be applied in any order and again, so a command whose answer was lost is sent again without harm.
 //!
@@ -101,12 +101,14 @@ pub struct Sessions {
     place: Place,
 }
 
-/// Whose sessions. Tenants of the same name in other stores, or created again, are others.
+/// Whose sessions. Tenants of the same name in other stores, or created again, are others, and so are those that end after another gap.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) tenant: TenantName,
     pub(crate) created_ms: i64,
     pub(crate) erasure: u64,
+    /// How long a session stays open without events, in milliseconds.
+    pub(crate) gap_ms: i64,
 }
 
 /// One part of a shard's filling.
@@ -123,7 +125,14 @@ pub(crate) struct Part<'a> {
 
 impl Sessions {
     pub(super) fn new(hot: Hot, tenant: &TenantName, created_ms: i64, erasure: u64) -> Sessions {
-        Sessions { hot, place: Place { tenant: tenant.clone(), created_ms, erasure } }
+        Sessions { hot, place: Place { tenant: tenant.clone(), created_ms, erasure, gap_ms: SESSION_GAP_MS } }
+    }
+
+    /// The tenant's sessions as they are when they end after another gap than the usual one, in milliseconds.
+    #[must_use]
+    pub fn with_gap(mut self, gap_ms: i64) -> Sessions {
+        self.place.gap_ms = gap_ms;
+        self
     }
 
     /// Claims the tenant for a while, or renews the lease. A new owner's epoch is higher than every one before, and higher than `beyond`, whatever was lost.
@@ -245,8 +254,6 @@ impl Sessions {
     }
 }
 
-/// How long a session stays open without events, in milliseconds.
-pub(crate) const GAP_MS: i64 = SESSION_GAP_MS;
 /// How far a shard's clock may be ahead of the caller's, in milliseconds; beyond, the shard is lost.
 pub(crate) const AHEAD_MS: i64 = 60_000;
 /// How long a shard that nobody counts or applies to is kept, in milliseconds.

@@ -222,6 +222,12 @@ pub(crate) async fn tenants_and_shards_do_not_mix(hot: &Hot) {
         assert_eq!((count.open, count.sequence), (shard as u64, 100 + shard as u64));
     }
     assert!(matches!(new.count(5, NOW).await, Err(HotError::Lost)), "the tenant was created again");
+    let short = old.clone().with_gap(60_000);
+    assert!(matches!(short.count(5, NOW).await, Err(HotError::Lost)), "sessions end after another gap");
+    short.reset(5, 1, 7, &[seen(1, NOW), seen(2, NOW - 60_000), seen(3, NOW - 60_001)], NOW).await.unwrap();
+    for (later_ms, open) in [(0, 2), (1, 1), (60_000, 1), (60_001, 0)] {
+        assert_eq!(short.count(5, NOW + later_ms).await.unwrap().open, open, "{later_ms} ms later");
+    }
     assert!(other.count_all(NOW).await.into_iter().all(|count| count.unwrap().open == 0));
 }
 

@@ -13,6 +13,7 @@ use runnel_chassis::Clock;
 use runnel_client::{
     Client,
     proto::{
+        catalog::v1::{ApplyCatalogRequest, CatalogDocument, Settings},
         event::v1::{Event, OffSite},
         segmentation::v1::{
             CountOpenSessionsRequest, CountOpenSessionsResponse, OpenSessionsSource as Source,
@@ -53,21 +54,28 @@ fn event(visitor: &str, time_ms: i64, off_site: bool) -> Event {
     }
 }
 
-/// All events that were sent, on the site.
-#[derive(Default)]
-struct Sent(HashMap<String, Vec<i64>>);
+/// All events that were sent, on the site, and how long a session stays open without one.
+struct Sent {
+    times: HashMap<String, Vec<i64>>,
+    gap_ms: i64,
+}
 
 impl Sent {
+    fn nothing() -> Sent {
+        Sent { times: HashMap::new(), gap_ms: GAP }
+    }
+
     fn note(&mut self, events: &[Event]) {
         for event in events.iter().filter(|event| event.off_site == 0) {
-            self.0.entry(event.visitor_id.clone()).or_default().push(event.time_ms.unwrap());
+            self.times.entry(event.visitor_id.clone()).or_default().push(event.time_ms.unwrap());
         }
     }
 
     /// What is open at an instant, counted by itself.
     fn open(&self, at_ms: i64) -> u64 {
-        let there = |times: &&Vec<i64>| times.iter().any(|time| (at_ms - GAP..=at_ms).contains(time));
-        self.0.values().filter(there).count() as u64
+        let while_open = at_ms - self.gap_ms..=at_ms;
+        let there = |times: &&Vec<i64>| times.iter().any(|time| while_open.contains(time));
+        self.times.values().filter(there).count() as u64
     }
 
     fn check(&self, answer: &CountOpenSessionsResponse, what: &str) {
@@ -94,7 +102,7 @@ async fn counts_equal(placement: Placement, place: Where) {
     let redis = hot!(place);
     let deployment = deployment_over(placement, redis);
     let (writer, reader) = clients(&deployment).await;
-    let (mut random, mut sent) = (Random(11), Sent::default());
+    let (mut random, mut sent) = (Random(11), Sent::nothing());
     assert_eq!(ask(&reader).await.open_sessions, 0);
     for round in 0..80 {
         let now = now_ms();
@@ -114,6 +122,17 @@ async fn counts_equal(placement: Placement, place: Where) {
             sent.note(&events);
         }
         sent.check(&ask(&reader).await, &format!("round {round}"));
+        // The tenant's own gap, shorter and longer than the usual one: right from the next question on.
+        if let Some(gap_ms) =
+            [(15, GAP / 6), (35, 2 * GAP)].into_iter().find_map(|(at, gap)| (at == round).then_some(gap))
+        {
+            let settings = Settings { session_gap_ms: Some(gap_ms), ..Settings::default() };
+            let document = CatalogDocument { settings: Some(settings), ..CatalogDocument::default() };
+            let request = ApplyCatalogRequest { document: Some(document), ..ApplyCatalogRequest::default() };
+            reader.catalog().apply_catalog(request).await.unwrap();
+            sent.gap_ms = gap_ms;
+            sent.check(&ask(&reader).await, &format!("round {round} with a gap of {gap_ms} ms"));
+        }
         if round % 20 == 10 {
             until_hot(&reader, &sent).await;
         }
@@ -176,7 +195,7 @@ async fn redis_behind_tls_is_used() {
     let endpoint = format!("http://{}", said["listening"].as_str().unwrap());
     let (writer, reader) =
         (Client::connect(&endpoint, &write).await.unwrap(), Client::connect(&endpoint, &read).await.unwrap());
-    let (events, mut sent) = (vec![event("v1", now_ms(), false)], Sent::default());
+    let (events, mut sent) = (vec![event("v1", now_ms(), false)], Sent::nothing());
     writer.append(events.clone(), None).await.unwrap();
     sent.note(&events);
     until_hot(&reader, &sent).await;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::hot::{
     HotError,
-    sessions::{AHEAD_MS, GAP_MS, Part, Seen, ShardCount, Step, VisitorKey},
+    sessions::{AHEAD_MS, Part, Seen, ShardCount, Step, VisitorKey},
 };
 
 /// A shard: who wrote last, which filling it has grown from, up to which number it is complete, and the sessions.
@@ -14,6 +14,8 @@ pub(super) struct Shard {
     filling: u64,
     /// `None` while it is being filled.
     sequence: Option<u64>,
+    /// How long a session stays open without events.
+    gap_ms: i64,
     clock_ms: i64,
     /// Last event of every visitor with an open session, and the same by time.
     open: HashMap<VisitorKey, i64>,
@@ -27,6 +29,7 @@ impl Shard {
     pub(super) fn reset(
         place: &mut Option<Shard>,
         part: Part<'_>,
+        gap_ms: i64,
         now_ms: i64,
     ) -> Result<ShardCount, HotError> {
         if let Some(shard) = place
@@ -39,6 +42,7 @@ impl Shard {
                 epoch: part.epoch,
                 filling: part.word,
                 sequence: None,
+                gap_ms,
                 clock_ms: now_ms,
                 open: HashMap::new(),
                 by_time: BTreeSet::new(),
@@ -115,7 +119,7 @@ impl Shard {
             self.later.pop_first();
             self.extend(visitor, time_ms);
         }
-        let oldest_ms = self.clock_ms.saturating_sub(GAP_MS);
+        let oldest_ms = self.clock_ms.saturating_sub(self.gap_ms);
         while let Some((_, visitor)) = self.by_time.first().filter(|(time, _)| *time < oldest_ms).copied() {
             self.by_time.pop_first();
             self.open.remove(&visitor);

@@ -96,7 +96,7 @@ async fn under_load(placement: Placement, place: Where, fail: impl AsyncFn(&Redi
     let (hot, journeys) = *seen.lock().unwrap();
     eprintln!("{hot} answers from hot state, {journeys} from journeys, {:?} events", load.acknowledged);
     assert!(journeys > 0, "hot state was lost");
-    let mut sent = Sent::default();
+    let mut sent = Sent::nothing();
     let all: Vec<Event> = (0..load.acknowledged.load(Ordering::SeqCst))
         .map(|at| event(&format!("v{at}"), now_ms() - 1_000, false))
         .collect();
@@ -169,7 +169,7 @@ async fn a_process_that_stood_still_is_overtaken_and_both_are_right() {
     let (writer, _) = clients(&deployment).await;
     let first = &deployment.processes["segmentation"];
     let second = first.another().unwrap();
-    let (mut sent, mut next) = (Sent::default(), 0);
+    let (mut sent, mut next) = (Sent::nothing(), 0);
     let append = async |sent: &mut Sent, next: &mut u64| {
         let events: Vec<Event> =
             (*next..*next + 30).map(|at| event(&format!("v{at}"), now_ms() - 1_000, false)).collect();
