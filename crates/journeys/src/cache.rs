@@ -10,7 +10,8 @@ use std::{
 };
 
 use runnel_model::{Selector, Settings, TenantName};
-use runnel_storage::Store;
+use runnel_storage::{Listing, Store};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     dimension::sources,
@@ -45,6 +46,11 @@ impl Default for JourneysOptions {
 /// In the background, commits are taken in together after this long: who asks about everybody more often than that keeps journeys fresh, and every time costs something.
 const GATHERED: Duration = Duration::from_millis(100);
 
+/// Bytes that an event takes while it is loaded: in its block, decoded, and in the journeys.
+const LOADING_BYTES: u64 = 60;
+/// Bytes of one permit to load.
+const PERMIT_BYTES: u64 = 1 << 20;
+
 /// The journeys of all tenants of a store. Clones share one cache.
 #[derive(Debug, Clone)]
 pub struct Journeys {
@@ -60,6 +66,9 @@ struct Inner {
     uses: AtomicU64,
     /// Tenants that were loaded from the store, each time.
     loads: AtomicU64,
+    /// Loads that go on together take a quarter of the budget beside what is loaded; one that takes more goes on alone.
+    loading: Semaphore,
+    permits: u32,
 }
 
 /// Leads to journeys without keeping them or their store alive; for whoever looks at them from outside.
@@ -132,8 +141,11 @@ impl Journeys {
                 Arc::new(threads.thread_name(|at| format!("journeys-{at}")).build()?)
             }
         };
+        let permits =
+            u32::try_from(options.budget_bytes as u64 / 4 / PERMIT_BYTES).unwrap_or(u32::MAX).max(1);
+        let loading = Semaphore::new(permits as usize);
         let (slots, uses, loads) = (Mutex::default(), AtomicU64::new(0), AtomicU64::new(0));
-        let inner = Inner { store, options, pool, slots, uses, loads };
+        let inner = Inner { store, options, pool, slots, uses, loads, loading, permits };
         Ok(Journeys { inner: Arc::new(inner) })
     }
 
@@ -155,11 +167,11 @@ impl Journeys {
         WeakJourneys { inner: Arc::downgrade(&self.inner) }
     }
 
-    /// Bytes that journeys take in memory now, approximately.
+    /// Bytes that journeys take in memory now, approximately; with those that were given up and are still looked at.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let slots = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.values().filter_map(|slot| slot.current()).map(|loaded| loaded.memory() as u64).sum()
+        slots.values().filter_map(|slot| slot.at_hand()).map(|loaded| loaded.memory() as u64).sum()
     }
 
     /// How often a tenant's journeys were loaded from the store, rather than brought up to date.
@@ -210,7 +222,18 @@ impl Journeys {
     pub async fn until(&self, tenant: &TenantName, until: u64, like: &Loaded) -> Result<Loaded, LoadError> {
         let columns = like.columns.iter().map(|(selector, _)| selector.clone()).collect();
         let wanted = Wanted { columns: &columns, settings: like.settings.clone(), identities: false, until };
+        let _turn = self.turn(tenant).await?;
         load(&self.inner.store, tenant, wanted, self.inner.pool.clone()).await
+    }
+
+    /// Waits until there is room to load a tenant.
+    async fn turn(&self, tenant: &TenantName) -> Result<SemaphorePermit<'_>, LoadError> {
+        let Listing { journal, blocks, .. } = self.inner.store.list(tenant, 0).await?;
+        let journal: u64 = journal.iter().map(|row| u64::from(row.events)).sum();
+        let events = journal + blocks.iter().map(|block| block.events).sum::<u64>();
+        let permits = u32::try_from(events * LOADING_BYTES / PERMIT_BYTES).unwrap_or(u32::MAX);
+        let turn = self.inner.loading.acquire_many(permits.min(self.inner.permits)).await;
+        turn.map_err(|_| LoadError::Stopped)
     }
 
     async fn by(
@@ -303,7 +326,9 @@ impl Journeys {
         self.inner.loads.fetch_add(1, Ordering::Relaxed);
         let settings = by.unwrap_or_default();
         let wanted = Wanted { columns: &wanted, settings, identities, until: u64::MAX };
+        let turn = self.turn(tenant).await?;
         let loaded = Arc::new(load(store, tenant, wanted, pool.clone()).await?);
+        drop(turn);
         slot.put(Some(loaded.clone()));
         self.evict(tenant);
         Ok(loaded)
@@ -315,7 +340,7 @@ impl Journeys {
         let mut held: Vec<(u64, usize, &TenantName, &Arc<Slot>)> = slots
             .iter()
             .filter_map(|(name, slot)| {
-                Some((slot.used.load(Ordering::Relaxed), slot.current()?.memory(), name, slot))
+                Some((slot.used.load(Ordering::Relaxed), slot.at_hand()?.memory(), name, slot))
             })
             .collect();
         held.sort_unstable_by_key(|(used, ..)| *used);
@@ -326,7 +351,10 @@ impl Journeys {
             }
             if name != kept {
                 slot.put(None);
-                total -= bytes;
+                // Whoever watches it keeps its memory, which then has to come from others.
+                if slot.at_hand().is_none() {
+                    total -= bytes;
+                }
             }
         }
     }
