@@ -59,10 +59,15 @@ impl State {
         self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the connection has to end, if it has to; pieces may wait as long as is `taken`.
-    fn is_over(&self, now: Instant, oldest: Duration, taken: Option<Duration>) -> Option<&'static str> {
+    /// Why the connection has to end, if it has to; it may get as old as the `oldest`, and pieces may wait as long as is `taken`.
+    fn is_over(
+        &self,
+        now: Instant,
+        oldest: Option<Duration>,
+        taken: Option<Duration>,
+    ) -> Option<&'static str> {
         let age = now.duration_since(self.since);
-        if age > oldest {
+        if oldest.is_some_and(|oldest| age > oldest) {
             return Some("is too old");
         }
         let silent = !self.heard.load(Ordering::Relaxed) && age > SILENT;
@@ -95,8 +100,9 @@ impl Connections {
         Connection { io, handle: Handle(state), _slot: slot }
     }
 
-    /// Closes connections that are stalled or older than allowed, for as long as it is polled. A piece of an answer may wait as long as is `taken`, or for ever.
-    pub(crate) async fn watch(self, oldest: Duration, taken: Option<Duration>) {
+    /// Closes connections that are stalled or older than the `oldest` may be, for as long as it is polled. A piece of an answer may wait as long as is `taken`. Without
+    /// an age or a time, for ever.
+    pub(crate) async fn watch(self, oldest: Option<Duration>, taken: Option<Duration>) {
         loop {
             tokio::time::sleep(LOOK).await;
             let now = Instant::now();
@@ -275,11 +281,12 @@ mod tests {
         let Connection { handle: Handle(state), .. } = Connections::default().open((), slot());
         state.heard.store(true, Ordering::Relaxed);
         let now = state.since + TAKEN + LOOK;
-        let over = |taken| state.is_over(now, Duration::from_secs(600), taken).is_some();
+        let over = |taken| state.is_over(now, Some(Duration::from_secs(600)), taken).is_some();
         assert!(!over(Some(TAKEN)), "nothing is to be taken");
         state.untaken().insert(0, state.since);
         assert!(over(Some(TAKEN)));
         assert!(!over(None), "others are on it");
-        assert!(state.is_over(now, Duration::from_secs(1), None).is_some(), "it is old");
+        assert!(state.is_over(now, Some(Duration::from_secs(1)), None).is_some(), "it is old");
+        assert!(state.is_over(now, None, None).is_none(), "it may get as old as it likes");
     }
 }

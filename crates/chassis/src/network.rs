@@ -33,7 +33,7 @@ use crate::{
     Upstream,
     context::tenant_of,
     observe::{causes, inject},
-    serve::{GATEWAY_AHEAD, GATEWAY_ALL_AHEAD},
+    serve::{AHEAD, GATEWAY_ALL_AHEAD},
 };
 
 /// How often names are looked up again.
@@ -65,6 +65,21 @@ pub struct PeerTls {
 }
 
 impl PeerTls {
+    /// Whether the files can be read as they are now.
+    pub fn check(&self) -> std::io::Result<()> {
+        let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        for file in identity.chain([&self.authorities]) {
+            let named = |fault: std::io::Error| {
+                std::io::Error::new(
+                    fault.kind(),
+                    format!("the file {} cannot be read: {fault}", file.display()),
+                )
+            };
+            std::fs::read(file).map_err(named)?;
+        }
+        Ok(())
+    }
+
     fn read(&self, host: &str) -> std::io::Result<ClientTlsConfig> {
         let mut config = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(std::fs::read(&self.authorities)?))
@@ -97,6 +112,20 @@ struct Pool {
 impl Network {
     /// Looks for the processes behind `http://HOST:PORT` or `https://HOST:PORT`, now and whenever the name's addresses change.
     pub fn new(name: &'static str, address: &str, tls: Option<PeerTls>) -> Result<Network, AddressError> {
+        let (host, port, tls) = Network::read(address, tls)?;
+        let (peers, changed) = (Mutex::default(), tokio::sync::Notify::new());
+        let pool = Arc::new(Pool { name, host, port, tls, peers, changed });
+        tokio::spawn(follow(Arc::downgrade(&pool)));
+        Ok(Network { pool })
+    }
+
+    /// Whether an address is one that can be used.
+    pub fn check(address: &str, tls: Option<PeerTls>) -> Result<(), AddressError> {
+        Network::read(address, tls).map(drop)
+    }
+
+    /// Host, port and TLS of an address.
+    fn read(address: &str, tls: Option<PeerTls>) -> Result<(String, u16, Option<PeerTls>), AddressError> {
         let wrong = || AddressError::Malformed(address.to_owned());
         let uri: Uri = address.parse().map_err(|_| wrong())?;
         let (Some(scheme), Some(host), Some(port)) = (uri.scheme_str(), uri.host(), uri.port_u16()) else {
@@ -107,11 +136,7 @@ impl Network {
             "https" => Some(tls.ok_or_else(|| AddressError::NoAuthorities(address.to_owned()))?),
             _ => return Err(wrong()),
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let (peers, changed) = (Mutex::default(), tokio::sync::Notify::new());
-        let pool = Arc::new(Pool { name, host, port, tls, peers, changed });
-        tokio::spawn(follow(Arc::downgrade(&pool)));
-        Ok(Network { pool })
+        Ok((host.trim_start_matches('[').trim_end_matches(']').to_owned(), port, tls))
     }
 
     /// The service as one that calls go to.
@@ -213,7 +238,7 @@ fn endpoint(pool: &Pool, address: SocketAddr) -> Result<Endpoint, Box<dyn Error 
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(GATEWAY_AHEAD)
+        .initial_stream_window_size(AHEAD)
         .initial_connection_window_size(GATEWAY_ALL_AHEAD))
 }
 

@@ -1,6 +1,12 @@
 //! Listens and serves until told to stop, then drains.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -8,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tokio_util::either::Either;
+use tokio_util::{either::Either, sync::CancellationToken};
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
@@ -37,13 +43,15 @@ const FAULTS: usize = 16_384;
 const HEADERS: u32 = 16 * 1024;
 /// Largest piece of a message that a peer may send, in bytes: larger pieces are less work, smaller ones less memory.
 const PIECE: u32 = 64 * 1024;
-/// Bytes that a client may send ahead, for a call and for all calls of a connection.
-const AHEAD: u32 = 1 << 20;
+/// Bytes that a peer may send ahead for a call before they are read. They lie in memory and are in nobody's budget, so that this, times the calls that may be under
+/// way, is what they take at most. A longer message waits once more for the way there and back.
+pub(crate) const AHEAD: u32 = 128 << 10;
+/// The same for all calls of a client's connection.
 const ALL_AHEAD: u32 = 4 << 20;
-/// The same between a gateway and a service, in both directions. Calls that nobody reads from take no room from any other.
-pub(crate) const GATEWAY_AHEAD: u32 = 128 << 10;
-pub(crate) const GATEWAY_ALL_AHEAD: u32 = GATEWAY_AHEAD * GATEWAY_STREAMS;
-/// How old a connection gets, so that clients find new processes, and how long the calls that it then has may take.
+/// The same for all calls between a gateway and a service, in both directions. Calls that nobody reads from take no room from any other.
+pub(crate) const GATEWAY_ALL_AHEAD: u32 = AHEAD * GATEWAY_STREAMS;
+/// How old a client's connection gets, so that clients find new processes, and how long the calls that it then has may take. Gateways look for new processes by
+/// themselves, and what they carry goes on for as long as it likes.
 const AGE: Duration = Duration::from_secs(600);
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -156,28 +164,33 @@ pub async fn serve(
     });
     let routes = Routes::from(axum::Router::new().fallback_service(fallback));
     let (stopping, mut stopped) = tokio::sync::watch::channel(false);
-    let (streams, ahead, all_ahead) = match options.gateways {
-        true => (GATEWAY_STREAMS, GATEWAY_AHEAD, GATEWAY_ALL_AHEAD),
-        false => (STREAMS, AHEAD, ALL_AHEAD),
+    let (streams, all_ahead) = match options.gateways {
+        true => (GATEWAY_STREAMS, GATEWAY_ALL_AHEAD),
+        false => (STREAMS, ALL_AHEAD),
     };
-    let age = age();
+    let age = (!options.gateways).then(age);
     let server = Server::builder()
         .accept_http1(options.browsers)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .http2_max_header_list_size(Some(HEADERS))
         .max_frame_size(Some(PIECE))
-        .initial_stream_window_size(Some(ahead))
+        .initial_stream_window_size(Some(AHEAD))
         .initial_connection_window_size(Some(all_ahead))
         .max_concurrent_streams(Some(streams))
-        .http2_max_local_error_reset_streams(Some(FAULTS))
-        // With a grace of its own the server would not announce the end and cut every call. The longest age is kept by who watches connections.
-        .max_connection_age(age)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(accept(listener, tls, connections.clone()), async move {
+        .http2_max_local_error_reset_streams(Some(FAULTS));
+    // With a grace of its own the server would not announce the end and cut every call. The longest age is kept by who watches connections.
+    let mut server = match age {
+        Some(age) => server.max_connection_age(age),
+        None => server,
+    };
+    let server = server.add_routes(routes).serve_with_incoming_shutdown(
+        accept(listener, tls, connections.clone()),
+        async move {
             drop(stopped.wait_for(|stopping| *stopping).await);
-        });
-    let watching = connections.watch(age + GRACE, (!options.gateways).then_some(TAKEN));
+        },
+    );
+    let watching = connections.watch(age.map(|age| age + GRACE), (!options.gateways).then_some(TAKEN));
     tokio::pin!(server);
     tokio::pin!(watching);
     tokio::select! {
@@ -194,9 +207,25 @@ pub async fn serve(
     }
 }
 
-/// Done when the process is asked to stop: Ctrl-C or SIGTERM. Both are listened for from the call on, not only from the first poll: who says that it is ready may
-/// be asked to stop at once.
+/// Done when the process is asked to stop: Ctrl-C or SIGTERM. Both are listened for from the first call on, and what was asked once is known to whoever calls later:
+/// between two steps of a start nothing is missed.
 pub fn asked_to_stop() -> impl Future<Output = ()> {
+    static ASKED: LazyLock<CancellationToken> = LazyLock::new(|| {
+        let (asked, signals) = (CancellationToken::new(), signals());
+        tokio::spawn({
+            let asked = asked.clone();
+            async move {
+                signals.await;
+                asked.cancel();
+            }
+        });
+        asked
+    });
+    ASKED.clone().cancelled_owned()
+}
+
+/// Done at the next signal. Listens from the call on, not only from the first poll.
+fn signals() -> impl Future<Output = ()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

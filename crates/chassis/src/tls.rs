@@ -34,6 +34,13 @@ pub struct TlsFiles {
     pub client_name: Option<String>,
 }
 
+impl TlsFiles {
+    /// Whether a server could use them as they are now.
+    pub fn check(&self) -> Result<(), TlsError> {
+        Tls::open(self.clone(), false).map(drop)
+    }
+}
+
 /// Why TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

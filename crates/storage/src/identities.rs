@@ -66,7 +66,9 @@ pub enum ClaimError {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityMergeError {
     /// One of them is an anonymous id of somebody.
-    #[error("{id} is an anonymous id of {belongs_to}; merge {belongs_to} instead")]
+    #[error(
+        "the id is an anonymous id of somebody; merge whom it belongs to instead, which GetIdentity tells"
+    )]
     Anonymous {
         /// Which.
         id: String,

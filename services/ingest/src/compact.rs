@@ -27,6 +27,7 @@ async fn compact(store: &Store, clock: &Clock, options: CompactOptions, metrics:
         if swept_ms.is_none_or(|swept_ms| now_ms.saturating_sub(swept_ms) > SWEEP_MS) {
             swept_ms = Some(now_ms);
             if let Err(fault) = store.janitor(now_ms).await {
+                metrics.compacted("failed", 0);
                 tracing::error!(fault = causes(&fault), "the janitor failed");
             }
         }
@@ -56,7 +57,10 @@ async fn compact(store: &Store, clock: &Clock, options: CompactOptions, metrics:
                     }
                 }
             }
-            Err(fault) => tracing::error!(fault = causes(&fault), "the backlog could not be listed"),
+            Err(fault) => {
+                metrics.compacted("failed", 0);
+                tracing::error!(fault = causes(&fault), "the backlog could not be listed");
+            }
         }
         if !more {
             tokio::time::sleep(REST).await;

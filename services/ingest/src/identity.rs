@@ -50,7 +50,7 @@ impl IdentityService for Ingest {
         let outcomes = checked
             .into_iter()
             .filter_map(|one| match one {
-                Ok(one) => claimed.next().map(|claimed| outcome(&one, claimed)),
+                Ok(_) => claimed.next().map(outcome),
                 Err(refusal) => Some(rejected(String::new(), refusal)),
             })
             .collect();
@@ -107,7 +107,7 @@ fn check(one: Wire, now_ms: i64) -> Result<Identification, Refusal> {
     Ok(Identification { anonymous: one.anonymous_id, known: one.known_id, at_ms })
 }
 
-fn outcome(one: &Identification, claimed: Claimed) -> IdentificationOutcome {
+fn outcome(claimed: Claimed) -> IdentificationOutcome {
     let belongs_to = claimed.belongs_to;
     let told = |verdict: Verdict, reason: Reason, message: &str| IdentificationOutcome {
         verdict: verdict as i32,
@@ -136,9 +136,9 @@ fn outcome(one: &Identification, claimed: Claimed) -> IdentificationOutcome {
             rejected(belongs_to, Refusal::field(Reason::SubjectErased, "anonymous_id", text))
         }
         None => {
-            let (most, id) = (limits::IDENTIFICATIONS_OF_AN_ID, &one.anonymous);
+            let most = limits::IDENTIFICATIONS_OF_AN_ID;
             let text =
-                format!("An anonymous id has at most {most} different identifications; {id} has them.");
+                format!("An anonymous id has at most {most} different identifications; this one has them.");
             rejected(belongs_to, Refusal::field(Reason::LimitReached, "anonymous_id", text))
         }
     }

@@ -27,7 +27,7 @@ use opentelemetry_proto::tonic::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::{
     Request, Response, Status,
-    transport::{Server, server::TcpIncoming},
+    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
 use crate::HarnessError;
@@ -93,14 +93,30 @@ impl Collector {
     pub async fn start() -> Result<Collector, HarnessError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
+        Ok(Collector::serve(Server::builder(), listener, endpoint))
+    }
+
+    /// Listens with a certificate for `localhost` and its key, both in PEM.
+    pub async fn start_with_tls(certificate: &str, key: &str) -> Result<Collector, HarnessError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let endpoint = format!("https://localhost:{}", listener.local_addr()?.port());
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        let refused = |fault: tonic::transport::Error| HarnessError::Failed {
+            what: "a collector with TLS",
+            reason: fault.to_string(),
+        };
+        Ok(Collector::serve(Server::builder().tls_config(tls).map_err(refused)?, listener, endpoint))
+    }
+
+    fn serve(mut server: Server, listener: TcpListener, endpoint: String) -> Collector {
         let kept = Arc::new(Kept::default());
-        let server = Server::builder()
+        let server = server
             .add_service(TraceServiceServer::from_arc(kept.clone()))
             .add_service(LogsServiceServer::from_arc(kept.clone()))
             .add_service(MetricsServiceServer::from_arc(kept.clone()))
             .serve_with_incoming(TcpIncoming::from(listener));
         let serving = tokio::spawn(async move { drop(server.await) });
-        Ok(Collector { endpoint, kept, serving })
+        Collector { endpoint, kept, serving }
     }
 
     /// The variables that let a process export here, at once rather than now and then.

@@ -5,12 +5,13 @@ use std::{env, sync::mpsc, time::Duration};
 
 use opentelemetry::{Key, KeyValue, trace::TracerProvider as _};
 use opentelemetry_appender_tracing::layer::{OpenTelemetryTracingBridge, TracingSpanAttributes};
-use opentelemetry_otlp::{ExporterBuildError, LogExporter, MetricExporter, SpanExporter};
+use opentelemetry_otlp::{ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     logs::{SdkLogger, SdkLoggerProvider},
     trace::{SdkTracer, SdkTracerProvider},
 };
+use tonic::transport::ClientTlsConfig;
 use tracing_opentelemetry::OpenTelemetryLayer;
 
 use crate::Metrics;
@@ -26,13 +27,32 @@ pub(super) struct Export {
     metrics: Metrics,
 }
 
-/// Whether a kind of telemetry, for example `TRACES`, is to be sent somewhere.
+/// A variable that says something.
+fn set(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where a kind of telemetry, for example `TRACES`, is to be sent.
+fn receiver(kind: &str) -> Option<String> {
+    set(&format!("OTEL_EXPORTER_OTLP_{kind}_ENDPOINT")).or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"))
+}
+
+/// Whether a kind of telemetry is to be sent somewhere.
 fn wanted(kind: &str) -> bool {
-    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let is = |name: &str, word: &str| set(name).is_some_and(|value| value.eq_ignore_ascii_case(word));
-    let somewhere =
-        set("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| set(&format!("OTEL_EXPORTER_OTLP_{kind}_ENDPOINT")));
-    somewhere.is_some() && !is("OTEL_SDK_DISABLED", "true") && !is(&format!("OTEL_{kind}_EXPORTER"), "none")
+    receiver(kind).is_some()
+        && !is("OTEL_SDK_DISABLED", "true")
+        && !is(&format!("OTEL_{kind}_EXPORTER"), "none")
+}
+
+/// An exporter that believes the system's authorities, or those of `SSL_CERT_FILE`. By itself it believes nobody.
+fn trusting<B: WithTonicConfig>(kind: &str, builder: B) -> B {
+    let encrypted =
+        |receiver: String| receiver.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+    match receiver(kind).is_some_and(encrypted) {
+        true => builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots()),
+        false => builder,
+    }
 }
 
 /// Who sends: the attributes of the variables, and a name for the process if they give none.
@@ -53,7 +73,7 @@ impl Export {
         let resource = resource(service);
         let traces = match wanted("TRACES") {
             true => {
-                let exporter = SpanExporter::builder().with_tonic().build()?;
+                let exporter = trusting("TRACES", SpanExporter::builder().with_tonic()).build()?;
                 let builder = SdkTracerProvider::builder().with_resource(resource.clone());
                 Some(builder.with_batch_exporter(exporter).build())
             }
@@ -61,14 +81,17 @@ impl Export {
         };
         let logs = match wanted("LOGS") {
             true => {
-                let exporter = LogExporter::builder().with_tonic().build()?;
+                let exporter = trusting("LOGS", LogExporter::builder().with_tonic()).build()?;
                 let builder = SdkLoggerProvider::builder().with_resource(resource.clone());
                 Some(builder.with_batch_exporter(exporter).build())
             }
             false => None,
         };
         let metrics = match wanted("METRICS") {
-            true => Metrics::exported(MetricExporter::builder().with_tonic().build()?, resource),
+            true => {
+                let exporter = trusting("METRICS", MetricExporter::builder().with_tonic());
+                Metrics::exported(exporter.build()?, resource)
+            }
             false => Metrics::new(),
         };
         Ok(Export { traces, logs, metrics })

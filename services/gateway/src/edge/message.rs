@@ -83,9 +83,13 @@ impl Part {
         let mut taken = self.room.taken();
         let own = taken.tenants.get(&self.tenant).copied().unwrap_or(0) + bytes;
         let (reason, text) = if taken.all + bytes > most {
-            (Reason::Overloaded, "The server has no room for the message.")
+            let text =
+                format!("The server has room for {most} bytes of messages, and the message does not fit.");
+            (Reason::Overloaded, text)
         } else if own > most / 2 {
-            (Reason::CallsTooMany, "The tenant's messages take half of the server's room already.")
+            let text =
+                format!("The tenant's messages take all of the {} bytes that one tenant can have.", most / 2);
+            (Reason::CallsTooMany, text)
         } else {
             taken.all += bytes;
             taken.tenants.insert(self.tenant.clone(), own);

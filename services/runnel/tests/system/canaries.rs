@@ -20,6 +20,7 @@ use runnel_harness::{Collector, Deployment, Extra, Placement, Postgres};
 use tokio_stream::StreamExt;
 
 use crate::{
+    isolation::every_method_about,
     measured::{call, question},
     scrape::get,
     server::once,
@@ -110,6 +111,9 @@ async fn no_canary_leaves_through_telemetry() {
     let mut all = Deployment::start_with(binary, Placement::Split, Some(database.clone()), &extra).unwrap();
     let (write, read) = all.tenant("shop").await.unwrap();
     let mut told = sing(&all, &write, &read).await;
+    let refused = every_method_about(&all, "shop", VISITOR).await;
+    assert!(refused.iter().any(|said| said.contains("IDENTITY_ANONYMOUS")), "{refused:?}");
+    told.extend(refused);
     // The same without the database, when everything fails.
     database.stop_at_once().unwrap();
     let reader = Client::connect(&all.endpoint, &read).await.unwrap();

@@ -384,6 +384,33 @@ async fn streams_that_wait_take_no_room_and_strangers_little() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_held_back_sends_little_ahead() {
+    let allowances = Allowances { events: 1, ..Allowances::default() };
+    let world = World::start(EdgeOptions { allowances, ..EdgeOptions::default() }).await;
+    let Target::Socket(mut sender) = world.socket().await else { unreachable!() };
+    let (_response, mut body) = sender.send_request(world.request(STREAM, &world.write, &[]), false).unwrap();
+    let message = |message| framed(0, &AppendStreamRequest { message: Some(message) }.encode_to_vec());
+    send(&mut body, message(Asked::Open(Open { stream_id: "s".into() }))).await.unwrap();
+    // The first batch is what the tenant may send at once. For the second one it has to wait, so nothing behind that is read.
+    for sequence in [1, 2] {
+        let batch = Batch { sequence, events: events(10_000, 10_000 * sequence as usize) };
+        send(&mut body, message(Asked::Batch(batch))).await.unwrap();
+    }
+    let mut ahead = 0;
+    let more = Bytes::from_static(&[0; 16 << 10]);
+    while let Ok(sent) = tokio::time::timeout(Duration::from_secs(2), send(&mut body, more.clone())).await {
+        sent.unwrap();
+        ahead += more.len();
+        assert!(ahead <= 256 << 10, "{ahead} bytes lie in the server's memory");
+    }
+    assert!(ahead > 0);
+    // Another call on the same connection is answered.
+    let socket = Target::Socket(sender);
+    let answer = socket.call(world.request(APPEND, &world.other, &[]), vec![framed(0, &batch(1, 0))], false);
+    assert_eq!(accepted(&answer.await), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_when_its_key_is_revoked() {
     let world = World::start(EdgeOptions::default()).await;
     let (say, mut answers) = idle_stream(&world, "s", events(1, 0)).await;

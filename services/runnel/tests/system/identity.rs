@@ -263,7 +263,7 @@ async fn refused(reader: &Client<Channel>, writer: &Client<Channel>, admin: &Cli
     };
     let anonymous = merge("cookie-8-0", "customer-1").await.unwrap_err();
     assert_eq!(anonymous.code(), tonic::Code::FailedPrecondition);
-    assert!(anonymous.message().contains("merge customer-8 instead"), "{anonymous}");
+    assert!(anonymous.message().contains("merge whom it belongs to instead"), "{anonymous}");
     assert_eq!(merge("x", "x").await.unwrap_err().code(), tonic::Code::InvalidArgument);
     assert!(merge("account-8", "customer-8").await.unwrap().into_inner().already_merged);
     // Each needs its kind of key.

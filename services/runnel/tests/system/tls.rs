@@ -13,9 +13,9 @@ use runnel_client::{
         event::v1::Event,
     },
 };
-use runnel_harness::{Postgres, Process};
+use runnel_harness::{Collector, Deployment, Extra, Placement, Postgres, Process};
 
-use crate::server::once;
+use crate::{measured::batch, server::once};
 
 /// An authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -153,4 +153,30 @@ async fn only_the_named_gateway_reaches_a_service() {
     assert_eq!(append(&gateway(&renewed)).await.unwrap(), 1);
     assert!(append(&gateway(&good)).await.is_err());
     assert_eq!(append(&first).await.unwrap(), 1, "the connection that was open still is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn telemetry_over_tls_reaches_a_collector_whose_authority_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new("telemetry");
+    let [certificate, key] = authority
+        .issue(folder.path(), "collector", "localhost", 2100)
+        .map(|file| std::fs::read_to_string(file).unwrap());
+    let collector = Collector::start_with_tls(&certificate, &key).await.unwrap();
+    let mut variables = collector.variables();
+    variables.push(("RUNNEL_LOG".to_owned(), "info".to_owned()));
+    variables.push(("SSL_CERT_FILE".to_owned(), authority.write(folder.path(), "collector")));
+    let extra = Extra { variables, ..Extra::default() };
+    let binary = Path::new(env!("CARGO_BIN_EXE_runnel"));
+    let all = Deployment::start_with(binary, Placement::Folder, None, &extra).unwrap();
+    let (write, _) = all.tenant("shop").await.unwrap();
+    Client::connect(&all.endpoint, &write).await.unwrap().append(batch(0), None).await.unwrap();
+    let arrived = || [collector.spans().len(), collector.lines().len(), collector.metrics().len()];
+    for _ in 0..600 {
+        if !arrived().contains(&0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("spans, lines and metrics that arrived: {:?}", arrived());
 }
