@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use runnel_chassis::{
@@ -144,6 +144,8 @@ pub fn run(cli: Cli) -> ExitCode {
     drop(entered);
     let result = runtime.block_on(cli.command.run(cli.output, telemetry.metrics().clone()));
     telemetry.shut_down();
+    // What nobody waits for any more, such as a large count, does not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -164,8 +166,8 @@ fn told(status: &tonic::Status) -> String {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "errors of a command go to standard error")]
-fn fail(fault: &anyhow::Error) -> ExitCode {
+/// An error with its causes, each of which is said once.
+pub(crate) fn with_causes(fault: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in fault.chain() {
         let part = match cause.downcast_ref::<tonic::Status>() {
@@ -176,6 +178,11 @@ fn fail(fault: &anyhow::Error) -> ExitCode {
             text = if text.is_empty() { part } else { format!("{text}: {part}") };
         }
     }
-    eprintln!("error: {text}");
+    text
+}
+
+#[expect(clippy::print_stderr, reason = "errors of a command go to standard error")]
+fn fail(fault: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {}", with_causes(fault));
     ExitCode::FAILURE
 }

@@ -13,6 +13,7 @@ mod json;
 mod keys;
 mod lifecycle;
 mod listen;
+mod mistakes;
 pub mod node;
 mod parts;
 mod query;

@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use anyhow::bail;
 use clap::Args;
-use runnel_chassis::{network::PeerTls, serve::ServeOptions, tls::TlsFiles};
+use runnel_chassis::{Network, network::PeerTls, serve::ServeOptions, tls::TlsFiles};
 use runnel_gateway::{Allowances, EdgeOptions, Origins};
 use runnel_storage::Hot;
+
+use crate::mistakes::Mistakes;
 
 /// Where to listen.
 #[derive(Debug, Clone, Args)]
@@ -39,6 +40,13 @@ impl ListenArgs {
         ServeOptions { tls: self.tls(), browsers: false, gateways: true }
     }
 
+    /// Looks for mistakes.
+    pub(crate) fn check(&self, mistakes: &mut Mistakes) {
+        if let Some(files) = self.tls() {
+            mistakes.look("--tls-cert", files.check());
+        }
+    }
+
     fn tls(&self) -> Option<TlsFiles> {
         match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles {
@@ -67,6 +75,16 @@ pub(crate) struct PeerArgs {
 }
 
 impl PeerArgs {
+    /// Looks for mistakes, of the addresses of services as well.
+    pub(crate) fn check(&self, addresses: [(&str, &str); 3], mistakes: &mut Mistakes) {
+        if let Some(files) = self.tls() {
+            mistakes.look("--peer-ca", files.check());
+        }
+        for (at, address) in addresses {
+            mistakes.look(at, Network::check(address, self.tls()));
+        }
+    }
+
     /// The files, if there are any.
     pub(crate) fn tls(&self) -> Option<PeerTls> {
         let identity = self.peer_cert.clone().zip(self.peer_key.clone());
@@ -98,14 +116,15 @@ pub(crate) struct EdgeArgs {
 }
 
 impl EdgeArgs {
-    /// Reads them, for an edge that counts in `hot`. All that is wrong is said at once.
-    pub(crate) fn options(&self, hot: Hot) -> anyhow::Result<EdgeOptions> {
-        let parsed = self.allowed_origins.iter().map(|origin| Origins::parse([origin.as_str()]));
-        let wrong: Vec<String> =
-            parsed.filter_map(|origin| origin.err().map(|error| error.to_string())).collect();
-        if !wrong.is_empty() {
-            bail!("{}", wrong.join("\n"));
+    /// Looks for mistakes.
+    pub(crate) fn check(&self, mistakes: &mut Mistakes) {
+        for origin in &self.allowed_origins {
+            mistakes.look("--allowed-origins", Origins::parse([origin.as_str()]));
         }
+    }
+
+    /// Reads them, for an edge that counts in `hot`.
+    pub(crate) fn options(&self, hot: Hot) -> anyhow::Result<EdgeOptions> {
         let origins = Origins::parse(self.allowed_origins.iter().map(String::as_str))?;
         let allowances = Allowances {
             events: self.tenant_events_per_second,

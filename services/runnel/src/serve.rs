@@ -13,6 +13,7 @@ use crate::{
     command::Output,
     lifecycle::{Lifecycle, OpsArgs},
     listen::{EdgeArgs, ListenArgs},
+    mistakes::Mistakes,
     node::{Node, NodeOptions},
     parts, render,
     store::{CompactionArgs, PepperArgs, PostgresArgs, RedisArgs},
@@ -45,6 +46,15 @@ pub(crate) struct ServeArgs {
 
 /// Serves until asked to stop.
 pub(crate) async fn run(args: ServeArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
+    let mut mistakes = Mistakes::default();
+    args.listen.check(&mut mistakes);
+    args.redis.check(&mut mistakes);
+    args.edge.check(&mut mistakes);
+    if args.data_dir.is_none() {
+        args.postgres.check(&mut mistakes);
+        mistakes.look("--pepper-file", args.pepper.read());
+    }
+    mistakes.told()?;
     let edge = args.edge.options(args.redis.open().await?)?;
     let serving = args.listen.for_clients(edge.origins.any());
     let mut lifecycle = Lifecycle::begin(&args.ops, &metrics).await?;

@@ -21,6 +21,7 @@ use crate::{
     command::Output,
     lifecycle::{Lifecycle, OpsArgs},
     listen::{EdgeArgs, ListenArgs, PeerArgs},
+    mistakes::Mistakes,
     node::first_operator_key,
     parts, render,
     store::{CompactionArgs, PepperArgs, PostgresArgs, RedisArgs, secret},
@@ -123,6 +124,23 @@ async fn run(
     Ok(serve(listener, parts::cancellable(service), options, stop).await?)
 }
 
+impl CommonArgs {
+    /// Looks for mistakes.
+    fn check(&self, mistakes: &mut Mistakes) {
+        self.listen.check(mistakes);
+        mistakes.look("--context-key-file", secret(&self.context_key_file));
+    }
+}
+
+/// Tells all mistakes in what every service behind the gateway needs.
+fn check(common: &CommonArgs, postgres: &PostgresArgs, redis: Option<&RedisArgs>) -> anyhow::Result<()> {
+    let mut mistakes = Mistakes::default();
+    common.check(&mut mistakes);
+    postgres.check(&mut mistakes);
+    redis.iter().for_each(|redis| redis.check(&mut mistakes));
+    mistakes.told()
+}
+
 fn signer(common: &CommonArgs) -> anyhow::Result<ContextSigner> {
     Ok(ContextSigner::new(secret(&common.context_key_file)?))
 }
@@ -142,6 +160,16 @@ fn with_health(service: Upstream, lifecycle: &Lifecycle) -> Upstream {
 
 /// The gateway: who is calling, may they, and where to.
 pub(crate) async fn gateway(args: GatewayArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
+    let mut mistakes = Mistakes::default();
+    args.common.check(&mut mistakes);
+    args.postgres.check(&mut mistakes);
+    args.redis.check(&mut mistakes);
+    mistakes.look("--pepper-file", args.pepper.read());
+    let services =
+        [("--ingest", &*args.ingest), ("--funnel", &args.funnel), ("--segmentation", &args.segmentation)];
+    args.peer.check(services, &mut mistakes);
+    args.edge.check(&mut mistakes);
+    mistakes.told()?;
     let lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
     let (signer, pepper, clock) = (signer(&args.common)?, args.pepper.read()?, Clock::default());
     let hot = args.redis.open().await?;
@@ -188,6 +216,7 @@ pub(crate) async fn gateway(args: GatewayArgs, output: Output, metrics: Metrics)
 
 /// Ingest: admits, appends, compacts.
 pub(crate) async fn ingest(args: IngestArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
+    check(&args.common, &args.postgres, None)?;
     let mut lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
     let (signer, clock) = (signer(&args.common)?, Clock::default());
     let store = args.postgres.open().await?;
@@ -205,6 +234,7 @@ pub(crate) async fn ingest(args: IngestArgs, output: Output, metrics: Metrics) -
 
 /// Funnel: answers questions from journeys in memory.
 pub(crate) async fn funnel(args: FunnelArgs, output: Output, metrics: Metrics) -> anyhow::Result<()> {
+    check(&args.common, &args.postgres, None)?;
     let mut lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
     let (signer, clock) = (signer(&args.common)?, Clock::default());
     let store = args.postgres.open().await?;
@@ -227,6 +257,7 @@ pub(crate) async fn segmentation(
     output: Output,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
+    check(&args.common, &args.postgres, Some(&args.redis))?;
     let mut lifecycle = Lifecycle::begin(&args.common.ops, &metrics).await?;
     let (signer, clock) = (signer(&args.common)?, Clock::default());
     let hot = args.redis.open().await?;
@@ -259,6 +290,11 @@ pub(crate) async fn migrate(args: MigrateArgs, output: Output) -> anyhow::Result
     args.postgres.open().await?.close().await;
     if output == Output::Table {
         render::print("The schema is up to date.");
+        if !args.postgres.names_users() {
+            render::print(
+                "No user but the owner was named (--postgres-ingest and so on), so none was given rights.",
+            );
+        }
     }
     Ok(())
 }

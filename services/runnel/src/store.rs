@@ -5,13 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use runnel_chassis::{
     observe::call_name,
     seal::{Seal, unhex},
+    serve::asked_to_stop,
 };
 use runnel_storage::{CompactOptions, Hot, PostgresOptions, Store, hot::HotOptions};
+
+use crate::mistakes::Mistakes;
 
 /// The shared database.
 #[derive(Clone, Args)]
@@ -92,13 +95,44 @@ impl PostgresArgs {
         })
     }
 
+    /// Looks for mistakes, where a database has to be named.
+    pub(crate) fn check(&self, mistakes: &mut Mistakes) {
+        if self.postgres.is_none() {
+            mistakes.look("--postgres", Err::<(), _>(no_database()));
+        }
+        let urls = [
+            ("--postgres", &self.postgres),
+            ("--postgres-ingest", &self.postgres_ingest),
+            ("--postgres-compaction", &self.postgres_compaction),
+            ("--postgres-query", &self.postgres_query),
+            ("--postgres-admin", &self.postgres_admin),
+        ];
+        for (at, url) in urls {
+            if let Some(url) = url {
+                mistakes.look(at, PostgresOptions::check_url(url));
+            }
+        }
+    }
+
+    /// Whether users beside the owner are named.
+    pub(crate) fn names_users(&self) -> bool {
+        [&self.postgres_ingest, &self.postgres_compaction, &self.postgres_query, &self.postgres_admin]
+            .iter()
+            .any(|user| user.is_some())
+    }
+
     /// Connects.
     pub(crate) async fn open(&self) -> anyhow::Result<Store> {
-        let Some(options) = self.options() else {
-            bail!("say which database: --postgres URL or RUNNEL_POSTGRES")
-        };
-        Ok(Store::open_postgres(&options).await?)
+        let options = self.options().ok_or_else(no_database)?;
+        tokio::select! {
+            opened = Store::open_postgres(&options) => Ok(opened?),
+            () = asked_to_stop() => bail!("asked to stop before the database was ready"),
+        }
     }
+}
+
+fn no_database() -> anyhow::Error {
+    anyhow!("say which database: --postgres URL or RUNNEL_POSTGRES")
 }
 
 /// When what was appended is compacted.
@@ -143,6 +177,13 @@ impl std::fmt::Debug for RedisArgs {
 }
 
 impl RedisArgs {
+    /// Looks for mistakes.
+    pub(crate) fn check(&self, mistakes: &mut Mistakes) {
+        if let Some(url) = &self.redis {
+            mistakes.look("--redis", HotOptions::new(url.clone()).check());
+        }
+    }
+
     /// Connects; without an address, hot state lies in this process.
     pub(crate) async fn open(&self) -> anyhow::Result<Hot> {
         match &self.redis {

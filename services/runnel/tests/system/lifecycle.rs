@@ -21,6 +21,7 @@ use tonic_health::pb::{
 };
 
 use crate::{
+    command::runnel,
     measured::{batch, question},
     scrape::get,
     server::deployment,
@@ -183,4 +184,38 @@ async fn without_being_asked_a_server_has_no_ops_listener_and_ends_at_once() {
     assert_eq!(process.ops, None);
     process.signal("TERM").unwrap();
     assert!(process.wait().unwrap());
+}
+
+#[test]
+fn all_mistakes_of_a_configuration_are_told_at_once() {
+    let said = runnel(&[
+        "gateway",
+        "--context-key-file=/nowhere/context",
+        "--postgres=nonsense",
+        "--postgres-query=mysql://somewhere",
+        "--redis=nonsense",
+        "--ingest=ftp://ingest:1",
+        "--funnel=https://funnel:1",
+        "--segmentation=nothing",
+        "--allowed-origins=https://good.example,console.example/",
+    ]);
+    assert!(!said.success && said.out.is_empty());
+    assert!(said.err.contains("9 mistakes"), "{}", said.err);
+    for option in [
+        "--context-key-file",
+        "--postgres",
+        "--postgres-query",
+        "--redis",
+        "--pepper-file",
+        "--ingest",
+        "--funnel",
+        "--segmentation",
+        "--allowed-origins",
+    ] {
+        assert_eq!(said.err.matches(&format!("  {option}: ")).count(), 1, "{option} in {}", said.err);
+    }
+    let said = runnel(&["serve", "--postgres=nonsense", "--redis=nonsense", "--tls-cert=/a", "--tls-key=/b"]);
+    for option in ["--postgres", "--redis", "--pepper-file", "--tls-cert"] {
+        assert!(said.err.contains(&format!("  {option}: ")), "{option} in {}", said.err);
+    }
 }
