@@ -197,6 +197,12 @@ def test_the_shortest_stop_that_is_let_through_is_long_enough(helm):
     assert spec["terminationGracePeriodSeconds"] > 10 + source.drain() + chart.CLOSING
 
 
+def test_a_rollout_goes_on_when_everybody_s_dns_has_the_new_pod(rendered):
+    # What CoreDNS and its cache on a node keep at most, and the pace at which the gateway looks names up.
+    cached = 30 + source.seconds("crates/chassis/src/network.rs", "LOOK_UP")
+    assert [one["spec"]["minReadySeconds"] > cached for one in rendered.of("Deployment")] == [True] * 4
+
+
 def test_who_scales_by_load_has_no_number_of_pods(rendered):
     scaled = {one["spec"]["scaleTargetRef"]["name"] for one in rendered.of("HorizontalPodAutoscaler")}
     for one in rendered.of("Deployment"):
@@ -230,6 +236,10 @@ def test_the_migration_needs_nothing_that_comes_later(rendered):
         (["--set", "pepper.existingSecret="], "existingSecret"),
         (["--set", "funnel.memoryMb=6000"], "quarter larger"),
         (["--set", "drain.preStopSeconds=15"], "drain.graceSeconds"),
+        (["--set", "minReadySeconds=601"], "minReadySeconds"),
+        (["--set", "listenAddress=::"], "listenAddress"),
+        (["--set", "podSecurity.fixedId=false"], "fixedId"),
+        (["--set", "networkPolicy.dnsPorts=5353"], "dnsPorts"),
         (["--set", "ingest.autoscaling.minReplicas=11"], "minReplicas"),
         (["--set", "tls.internal.enabled=true"], "tls.internal.existingSecrets.gateway"),
         (["--set", "gateway.ingress.enabled=true"], "no host"),

@@ -5,6 +5,7 @@ import re
 import chart
 import compose
 import source
+import yaml
 
 GUIDE = (chart.ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 FIGURES = (chart.ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
@@ -33,3 +34,26 @@ def test_the_settings_of_postgresql_are_those_that_are_measured():
         said |= dict.fromkeys(names, value[0])
     assert said == measured
     assert all(f"`{name}={value}`" in FIGURES for name, value in measured.items())
+
+
+def test_the_migration_by_hand_names_everybody_whom_the_chart_s_names(minimal):
+    named = dict(re.findall(r'(RUNNEL_POSTGRES\w*)="\$\(address (\w+)\)"', GUIDE))
+    assert "runnel migrate\n```" in GUIDE
+    assert named == {
+        name: variable["valueFrom"]["secretKeyRef"]["key"]
+        for name, variable in minimal.pod("migrate").variables.items()
+        if name.startswith("RUNNEL_POSTGRES")
+    }
+
+
+def test_how_large_a_tenant_the_limits_are_enough_for():
+    bytes_an_event = int(re.search(r"and (\d+) bytes for each event of the largest tenant;", GUIDE).group(1))
+    values = yaml.safe_load(VALUES)
+    millions = []
+    for service in ("funnel", "segmentation"):
+        limit = int(values[service]["resources"]["limits"]["memory"].removesuffix("Gi")) << 30
+        millions.append(int((limit - (values[service]["memoryMb"] << 20) * 5 // 4) / bytes_an_event / 1e6))
+    said = re.search(r"a tenant of (\d+)\s+million events in funnel and of (\d+) million in segmentation", GUIDE)
+    assert list(map(int, said.groups())) == millions
+    assert VALUES.count(f"a quarter more, and {bytes_an_event} bytes for each event of the largest tenant") == 2
+    assert list(map(int, re.findall(r"# .*?(\d+) million events", VALUES))) == millions

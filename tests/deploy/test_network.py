@@ -6,7 +6,9 @@ import chart
 import pytest
 from network import Peer, allows
 
-DNS = Peer({"k8s-app": "kube-dns"}, "kube-system")
+KUBE_DNS = Peer({"k8s-app": "kube-dns"}, "kube-system"), 53
+# Where DNS is, and on which port, if not there.
+DNS = {"openshift": (Peer({"dns.operator.openshift.io/daemonset-dns": "default"}, "openshift-dns"), 5353)}
 PROMETHEUS = Peer({"app.kubernetes.io/name": "prometheus"}, "monitoring")
 STRANGER = Peer({"app": "stranger"}, chart.NAMESPACE)
 DATABASE = Peer(address="10.20.0.7")
@@ -18,6 +20,10 @@ def pod(rendered, service):
     return Peer(rendered.pod(service).labels, chart.NAMESPACE)
 
 
+def dns(rendered):
+    return DNS.get(rendered.name, KUBE_DNS)
+
+
 def flows(rendered):
     """Every flow that a rendered release needs: from, to, port."""
     gateway = rendered.pod("gateway")
@@ -27,7 +33,7 @@ def flows(rendered):
     yield STRANGER, pod(rendered, "gateway"), 7070
     for one in rendered.pods:
         me = Peer(one.labels, chart.NAMESPACE)
-        yield me, DNS, 53
+        yield me, *dns(rendered)
         yield me, DATABASE, 5432
         if one.ports:
             yield PROMETHEUS, me, 9464
@@ -43,7 +49,7 @@ def test_what_is_needed_goes_through(rendered):
     for source, target, port in flows(rendered):
         assert allows(policies, source, target, port), (source, target, port)
     for one in rendered.pods:
-        assert allows(policies, Peer(one.labels, chart.NAMESPACE), DNS, 53, "UDP")
+        assert allows(policies, Peer(one.labels, chart.NAMESPACE), *dns(rendered), "UDP")
 
 
 def test_every_port_of_a_container_is_reached_by_somebody(rendered):
@@ -52,8 +58,9 @@ def test_every_port_of_a_container_is_reached_by_somebody(rendered):
         reached.setdefault(target.labels.get("app.kubernetes.io/component"), set()).add(port)
     for service in chart.SERVICES:
         one = rendered.pod(service)
-        listened = {int(one.variables[name]["value"].split(":")[1]) for name in ("RUNNEL_LISTEN", "RUNNEL_OPS_LISTEN")}
-        assert one.ports == listened == reached[service], service
+        listened = [one.variables[name]["value"].rpartition(":") for name in ("RUNNEL_LISTEN", "RUNNEL_OPS_LISTEN")]
+        assert one.ports == {int(port) for _, _, port in listened} == reached[service], service
+        assert {address for address, _, _ in listened} == {"[::]" if rendered.name == "full" else "0.0.0.0"}
 
 
 def test_nothing_else_goes_through(rendered):
@@ -70,7 +77,9 @@ def test_nothing_else_goes_through(rendered):
         me = Peer(one.labels, chart.NAMESPACE)
         assert not allows(policies, me, ELSEWHERE, 443)
         assert not allows(policies, me, STRANGER, 8080)
-        assert not allows(policies, me, DNS, 443)
+        assert not allows(policies, me, dns(rendered)[0], 443)
+        for where, port in [KUBE_DNS, *DNS.values()]:
+            assert allows(policies, me, where, port) == ((where, port) == dns(rendered))
         assert not allows(policies, STRANGER, me, 22)
     for service in ("ingest", "funnel"):
         assert not allows(policies, pod(rendered, service), Peer({"app": "redis"}, chart.NAMESPACE), 6379)

@@ -7,16 +7,17 @@ import pytest
 
 # https://kubernetes.io/docs/concepts/security/pod-security-standards/ names these volume types.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+# What some clusters give by themselves, and then refuse from others.
+IDS = {"runAsUser", "runAsGroup", "fsGroup"}
 
 
-def faults(spec: dict) -> list[str]:
-    """What keeps a pod from being restricted."""
+def faults(spec: dict, ids_given: bool = False) -> list[str]:
+    """What keeps a pod from being restricted, where the cluster gives it user and groups or not."""
     wrong = []
     pod = spec.get("securityContext", {})
     if pod.get("runAsNonRoot") is not True:
         wrong.append("runAsNonRoot")
-    if not pod.get("runAsUser"):
-        wrong.append("runAsUser")
+    wrong += sorted(one for one in IDS if (one in pod) == ids_given or pod.get(one) == 0)
     if pod.get("seccompProfile", {}).get("type") != "RuntimeDefault":
         wrong.append("seccompProfile")
     if spec.get("automountServiceAccountToken") is not False:
@@ -49,7 +50,7 @@ def test_every_pod_is_restricted(rendered):
     services = {pod.service for pod in rendered.pods}
     assert services == {*chart.SERVICES} | ({"migrate"} if rendered.name != "cluster" else set())
     for pod in rendered.pods:
-        assert faults(pod.spec) == [], pod.service
+        assert faults(pod.spec, ids_given=rendered.name == "openshift") == [], pod.service
 
 
 def test_no_account_has_a_token(rendered):
@@ -70,6 +71,8 @@ def test_pods_spread(rendered):
     ("change", "fault"),
     [
         (lambda spec: spec["securityContext"].pop("runAsNonRoot"), "runAsNonRoot"),
+        (lambda spec: spec["securityContext"].pop("fsGroup"), "fsGroup"),
+        (lambda spec: spec["securityContext"].update(runAsUser=0), "runAsUser"),
         (lambda spec: spec["securityContext"].pop("seccompProfile"), "seccompProfile"),
         (lambda spec: spec["containers"][0]["securityContext"].pop("capabilities"), "capabilities"),
         (lambda spec: spec["containers"][0].pop("securityContext"), "allowPrivilegeEscalation"),

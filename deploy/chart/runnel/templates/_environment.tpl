@@ -25,9 +25,9 @@
 {{- define "runnel.serviceEnv" -}}
 {{ include "runnel.baseEnv" .root }}
 - name: RUNNEL_LISTEN
-  value: 0.0.0.0:7070
+  value: {{ printf "%s:7070" .root.Values.listenAddress | quote }}
 - name: RUNNEL_OPS_LISTEN
-  value: 0.0.0.0:9464
+  value: {{ printf "%s:9464" .root.Values.listenAddress | quote }}
 - name: RUNNEL_CONTEXT_KEY_FILE
   value: /etc/runnel/context/key
 - name: RUNNEL_POSTGRES_CONNECTIONS

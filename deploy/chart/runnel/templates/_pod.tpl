@@ -1,11 +1,13 @@
-{{/* What all pods have in common. Nothing of it is a value: a pod that is not restricted is not wanted. */}}
+{{/* What all pods have in common. Only the numbers are a value, since some clusters give their own: a pod that is not restricted is not wanted. */}}
 
 {{- define "runnel.podSecurity" -}}
 runAsNonRoot: true
+{{- if .Values.podSecurity.fixedIds }}
 runAsUser: 65532
 runAsGroup: 65532
 # Secrets are readable by this group.
 fsGroup: 65532
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
