@@ -1,5 +1,6 @@
 //! What senders and readers know, and what follows from it: the same for every tier.
 
+pub(crate) mod days;
 mod ledger;
 mod reference;
 

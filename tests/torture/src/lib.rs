@@ -15,6 +15,7 @@
 //! | I3 | nothing appears that nobody sent | event by event, in the store | counts |
 //! | I4 | a read counts at least what was acknowledged before it began, and at most what was sent before it ended | funnels, contents, reports | funnels, open sessions |
 //! | I5 | counts never go down | funnels, contents, reports | funnels |
+//! | I6 | stored counts by day are those from journeys | in the end, in new processes; meanwhile they are asked for | – |
 //! | I7 | answers are those of a plain reference over the same events | the funnel, in the end, after compaction, after deletion, in new processes | the funnel, over visitors whose steps lie in different batches, and open sessions; in the end |
 //! | I7 | what watchers were told adds up to what is asked for the same instant and revision | a segment and a funnel of each tenant, over streams that break, in the end as I7 above; every total meanwhile | the same, in the end; every total meanwhile |
 //! | I8 | no tenant sees what is another's | a second tenant's counts | a second tenant's counts; no answer that shows what events carry shows the other's canary |
@@ -24,7 +25,8 @@
 //! | I12 | no connection does nothing inside a transaction for longer than a second | – | every 200 ms, over PostgreSQL; time in which the tier itself keeps a process or the database from going on does not count |
 //! | | no task and no process panics, and none ends by itself | every task, at once | all that the processes said; ends against kills |
 //!
-//! I6 is about stored aggregates; there are none.
+//! Stored counts by week and month, those that are split, and what is told of their changes are compared with journeys where nothing fails, by `system/aggregates.rs` of the tests of
+//! services/runnel.
 
 #![expect(clippy::unwrap_used, reason = "whoever tortures stops where something is not as it must be")]
 

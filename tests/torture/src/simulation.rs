@@ -40,7 +40,7 @@ use self::{
     trace::Trace,
 };
 use crate::{
-    checker::{Ledger, Random},
+    checker::{Ledger, Random, days},
     followed::{Followers, Told},
 };
 
@@ -74,7 +74,7 @@ pub struct Failure {
 }
 
 /// Everything that can happen in a run; over many runs, each of it does.
-pub const KINDS: [&str; 37] = [
+pub const KINDS: [&str; 38] = [
     "messages overtaken",
     "requests lost",
     "responses lost",
@@ -101,6 +101,7 @@ pub const KINDS: [&str; 37] = [
     "batchers abandoned",
     "reads",
     "reads given up",
+    "stored counts read",
     "changes told",
     "streams cut",
     "streams broken",
@@ -203,6 +204,11 @@ async fn simulate(seed: u64, trace: Arc<Trace>) -> Outcome {
     for shop in &shops {
         settle(&cluster, shop).await;
     }
+    // By now everything has happened that was said to be about to.
+    cluster.pass(3 * 24 * 3_600_000);
+    for shop in &shops {
+        days::settle(&shop.reader).await;
+    }
     let sum = |count: fn(&Ledger) -> u64| shops.iter().map(|shop| count(&shop.ledger)).sum();
     let store = cluster.database.tally();
     let mut tally = trace.tally();
@@ -260,6 +266,7 @@ async fn shop(cluster: &Arc<Cluster>, name: &str) -> Shop {
         Client::over(Outside(Arc::downgrade(cluster)), key.reveal()).unwrap()
     };
     let (writer, reader) = (client(KeyKind::Write).await, client(KeyKind::Read).await);
+    days::define(&reader).await;
     let told = Arc::new(Told::default());
     let followers = Arc::new(Followers::start(&reader, &told));
     Shop { tenant, writer, reader, ledger: Arc::default(), followers, told }

@@ -20,11 +20,12 @@ use runnel_client::{
 use tokio::time::{sleep, timeout};
 
 use super::{
+    cluster::NOW_MS,
     events::{Events, Kind},
     network::Outside,
     trace::Trace,
 };
-use crate::checker::{Ledger, Random, Seen, identity};
+use crate::checker::{Ledger, Random, Seen, days, identity};
 
 /// What a device knows of one event.
 #[derive(Debug, Clone)]
@@ -342,10 +343,15 @@ pub(super) async fn read(
     loop {
         sleep(Duration::from_millis(random.below(500))).await;
         let patience = Duration::from_millis(if random.below(5) == 0 { random.below(100) } else { 20_000 });
-        let answered = match random.below(6) {
+        let answered = match random.below(8) {
             0 => timeout(patience, ledger.read_report(&writer, &mut seen)).await,
             1 => timeout(patience, ledger.read_tone(&reader, "plain", &mut seen)).await,
             2 => timeout(patience, ledger.read_tone(&reader, "altered", &mut seen)).await,
+            3 => timeout(patience, days::read(&reader, NOW_MS - 24 * 3_600_000)).await.map(|is_stored| {
+                if is_stored {
+                    trace.count("stored counts read");
+                }
+            }),
             _ => timeout(patience, ledger.read(&reader, &mut seen)).await,
         };
         match answered {
