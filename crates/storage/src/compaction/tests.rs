@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use bytes::Bytes;
-use runnel_model::{EventBatch, EventRef, TenantName, ValueRef, content_hashes};
+use runnel_model::{ContentSum, EventBatch, EventRef, TenantName, ValueRef, content_hashes};
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -12,7 +12,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{Bounds, CompactOptions, CompactionReport, Merges, compact};
 use crate::{
     Admitted, EmbeddedOptions, FetchError, SimulatedDatabase, SimulatedFaults, SimulatedOptions, Store,
-    backend::Backend, embedded::Embedded,
+    backend::{Backend, Inputs, Swap},
+    embedded::Embedded,
+    merge::{Dropped, NewBlock},
 };
 
 const NOW: i64 = 1_767_225_600_000;
@@ -280,6 +282,45 @@ async fn a_merge_that_fails_does_not_hold_up_others() {
     folder.append_as_blocks(events(910, 10, NOW, |_| "x".to_owned())).await;
     assert_eq!(folder.compact(&force()).await.merged, 2, "others of its month are merged");
     assert!(contents(&folder.store).await.len() == before.len() + 20);
+    folder.store.close().await;
+}
+
+#[tokio::test]
+async fn rows_that_another_round_has_taken_are_not_taken_again() {
+    let folder = Folder::new(Bounds::default()).await;
+    for at in 0..4 {
+        folder.append(events(at * 10, 10, NOW, |_| "x".to_owned())).await;
+    }
+    let rows = folder.store.list(&shop(), 0).await.unwrap().journal;
+    // Puts a block in the place of rows, as a round does that has read them.
+    let swap = async |first: u64, last: u64| {
+        let taken = || rows.iter().filter(|row| (first..=last).contains(&row.sequence));
+        let (events, bytes) =
+            taken().fold((0, 0), |(events, bytes), row| (events + u64::from(row.events), bytes + row.bytes));
+        let block = NewBlock {
+            month: 0,
+            partition: 0,
+            first_sequence: first,
+            last_sequence: last,
+            events,
+            content_sum: ContentSum::default(),
+            bytes: Bytes::from_static(b"a block"),
+        };
+        let written = folder.backend.write_block(&shop(), block, NOW).await.unwrap();
+        let swap = Swap {
+            inputs: Inputs::Rows { first, last, rows: taken().count() as u64, bytes, events },
+            blocks: vec![written],
+            dropped: Dropped::default(),
+            erased: 0,
+        };
+        folder.backend.swap(&shop(), swap, NOW).await.unwrap()
+    };
+    assert!(swap(1, 2).await);
+    assert!(!swap(1, 2).await, "all of them are taken");
+    assert!(!swap(2, 3).await, "one of them is taken");
+    let listing = folder.store.list(&shop(), 0).await.unwrap();
+    assert_eq!(listing.blocks.len(), 1);
+    assert_eq!(listing.journal, &rows[2..], "what was not taken is still there");
     folder.store.close().await;
 }
 
