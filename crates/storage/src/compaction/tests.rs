@@ -286,41 +286,45 @@ async fn a_merge_that_fails_does_not_hold_up_others() {
 }
 
 #[tokio::test]
-async fn rows_that_another_round_has_taken_are_not_taken_again() {
+async fn what_another_round_has_taken_is_not_taken_again() {
     let folder = Folder::new(Bounds::default()).await;
     for at in 0..4 {
         folder.append(events(at * 10, 10, NOW, |_| "x".to_owned())).await;
     }
     let rows = folder.store.list(&shop(), 0).await.unwrap().journal;
-    // Puts a block in the place of rows, as a round does that has read them.
-    let swap = async |first: u64, last: u64| {
-        let taken = || rows.iter().filter(|row| (first..=last).contains(&row.sequence));
+    let of = |first: u64, last: u64| {
+        let taken: Vec<_> = rows.iter().filter(|row| (first..=last).contains(&row.sequence)).collect();
         let (events, bytes) =
-            taken().fold((0, 0), |(events, bytes), row| (events + u64::from(row.events), bytes + row.bytes));
+            (taken.iter().map(|row| u64::from(row.events)).sum(), taken.iter().map(|row| row.bytes).sum());
+        Inputs::Rows { first, last, rows: taken.len() as u64, bytes, events }
+    };
+    // Puts a block in the place of its inputs, as a round does that has read them.
+    let swap = async |inputs: Inputs| {
         let block = NewBlock {
             month: 0,
             partition: 0,
-            first_sequence: first,
-            last_sequence: last,
-            events,
+            first_sequence: 1,
+            last_sequence: 4,
+            events: 10,
             content_sum: ContentSum::default(),
             bytes: Bytes::from_static(b"a block"),
         };
         let written = folder.backend.write_block(&shop(), block, NOW).await.unwrap();
-        let swap = Swap {
-            inputs: Inputs::Rows { first, last, rows: taken().count() as u64, bytes, events },
-            blocks: vec![written],
-            dropped: Dropped::default(),
-            erased: 0,
-        };
-        folder.backend.swap(&shop(), swap, NOW).await.unwrap()
+        let id = written.id;
+        let swap = Swap { inputs, blocks: vec![written], dropped: Dropped::default(), erased: 0 };
+        folder.backend.swap(&shop(), swap, NOW).await.unwrap().then_some(id)
     };
-    assert!(swap(1, 2).await);
-    assert!(!swap(1, 2).await, "all of them are taken");
-    assert!(!swap(2, 3).await, "one of them is taken");
+    let first = swap(of(1, 2)).await.unwrap();
+    assert_eq!(swap(of(1, 2)).await, None, "all of these rows are taken");
+    assert_eq!(swap(of(2, 3)).await, None, "one of these rows is taken");
+    let second = swap(of(3, 3)).await.unwrap();
+    let merged = swap(Inputs::Blocks(vec![first])).await.unwrap();
+    assert_eq!(swap(Inputs::Blocks(vec![first])).await, None, "the block is taken");
+    assert_eq!(swap(Inputs::Blocks(vec![second, first])).await, None, "one of the blocks is taken");
     let listing = folder.store.list(&shop(), 0).await.unwrap();
-    assert_eq!(listing.blocks.len(), 1);
-    assert_eq!(listing.journal, &rows[2..], "what was not taken is still there");
+    let there: Vec<u64> = listing.blocks.iter().map(|block| block.id).collect();
+    assert_eq!(there, [second, merged]);
+    assert_eq!(listing.journal, &rows[3..], "what was not taken is still there");
     folder.store.close().await;
 }
 
