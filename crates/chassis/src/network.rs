@@ -33,7 +33,7 @@ use crate::{
     Upstream,
     context::tenant_of,
     observe::{causes, inject},
-    serve::{AHEAD, GATEWAY_ALL_AHEAD},
+    serve::{GATEWAY_AHEAD, GATEWAY_ALL_AHEAD},
 };
 
 /// How often names are looked up again.
@@ -238,7 +238,7 @@ fn endpoint(pool: &Pool, address: SocketAddr) -> Result<Endpoint, Box<dyn Error 
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(AHEAD)
+        .initial_stream_window_size(GATEWAY_AHEAD)
         .initial_connection_window_size(GATEWAY_ALL_AHEAD))
 }
 
