@@ -44,8 +44,8 @@ const HEADERS: u32 = 16 * 1024;
 /// Largest piece of a message that a peer may send, in bytes: larger pieces are less work, smaller ones less memory.
 const PIECE: u32 = 64 * 1024;
 /// Bytes that a client may send ahead for a call before they are read, and for all calls of a connection. They lie in memory and are in nobody's budget, so that this,
-/// times the calls that may be under way, is what they take at most. A message of up to half of it comes without a word about windows; with a smaller one, batches of
-/// 1,000 events cost the gateway a third more.
+/// times the calls that may be under way, is what they take at most. A message of up to half of it, as of 1,000 events, comes without a word about windows, which costs
+/// the gateway least.
 const AHEAD: u32 = 512 << 10;
 const ALL_AHEAD: u32 = 4 << 20;
 /// The same between a gateway and a service, in both directions. Calls that nobody reads from take no room from any other.

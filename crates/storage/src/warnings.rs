@@ -6,7 +6,6 @@ use tracing::{
     Dispatch, Event, Level, Metadata, Subscriber, dispatcher,
     level_filters::LevelFilter,
     span::{Attributes, Id, Record},
-    subscriber::NoSubscriber,
 };
 
 /// Under which name the client library logs notices.
@@ -16,10 +15,9 @@ thread_local! {
     static WARNED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The ear, and one that hears nothing. With a single one in the process, whether notices are of interest to anybody would be found out once, by whoever gets the first,
-/// who need not be listening.
-static EARS: LazyLock<[Dispatch; 2]> =
-    LazyLock::new(|| [Dispatch::new(Ear), Dispatch::new(NoSubscriber::default())]);
+/// The ear, and another one that nobody uses. With a single one in the process, whether notices are of interest to anybody would be found out once, by whoever gets the
+/// first, who need not be listening. Both ask for warnings only, so that nothing below has to be looked at anywhere in the process.
+static EARS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [Dispatch::new(Ear), Dispatch::new(Ear)]);
 
 /// Works, and tells whether the server warned of anything meanwhile.
 pub(crate) async fn heeding<T>(work: impl Future<Output = T>) -> (T, bool) {
@@ -85,5 +83,6 @@ mod tests {
         assert!(heeding(async { remark() }).await.1);
         let debug = async { tracing::debug!(target: NOTICES, "nothing to heed") };
         assert!(!heeding(debug).await.1);
+        assert_eq!(LevelFilter::current(), LevelFilter::WARN, "what is below costs nothing");
     }
 }
