@@ -61,9 +61,7 @@ impl PostgresOptions {
             call: || None,
         }
     }
-}
 
-impl PostgresOptions {
     /// Whether an address is one.
     pub fn check_url(url: &str) -> Result<(), PostgresOpenError> {
         connect_options(url).map(drop)

@@ -7,6 +7,15 @@ use runnel_storage::{AppendError, PostgresOptions, Store, Unavailable};
 
 use crate::events::{NOW, admitted, distinct, read, requested, shop};
 
+/// A server, its standby, the name of a database and a store over it with a tenant.
+async fn pair() -> (Postgres, Postgres, String, Store) {
+    let server = Postgres::start("").unwrap();
+    let (database, standby) = (server.database().unwrap(), server.standby().unwrap());
+    let store = open(&server, &database).await;
+    store.create_tenant(&shop(), NOW).await.unwrap();
+    (server, standby, database, store)
+}
+
 async fn open(server: &Postgres, database: &str) -> Store {
     let url = |user| Some(server.url(database, user));
     let options = PostgresOptions {
@@ -19,10 +28,7 @@ async fn open(server: &Postgres, database: &str) -> Store {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_cancels_the_wait_for_a_standby_makes_nothing_acknowledged() {
-    let server = Postgres::start("").unwrap();
-    let (database, standby) = (server.database().unwrap(), server.standby().unwrap());
-    let store = open(&server, &database).await;
-    store.create_tenant(&shop(), NOW).await.unwrap();
+    let (server, standby, _, store) = pair().await;
     store.append(&shop(), admitted(&distinct(0, 1)), NOW).await.unwrap();
     standby.receive(false).unwrap();
     let request = || requested(&distinct(1, 10), "request", 1, "");
@@ -60,10 +66,7 @@ async fn who_cancels_the_wait_for_a_standby_makes_nothing_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_standby_takes_over_with_all_that_was_acknowledged() {
-    let server = Postgres::start("").unwrap();
-    let (database, standby) = (server.database().unwrap(), server.standby().unwrap());
-    let store = open(&server, &database).await;
-    store.create_tenant(&shop(), NOW).await.unwrap();
+    let (server, standby, database, store) = pair().await;
     let senders: Vec<_> = (0..4u32)
         .map(|sender| {
             let store = store.clone();
